@@ -1,0 +1,68 @@
+"""The command `fusebox` and what it does here: run, check, demonstrate.
+
+Exit codes (contract): 0 done, 1 refused or failed, 2 usage or settings that cannot be used.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from proxy import __version__
+from proxy.cli.common import HELP, config_option, settings_faults
+from proxy.cli.remote import breaker, kill, status
+from proxy.cli.tokens import token
+from proxy.settings import load
+
+
+@click.group(context_settings=HELP)
+@click.version_option(__version__, prog_name="fusebox")
+def main() -> None:
+    """A safety sidecar in front of a recommender and the services around it."""
+
+
+@main.command()
+@config_option
+def serve(config: Path) -> None:
+    """Run the sidecar. SIGTERM drains and ends it, SIGHUP reads the settings again."""
+    from proxy.runtime import serve as run  # noqa: PLC0415 - other commands need not wait for it
+
+    sys.exit(run(config))
+
+
+@main.command()
+@config_option
+def check(config: Path) -> None:
+    """Validate settings, popularity list and toggles; tell every error at once."""
+    with settings_faults():
+        found = load(config, os.environ)
+    click.echo(
+        f"{config}: ok ({len(found.routes)} routes, {len(found.upstreams)} upstreams, "
+        f"{len(found.popularity)} films in the popularity list)"
+    )
+
+
+@main.command()
+@click.option(
+    "--port", default=0, show_default="any free one", type=click.IntRange(0, 65_535), metavar="PORT"
+)
+@click.option(
+    "--seconds", default=40.0, show_default=True, type=click.FloatRange(min=1), help="How long it runs."
+)
+@click.option("--unattended", is_flag=True, help="Plain lines; exit 1 when a promise breaks.")
+def demo(port: int, seconds: float, unattended: bool) -> None:  # noqa: FBT001 - click's calling convention
+    """Sidecar, example upstreams, traffic, and an incident that it survives."""
+    try:
+        from proxy.demo import run_demo  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError as error:
+        if error.name not in {"numpy", "rich"}:
+            raise
+        raise click.ClickException(
+            f"the demo needs {error.name}: install it with  pip install 'fusebox[demo]'"
+        ) from error
+    sys.exit(run_demo(port, seconds, unattended))
+
+
+for command in (status, kill, breaker, token):
+    main.add_command(command)

@@ -1,0 +1,137 @@
+"""What runs here, as one plain value that the API renders and the command line prints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy import __version__
+from proxy.clock import Clock, monotonic
+from proxy.control.breakers import BreakerControl
+from proxy.control.kill import KillStatus, KillSwitch
+from proxy.core.breaker import BreakerStatus
+from proxy.ports import Plane, Traffic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamStatus:
+    urls: tuple[str, ...]
+    inflight: int
+    queued: int
+    max_inflight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteStatus:
+    name: str
+    path: str
+    kind: str
+    upstreams: tuple[str, ...]
+    flag: str
+    on: bool  # False: its flag is off
+    priority: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reload:
+    """How the last reload of the settings ended. `at` is RFC 3339."""
+
+    ok: bool
+    at: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Contract, `GET /v1/status`. Times in seconds."""
+
+    version: str
+    uptime_s: float
+    draining: bool
+    policy_version: int
+    policy_age_s: float
+    kill: KillStatus
+    connections: int
+    routes: tuple[RouteStatus, ...]
+    upstreams: Mapping[str, UpstreamStatus]
+    breakers: Mapping[str, BreakerStatus]
+    reload: Reload | None  # None: settings are as at the start
+
+
+class StatusBoard:
+    """Reads the status on request; `runtime` pins the outcome of a reload to it."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        traffic: Traffic,
+        *,
+        kill: KillSwitch,
+        breakers: BreakerControl,
+        monotonic: Clock = monotonic,
+    ) -> None:
+        self.reload: Reload | None = None
+        self._plane = plane
+        self._traffic = traffic
+        self._kill = kill
+        self._breakers = breakers
+        self._monotonic = monotonic
+        self._started = monotonic()
+        self._seen = (plane.policy, self._started)
+
+    def policy_age_s(self) -> float:
+        """Seconds since the policy in force was first seen here, which is at most one scrape late."""
+        now = self._monotonic()
+        if self._seen[0] is not self._plane.policy:
+            self._seen = (self._plane.policy, now)
+        return now - self._seen[1]
+
+    def read(self) -> Status:
+        return Status(
+            version=__version__,
+            uptime_s=round(self._monotonic() - self._started, 3),
+            draining=self._plane.draining,
+            policy_version=self._plane.policy.toggles.version,
+            policy_age_s=round(self.policy_age_s(), 3),
+            kill=self._kill.status,
+            connections=self._traffic.connections,
+            routes=tuple(self._routes()),
+            upstreams=self._upstreams(),
+            breakers=self._breakers.read(),
+            reload=self.reload,
+        )
+
+    def _routes(self) -> list[RouteStatus]:
+        flags = self._plane.policy.toggles.flags
+        return [
+            RouteStatus(
+                name=route.name,
+                path=route.path,
+                kind=route.kind,
+                upstreams=tuple(
+                    name
+                    for name in (
+                        route.upstream,
+                        route.sources.cf,
+                        route.sources.content,
+                        route.sources.control,
+                    )
+                    if name
+                ),
+                flag=route.flag,
+                on=not route.flag or flags.get(route.flag, True),
+                priority=route.priority,
+            )
+            for route in self._plane.policy.routes
+        ]
+
+    def _upstreams(self) -> dict[str, UpstreamStatus]:
+        traffic = self._traffic.upstreams
+        rows = {}
+        for name, upstream in self._plane.policy.upstreams.items():
+            now = traffic.get(name)
+            rows[name] = UpstreamStatus(
+                urls=upstream.urls,
+                inflight=now.inflight if now else 0,
+                queued=now.queued if now else 0,
+                max_inflight=upstream.max_inflight,
+            )
+        return rows

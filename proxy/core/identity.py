@@ -1,0 +1,100 @@
+"""Who is asking, read from the places that `[identity]` names.
+
+What is read here chooses buckets and segments; it proves nothing. A value that is too long or holds
+control characters is treated as absent, so that it can go into headers, logs and keys as it is.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from proxy.core.policy import Identity
+from proxy.core.routing import decoded, parameters
+
+MAX_VALUE_BYTES = 256
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]").search
+_SPEC = re.compile(r"(header|query|cookie):([!#$%&'*+.^_`|~0-9A-Za-z-]+)")  # RFC 9110 5.6.2, a token
+
+
+class Who(NamedTuple):
+    """The asking user and the segments they belong to; b"" is unknown."""
+
+    user: bytes
+    region: bytes
+    cohort: bytes
+    client: bytes
+
+
+class IdentityReader:
+    """Reads `Who` from a request, each field from the first of its sources that has a value.
+
+    Raises `ValueError`, naming the spec, for one that is not `header:`, `query:` or `cookie:NAME`.
+    """
+
+    __slots__ = ("_client", "_cohort", "_region", "_user", "header_names")
+
+    def __init__(self, identity: Identity) -> None:
+        self._user = _sources(identity.user)
+        self._region = _sources(identity.region)
+        self._cohort = _sources(identity.cohort)
+        self._client = _sources(identity.client)
+        self.header_names = frozenset(
+            b"cookie" if kind == "cookie" else name
+            for sources in (self._user, self._region, self._cohort, self._client)
+            for kind, name in sources
+            if kind != "query"
+        )
+        """The request headers that have to be given to `read`, in lower case."""
+
+    def read(self, headers: Mapping[bytes, bytes], query: bytes) -> Who:
+        """`headers` by lower-case name, several `cookie` lines joined by `; `; `query` without `?`."""
+        return Who(
+            _first(self._user, headers, query),
+            _first(self._region, headers, query),
+            _first(self._cohort, headers, query),
+            _first(self._client, headers, query),
+        )
+
+
+def _sources(specs: Sequence[str]) -> tuple[tuple[str, bytes], ...]:
+    sources = []
+    for spec in specs:
+        found = _SPEC.fullmatch(spec)
+        if found is None:
+            raise ValueError(f"{spec!r} is not header:NAME, query:NAME or cookie:NAME")
+        kind, name = found.groups()
+        sources.append((kind, (name.lower() if kind == "header" else name).encode()))
+    return tuple(sources)
+
+
+def _first(sources: tuple[tuple[str, bytes], ...], headers: Mapping[bytes, bytes], query: bytes) -> bytes:
+    for kind, name in sources:
+        if kind == "header":
+            value = headers.get(name)
+        elif kind == "query":
+            value = _parameter(name, query) if query else None
+        else:
+            value = _cookie(name, headers.get(b"cookie", b""))
+        if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value):
+            return value
+    return b""
+
+
+def _parameter(name: bytes, query: bytes) -> bytes:
+    if b"%" not in query:  # then names stand as they are
+        at = (b"&" + query).find(b"&%b=" % name)
+        if at < 0:
+            return b""
+        value = query[at + len(name) + 1 :].partition(b"&")[0]
+        if value:
+            return decoded(value)
+    return next((value for key, value in parameters(query) if key == name and value), b"")
+
+
+def _cookie(name: bytes, cookies: bytes) -> bytes:
+    for pair in cookies.split(b";"):  # RFC 6265 5.4; the value as it is, without its quotes
+        key, _, value = pair.strip().partition(b"=")
+        if key == name and value:
+            return value.strip(b'"')
+    return b""

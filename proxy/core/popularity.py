@@ -1,0 +1,137 @@
+"""The popularity list: what a user gets when nothing better is there (ladder D of facts 1).
+
+Films are numbered by their place in the list, and sets of films are integers with bit n for film n:
+a filter is one `&`, the best k that are left are the k lowest bits. So a filtered answer costs the
+same few microseconds whatever the catalogue's size and however rare the match.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from itertools import accumulate
+from operator import or_
+from typing import NamedTuple
+
+import orjson
+
+from proxy.core.policy import Film
+
+MAX_RENDERED = 256
+"""Lists of different length that are kept rendered."""
+
+
+class Filters(NamedTuple):
+    """What the user asked for. Within genres and within providers one match is enough; names are
+    compared without regard to case and given casefolded; years are inclusive; empty or None: any.
+    """
+
+    genres: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    year_min: int | None = None
+    year_max: int | None = None
+
+
+NO_FILTERS = Filters()
+
+
+class Popularity:
+    """The list, best first, and the catalogue it makes. Of films with the same id the first counts."""
+
+    def __init__(self, films: Iterable[Film]) -> None:
+        self.catalogue: dict[str, Film] = {}
+        for film in films:
+            self.catalogue.setdefault(film.id, film)
+        self._films = tuple(self.catalogue.values())
+        self._all = (1 << len(self._films)) - 1
+        self._number = {film.id: number for number, film in enumerate(self._films)}
+        self._genres = _by_name((genre, n) for n, film in enumerate(self._films) for genre in film.genres)
+        self._providers = _by_name((name, n) for n, film in enumerate(self._films) for name in film.providers)
+        years: defaultdict[int, int] = defaultdict(int)
+        for number, film in enumerate(self._films):
+            years[film.year] |= 1 << number
+        self._years = sorted(years)
+        self._until = list(accumulate((years[year] for year in self._years), or_, initial=0))
+        self._rendered: dict[int, tuple[bytes, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._films)
+
+    def top(self, k: int, filters: Filters = NO_FILTERS, exclude: Collection[str] = ()) -> list[Film]:
+        """The k best films without the excluded; fewer only when the catalogue has no more.
+
+        Matches of all filters come first. Where they do not suffice, rungs of the ladder follow:
+        without the years, then without genres (provider), then without providers (global).
+        """
+        left = self._all
+        for film_id in exclude:
+            number = self._number.get(film_id)
+            if number is not None:
+                left &= ~(1 << number)
+        if filters == NO_FILTERS:
+            return self._lowest(left, k)
+        chosen: list[Film] = []
+        genres = _any(self._genres, filters.genres, self._all)
+        providers = _any(self._providers, filters.providers, self._all)
+        for rung in (genres & providers & self._between(filters), genres & providers, providers, self._all):
+            if len(chosen) == k:
+                break
+            chosen += self._lowest(left & rung, k - len(chosen))
+            left &= ~rung
+        return chosen
+
+    def rendered(self, k: int) -> tuple[bytes, int]:
+        """The first k films as the inside of the answer's `items` array, and how many they are."""
+        found = self._rendered.get(k)
+        if found is None:
+            films = self._films[:k]
+            items = [popular_item(rank, film) for rank, film in enumerate(films, 1)]
+            if len(self._rendered) >= MAX_RENDERED:
+                self._rendered.clear()
+            found = self._rendered[k] = orjson.dumps(items)[1:-1], len(films)
+        return found
+
+    def _between(self, filters: Filters) -> int:
+        first, last = 0, len(self._years)
+        if filters.year_min is not None:
+            first = bisect_left(self._years, filters.year_min)
+        if filters.year_max is not None:
+            last = bisect_right(self._years, filters.year_max)
+        return self._until[last] & ~self._until[first]
+
+    def _lowest(self, numbers: int, k: int) -> list[Film]:
+        films: list[Film] = []
+        while numbers and len(films) < k:
+            lowest = numbers & -numbers
+            films.append(self._films[lowest.bit_length() - 1])
+            numbers ^= lowest
+        return films
+
+
+def popular_item(rank: int, film: Film) -> dict[str, object]:
+    """A film of the list as an item of the answer (contract, Recommend route)."""
+    return {
+        "rank": rank,
+        "id": film.id,
+        "score": film.score,
+        "source": "popularity",
+        "title": film.title,
+        "year": film.year,
+        "genres": film.genres,
+    }
+
+
+def _by_name(named: Iterable[tuple[str, int]]) -> dict[str, int]:
+    sets: defaultdict[str, int] = defaultdict(int)
+    for name, number in named:
+        sets[name.casefold()] |= 1 << number
+    return dict(sets)
+
+
+def _any(sets: Mapping[str, int], names: Collection[str], unfiltered: int) -> int:
+    """The union of the named sets; without names there is nothing to filter by."""
+    if not names:
+        return unfiltered
+    found = 0
+    for name in names:
+        found |= sets.get(name, 0)
+    return found

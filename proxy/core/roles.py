@@ -1,0 +1,34 @@
+"""Who may do what on the admin API: four roles, each holding the rights of those below it."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Role(IntEnum):
+    """Ordered, so a right is `principal.role >= Role.OPERATOR` (contract, Admin API)."""
+
+    VIEWER = 1  # reads
+    OPERATOR = 2  # breakers and flags
+    COMMANDER = 3  # the kill switch
+    ADMIN = 4
+
+    @property
+    def label(self) -> str:
+        """The name as files, the API and the command line write it: `viewer` … `admin`."""
+        return self.name.lower()
+
+    @classmethod
+    def named(cls, label: str) -> "Role":
+        """The role behind a label; ValueError names the ones there are."""
+        for role in cls:
+            if role.label == label:
+                return role
+        raise ValueError(f"unknown role {label!r}: one of {', '.join(role.label for role in cls)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Whoever a token stands for."""
+
+    name: str
+    role: Role

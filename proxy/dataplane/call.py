@@ -1,0 +1,315 @@
+"""One call of one upstream: permit, connection, deadlines, retries, and exactly one account of it.
+
+What the answer is used for is the subclass's business: `forward` streams it to a client, `recommend`
+collects candidates. A call ends once, by `_settle`; whatever comes later finds it over.
+"""
+
+from proxy.clock import monotonic
+from proxy.core.addresses import Address
+from proxy.core.breaker import Outcome
+from proxy.dataplane.deadlines import Lane
+from proxy.dataplane.failures import Failure
+from proxy.dataplane.heads import ResponseHead
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.upstream import UpstreamConnection
+from proxy.errors import Fault, Refusal
+from proxy.telemetry.counters import bucket_of
+
+# Phases. `on_deadline` is read by the phase in which it comes.
+WAITING, SENDING, SENT, ANSWERING, TUNNEL, OVER = range(6)
+
+_MAX_ATTEMPTS = 3
+
+
+class Call:
+    """Slots are filled by `prepare`; `begin` starts it; hooks tell the subclass."""
+
+    __slots__ = (
+        "_address",
+        "_attempts",
+        "_connection",
+        "_first_byte",
+        "_lane",
+        "_permit",
+        "_stale_retried",
+        "bodiless",
+        "first_byte_s",
+        "idempotent",
+        "phase",
+        "pool",
+        "priority",
+        "replayable",
+        "request",
+        "sent_at",
+        "upgrade",
+    )
+
+    def prepare(
+        self, pool: Pool, request: bytes, *, idempotent: bool, bodiless: bool, priority: int, first_byte: Lane
+    ) -> None:
+        """`request` is what goes out first: the head, and the body as far as it is there.
+        `first_byte` is the lane of the deadline from sent to first byte of the answer."""
+        self.pool = pool
+        self.request = request
+        self.idempotent = idempotent
+        self.replayable = True  # `request` is all of it; false once a body is streamed
+        self.bodiless = bodiless
+        self.priority = priority
+        self.upgrade = b""
+        self.phase = WAITING
+        self.sent_at = 0.0
+        self.first_byte_s = 0.0
+        self._first_byte = first_byte
+        self._lane: Lane | None = None
+        self._connection: UpstreamConnection | None = None
+        self._address: Address | None = None
+        self._attempts = 1
+        self._stale_retried = False
+        self._permit = 0
+
+    # -- hooks of the subclass
+
+    def complete(self) -> bool:
+        """The request has been handed over whole."""
+        return True
+
+    def sent(self) -> None:
+        """The request is on its way: stream what is there of the body."""
+
+    def on_failed(self, failure: Failure, detail: str) -> None:
+        """The call is over without a complete answer."""
+        raise NotImplementedError
+
+    def on_interim(self, head: ResponseHead) -> None:
+        """A 1xx answer; not every caller wants them."""
+
+    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+        raise NotImplementedError
+
+    # -- the way out
+
+    def begin(self, now: float, bucket: int) -> None:
+        """Raises `Refusal` when the breaker does not let it pass."""
+        pool = self.pool
+        self._permit = pool.breaker.admit(now, bucket)
+        if not self._permit:
+            self.phase = OVER
+            pool.cell.outcomes["breaker_open"] += 1
+            raise self._breaker_refusal(now)
+        pool.budget.deposit(now)
+        self._attempt(now, None)
+
+    def _breaker_refusal(self, now: float) -> Refusal:
+        refused = self.pool.breaker.refusal(now)
+        return Refusal(
+            "breaker_open",
+            503,
+            "Service Unavailable",
+            f"the breaker of {self.pool.name} does not let this request pass: {refused.rule}",
+            fault=Fault.SIDECAR,
+            retry_after_s=refused.retry_after_s,
+            proxy_error="destination_unavailable",
+        )
+
+    def _attempt(self, now: float, avoid: Address | None) -> None:
+        self.phase = WAITING
+        connection = self.pool.acquire(self, now, fresh=not self.idempotent, avoid=avoid)
+        if connection is not None:
+            self._send(connection, now)
+
+    def on_connection(self, connection: UpstreamConnection) -> None:
+        if self.phase != WAITING or self._connection is not None:
+            # Given up meanwhile: the connection is good, somebody else will use it.
+            self.pool.release(connection, reusable=True)
+            return
+        self._send(connection, monotonic())
+
+    def on_no_connection(self, failure: Failure, detail: str, address: Address | None) -> None:
+        if self.phase != WAITING:
+            return
+        now = monotonic()
+        self._disarm()
+        if (
+            failure is Failure.UNREACHABLE
+            and self._attempts < _MAX_ATTEMPTS
+            and len(self.pool.addresses) > 1
+            and self.pool.budget.withdraw(now)
+        ):
+            self._retry(now, address)
+            return
+        self._settle(failure, now)
+        self.on_failed(failure, detail)
+
+    def _retry(self, now: float, avoid: Address | None) -> None:
+        self._attempts += 1
+        self.pool.cell.retries += 1
+        self._attempt(now, avoid)
+
+    def _send(self, connection: UpstreamConnection, now: float) -> None:
+        self._connection = connection
+        self._address = connection.address
+        self.sent_at = now
+        if self.complete():
+            connection.unsent = False
+            self.phase = SENT
+            self._arm(self._first_byte, now)
+            connection.take(self, self.request)
+        else:
+            connection.unsent = True
+            self.phase = SENDING
+            connection.take(self, self.request)
+            connection.keep_spare()
+            self.sent()
+
+    def sent_whole(self, now: float) -> None:
+        """The last piece of a streamed body is written: from here the upstream is waited for."""
+        if self._connection is not None:
+            self._connection.unsent = False
+        if self.phase == SENDING:
+            self.phase = SENT
+            self._arm(self._first_byte, now)
+
+    # -- the way back
+
+    def answered(self, head: ResponseHead, now: float, *, ended: bool) -> None:
+        """The answer has begun; called by subclasses first thing in `on_response`."""
+        self._clock_first_byte(now)
+        self._disarm()
+        if ended:
+            self.succeeded(head.status, now)
+        else:
+            self.phase = ANSWERING
+            self.pool.breaker.responded(self._permit, now)
+
+    def _clock_first_byte(self, now: float) -> None:
+        self.first_byte_s = seconds = now - self.sent_at
+        cell = self.pool.cell
+        cell.buckets[bucket_of(seconds)] += 1
+        cell.seconds += seconds
+
+    def concluded(self, status: int, now: float) -> None:
+        """A whole answer, judged by its content: `status` 0 says that it broke the contract."""
+        if not self.first_byte_s:
+            self._clock_first_byte(now)
+        if status:
+            self.succeeded(status, now)
+        else:
+            self._connection = None
+            self._disarm()
+            self._settle(Failure.INVALID, now)
+
+    def succeeded(self, status: int, now: float) -> None:
+        """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""
+        pool = self.pool
+        self.phase = OVER
+        self._connection = None
+        self._disarm()
+        if status < 500:
+            pool.cell.outcomes["success"] += 1
+            pool.breaker.done(self._permit, Outcome.SUCCESS, now)
+        else:
+            pool.cell.outcomes["error"] += 1
+            pool.breaker.done(self._permit, Outcome.FAILURE, now)
+        if self._address is not None:
+            pool.addresses.succeeded(self._address)
+
+    def on_failure(self, failure: Failure, detail: str) -> None:
+        """Told by the connection, which is closed: reset, truncated or invalid."""
+        if self.phase == OVER:
+            return
+        now = monotonic()
+        connection = self._connection
+        self._connection = None
+        self._disarm()
+        if connection is not None:
+            self.pool.give_up(connection)
+            stale = connection.reused and failure is Failure.RESET and not self._stale_retried
+            if self._may_repeat(failure) and (stale or self.pool.budget.withdraw(now)):
+                # A kept-alive connection that closed under us says nothing about the upstream.
+                self._stale_retried = self._stale_retried or stale
+                if not stale:
+                    self.pool.addresses.failed(connection.address, now)
+                self._retry(now, None if stale else connection.address)
+                return
+            self.pool.addresses.failed(connection.address, now)
+        self._settle(failure, now)
+        self.on_failed(failure, detail)
+
+    def _may_repeat(self, failure: Failure) -> bool:
+        return (
+            failure is Failure.RESET
+            and self.idempotent
+            and self.replayable
+            and self.phase == SENT
+            and self._attempts < _MAX_ATTEMPTS
+        )
+
+    def on_deadline(self, now: float) -> None:
+        """The phase took too long."""
+        self._lane = None
+        if self.phase == OVER:
+            return
+        if self.phase == WAITING:
+            if self.pool.leave(self):
+                self._settle(Failure.OVERLOADED, now)
+                self.on_failed(Failure.OVERLOADED, "no slot became free in time")
+            return
+        self.expire(Failure.TIMEOUT, "the upstream did not answer in time", now)
+
+    def expire(self, failure: Failure, detail: str, now: float) -> None:
+        """End the call for `failure`, whatever phase it is in."""
+        self.give_up(failure, now)
+        self.on_failed(failure, detail)
+
+    def give_up(self, failure: Failure, now: float) -> None:
+        """End the call without telling the subclass: it knows."""
+        if self.phase == OVER:
+            return
+        connection = self._connection
+        self._connection = None
+        self._disarm()
+        if connection is not None:
+            self.pool.give_up(connection)
+            if failure is Failure.TIMEOUT:
+                self.pool.addresses.failed(connection.address, now)
+        else:
+            self.pool.leave(self)
+        self._settle(failure, now)
+
+    def _settle(self, failure: Failure, now: float) -> None:
+        """The one account of a call that did not succeed."""
+        self.phase = OVER
+        self.pool.cell.outcomes[failure.value.outcome] += 1
+        counts = failure.value.fault is Fault.UPSTREAM
+        self.pool.breaker.done(self._permit, Outcome.FAILURE if counts else Outcome.NEUTRAL, now)
+
+    def _arm(self, lane: Lane, now: float) -> None:
+        if self._lane is not None:
+            self._lane.clear(self)
+        self._lane = lane
+        lane.set(self, now)
+
+    def _disarm(self) -> None:
+        if self._lane is not None:
+            self._lane.clear(self)
+            self._lane = None
+
+    # -- not every caller streams or tunnels
+
+    def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
+        raise NotImplementedError
+
+    def on_switch(self, head: ResponseHead, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_tunnel(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_tunnel_end(self) -> None:
+        raise NotImplementedError
+
+    def on_upstream_full(self) -> None:
+        """The upstream takes no more for now."""
+
+    def on_upstream_ready(self) -> None:
+        """The upstream takes more again."""

@@ -1,0 +1,473 @@
+"""One client connection: requests in, one after the other; answers out in their order.
+
+Reading and answering run apart, because an answer may come before the body is all there. The next
+request begins when both have ended.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol, cast
+
+from proxy.clock import monotonic
+from proxy.core.trust import direct
+from proxy.dataplane import answers
+from proxy.dataplane.chunked import BadChunk, ChunkedReader
+from proxy.dataplane.deadlines import Lane
+from proxy.dataplane.heads import HeadWatch, RequestHead, bad_request
+from proxy.dataplane.rewrite import trust_lines
+from proxy.dataplane.upstream import RECEIVE
+from proxy.errors import Refusal
+
+if TYPE_CHECKING:
+    from proxy.dataplane.plane import DataPlane
+
+# What the next bytes are. LINGER: an answer is out, the rest is read and thrown away (so that the
+# answer is not lost to a reset), until the client closes or `linger_s` is over.
+_HEAD, _BODY, _WAIT, _TUNNEL, _LINGER, _CLOSED = range(6)
+
+_HIGH_WATER = 32 * 1024
+_DISCARDABLE = 64 * 1024
+
+
+class Exchange(Protocol):
+    """What is done with one request. It ends with `ClientConnection.answered` or `.cut_off`."""
+
+    def on_request_body(self, piece: bytes, *, ended: bool) -> None: ...
+    def on_client_gone(self) -> bool: ...  # whether part of the answer is already out
+    def on_client_full(self) -> None: ...
+    def on_client_ready(self) -> None: ...
+    def on_client_tunnel(self, data: bytes) -> None: ...
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """Downstream side of the data plane."""
+
+    __slots__ = (
+        "_answered",
+        "_body_left",
+        "_body_room",
+        "_buffer",
+        "_chunks",
+        "_close",
+        "_eof",
+        "_exchange",
+        "_head_watch",
+        "_held",
+        "_lane",
+        "_reading",
+        "_stalled",
+        "full",
+        "head",
+        "hop_lines",
+        "peer",
+        "plane",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+    head: RequestHead
+
+    def __init__(self, plane: "DataPlane") -> None:
+        self.plane = plane
+        self.peer = ""
+        self.hop_lines = b""  # what is told upstream about this hop, the same for all its requests
+        self.full = False  # the client takes no more for now
+        self._reading = _HEAD
+        self._buffer = b""  # an unfinished head, or what was pipelined
+        self._exchange: Exchange | None = None
+        self._answered = True
+        self._body_left = 0
+        self._body_room = 0
+        self._chunks: ChunkedReader | None = None
+        self._close = False  # after the present answer
+        self._eof = False
+        self._held = False  # reading is paused
+        self._stalled = False  # the next request waits until the client reads
+        self._lane: Lane | None = None
+        self._head_watch: HeadWatch | None = None
+
+    # -- told by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.hop_lines = trust_lines(direct(self.peer, tls=False))
+        if self.plane.admit(self):
+            self._arm(self.plane.head_lane)
+        else:
+            self._reading = _CLOSED
+            overloaded = Refusal(
+                "overloaded", 503, "Service Unavailable", "too many connections", retry_after_s=1
+            )
+            self.write(answers.problem(overloaded, b"", b"Connection: close\r\n", bodiless=False))
+            self.transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._reading = _CLOSED
+        self._disarm()
+        self.plane.gone(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_client_gone()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return RECEIVE
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(RECEIVE[:nbytes])
+        if self._reading == _HEAD:
+            if self._buffer:
+                data = self._buffer + data
+                self._buffer = b""
+            self._heads(data)
+        else:
+            self._received(data)
+
+    def eof_received(self) -> bool:
+        """A half-close after a full request is no abort: the answer still goes out."""
+        reading = self._reading
+        if reading == _WAIT:
+            self._eof = True
+            return True
+        if reading == _BODY:
+            self._eof = True
+            self._body_failed(bad_request("the connection ended inside the body"))
+            return True
+        if reading == _HEAD and self._buffer:
+            self._eof = True
+            self.refuse_unread(bad_request("the connection ended inside a head"))
+            return True
+        if reading == _TUNNEL and self._exchange is not None:
+            self._exchange.on_client_gone()
+        return False
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self._exchange is not None:
+            self._exchange.on_client_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self._exchange is not None:
+            self._exchange.on_client_ready()
+        elif self._stalled:
+            self._stalled = False
+            self._disarm()
+            self._next()
+
+    def on_deadline(self, _now: float) -> None:
+        self._lane = None
+        reading = self._reading
+        if reading == _BODY:
+            timeout = Refusal("request_timeout", 408, "Request Timeout", "the body came too slowly", close=True)
+            self._body_failed(timeout)
+        elif reading == _HEAD and self._buffer:
+            self.refuse_unread(
+                Refusal("request_timeout", 408, "Request Timeout", "the head came too slowly", close=True)
+            )
+        elif reading == _HEAD:
+            self._shut()
+        else:
+            self.transport.abort()  # it lingered long enough, or does not read what it asked for
+
+    def close_if_idle(self) -> None:
+        if self._reading == _HEAD and not self._buffer:
+            self._shut()
+
+    # -- reading
+
+    def _heads(self, data: bytes) -> None:
+        """Serve the requests in `data`; what has to wait is kept."""
+        while data:
+            if self._reading != _HEAD:
+                self._received(data)
+                return
+            data = self._head(data)
+
+    def _head(self, data: bytes) -> bytes:
+        """Serve one request; gives the bytes behind its head that are not its body."""
+        plane = self.plane
+        if data[0] == 0x0D:  # one empty line before a request is ignored (RFC 9112 §2.2)
+            if data[:3] == b"\r\n\r" or (len(data) > 1 and data[1] != 0x0A):
+                self.refuse_unread(bad_request("more than one empty line before the request"))
+                return b""
+            if data[:2] == b"\r\n" and len(data) > 2:
+                data = data[2:]
+                self._head_watch = None
+        end = data.find(b"\r\n\r\n") + 4
+        limit = plane.policy.limits.head_bytes
+        if end == 3 or end > limit:
+            self._unfinished(data, limit)
+            return b""
+        self._head_watch = None
+        try:
+            head = self.head = plane.reader.read(data if end == len(data) else data[:end])
+        except Refusal as refusal:
+            self.refuse_unread(refusal)
+            return b""
+        self._disarm()
+        self._answered = False
+        self._close = not head.keep_alive or plane.draining
+        rest = data[end:]
+        if not head.content_length and not head.chunked:
+            self._reading = _WAIT
+            exchange = plane.exchange(self, head, b"", ended=True)
+            if not self._answered:
+                self._exchange = exchange
+            return rest
+        return self._with_body(head, rest)
+
+    def _with_body(self, head: RequestHead, rest: bytes) -> bytes:
+        """The first piece of the body goes with the head; a small body is whole at once."""
+        self._reading = _BODY
+        self._body_left = head.content_length
+        self._chunks = self.plane.chunks() if head.chunked else None
+        self._body_room = self.plane.policy.limits.pipelined_bytes
+        try:
+            piece, ended, rest = self._piece(rest)
+        except BadChunk as error:
+            self.refuse_unread(bad_request(str(error)))
+            return b""
+        if ended:
+            self._reading = _WAIT
+        self._body_room = 0
+        exchange = self.plane.exchange(self, head, piece, ended=ended)
+        if self._reading == _BODY:
+            self._exchange = exchange
+            if exchange is None:
+                self._discard_body()
+            elif not self._held:
+                self._arm(self.plane.gap_lane)
+        elif not self._answered:
+            self._exchange = exchange
+        return rest
+
+    def _piece(self, data: bytes) -> tuple[bytes, bool, bytes]:
+        """(payload, whether the body ends with it, what is behind the body)."""
+        if self._chunks is not None:
+            payload = self._chunks.feed(data) if data else b""
+            return payload, self._chunks.done, self._chunks.rest
+        left = self._body_left
+        if len(data) <= left:
+            self._body_left = left - len(data)
+            return data, len(data) == left, b""
+        self._body_left = 0
+        return data[:left], True, data[left:]
+
+    def _received(self, data: bytes) -> None:
+        """Bytes that are not a head."""
+        reading = self._reading
+        if reading == _BODY:
+            try:
+                piece, ended, rest = self._piece(data)
+            except BadChunk as error:
+                self._body_failed(bad_request(str(error)))
+                return
+            self._body(piece, ended=ended)
+            if rest:
+                self._heads(rest)
+        elif reading == _WAIT:
+            self._buffer += data
+            if len(self._buffer) > self.plane.policy.limits.pipelined_bytes:
+                self.hold()
+        elif reading == _TUNNEL and self._exchange is not None:
+            self._exchange.on_client_tunnel(data)
+
+    def _body(self, piece: bytes, *, ended: bool) -> None:
+        if ended:
+            self._reading = _WAIT
+            self._disarm()
+        elif not self._held:
+            self._arm(self.plane.gap_lane)
+        if self._exchange is not None:
+            self._exchange.on_request_body(piece, ended=ended)
+        elif self._body_room:
+            self._body_room -= len(piece)
+            if self._body_room <= 0:
+                self._linger()
+                return
+        if ended and self._answered:
+            self._next()
+
+    def _unfinished(self, data: bytes, limit: int) -> None:
+        """Not a whole head yet: refuse early what can become none."""
+        if len(data) > limit:
+            self.refuse_unread(self.plane.reader.too_large(data))
+            return
+        if self._head_watch is None:
+            self._head_watch = HeadWatch()
+            if self._lane is not self.plane.head_lane:
+                self._arm(self.plane.head_lane)
+        try:
+            self._head_watch.feed(data)
+        except Refusal as refusal:
+            self.refuse_unread(refusal)
+            return
+        self._buffer = data
+
+    def trailers(self) -> bytes:
+        """The trailer lines of the request that may go on, once its body has ended."""
+        return self._chunks.trailers if self._chunks is not None else b""
+
+    def hold(self) -> None:
+        """Read no more for now."""
+        if not self._held:
+            self._held = True
+            self.transport.pause_reading()
+            if self._reading == _BODY:
+                self._disarm()  # it is not the client that is slow
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._held and self._reading != _CLOSED:
+            self._held = False
+            self.transport.resume_reading()
+            if self._reading == _BODY:
+                self._arm(self.plane.gap_lane)
+
+    # -- answering
+
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def must_close(self) -> bool:
+        """Whether the answer that begins now has to say `Connection: close`."""
+        if self._reading == _BODY or self.plane.draining:
+            self._close = True  # in the first case it is answered before the body was there
+        return self._close
+
+    def answered(self, *, close: bool = False) -> None:
+        """The present answer is written whole."""
+        self._exchange = None
+        self._answered = True
+        self._close = self._close or close
+        if self._reading == _BODY:
+            if self._close:
+                self._linger()
+            else:
+                self._discard_body()
+        elif self._reading == _WAIT:
+            self._next()
+
+    def cut_off(self) -> None:
+        """The answer cannot be completed: the client must see that it is not whole."""
+        self._exchange = None
+        self._reading = _CLOSED
+        self.transport.abort()
+
+    def tunnel(self) -> None:
+        """From here on bytes pass as they come."""
+        self._reading = _TUNNEL
+        if self._buffer and self._exchange is not None:
+            data, self._buffer = self._buffer, b""
+            self._exchange.on_client_tunnel(data)
+
+    def close_tunnel(self) -> None:
+        self._exchange = None
+        self._shut()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer the present request with a problem document; the head was read."""
+        head = self.head
+        plane = self.plane
+        if refusal.close or (self._reading == _BODY and (head.expects_continue or self._far_to_go())):
+            self._close = True
+        lines = plane.own_lines(head)
+        if self._close:
+            lines += b"Connection: close\r\n"
+        self.write(answers.problem(refusal, head.request_id, lines, bodiless=head.method == b"HEAD"))
+        plane.refused(head, refusal, monotonic())
+        if refusal.close:
+            self._exchange = None
+            self._answered = True
+            self._linger()
+        else:
+            self.answered()
+
+    def refuse_unread(self, refusal: Refusal) -> None:
+        """Answer bytes that are no request; nothing behind them can be trusted."""
+        self._exchange = None
+        self._buffer = b""
+        request_id = self.plane.new_id()
+        lines = b"X-Request-Id: %b\r\nConnection: close\r\n" % request_id
+        self.write(answers.problem(refusal, request_id, lines, bodiless=False))
+        self.plane.refused(None, refusal, monotonic())
+        self._linger()
+
+    def _body_failed(self, refusal: Refusal) -> None:
+        """The body cannot be read on: the client's fault, so the upstream's call is neutral."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None and exchange.on_client_gone():
+            self.cut_off()
+        elif self._answered:
+            self._linger()
+        else:
+            refusal.close = True
+            self.refuse(refusal)
+
+    def _far_to_go(self) -> bool:
+        return self._chunks is not None or self._body_left > _DISCARDABLE
+
+    def _discard_body(self) -> None:
+        """The request was answered; its body is small enough to be read to its end and forgotten."""
+        if self._close or self._far_to_go():
+            self._linger()
+            return
+        self._body_room = _DISCARDABLE + 1
+        self.go_on()
+        self._arm(self.plane.gap_lane)
+
+    def _next(self) -> None:
+        """The request is over, both ways."""
+        self._chunks = None
+        if self.full and not self._close:
+            # A client that does not read its answers gets no further ones made.
+            self._stalled = True
+            self.hold()
+            self._arm(self.plane.gap_lane)
+            return
+        if self._close or (self._eof and not self._buffer):
+            self._shut()
+            return
+        self._reading = _HEAD
+        if self._held:
+            self.go_on()
+        if self._buffer:
+            data, self._buffer = self._buffer, b""
+            self._heads(data)
+            if self._reading == _HEAD and self._eof:
+                self._linger()
+        else:
+            self._arm(self.plane.idle_lane)
+
+    def _shut(self) -> None:
+        """Close, once what was written has gone out; a client that does not take it is cut off."""
+        self._reading = _CLOSED
+        self._disarm()
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._arm(self.plane.gap_lane)
+
+    def _linger(self) -> None:
+        self._reading = _LINGER
+        self._buffer = b""
+        self._chunks = None
+        if self._eof or self.transport.is_closing() or not self.transport.can_write_eof():
+            self._shut()
+            return
+        self.transport.write_eof()
+        self.go_on()
+        self._arm(self.plane.linger_lane)
+
+    def _arm(self, lane: Lane) -> None:
+        if self._lane is not None and self._lane is not lane:
+            self._lane.clear(self)
+        self._lane = lane
+        lane.set(self, monotonic())
+
+    def _disarm(self) -> None:
+        if self._lane is not None:
+            self._lane.clear(self)
+            self._lane = None

@@ -1,0 +1,321 @@
+"""Forwarding: one request streamed up, its answer streamed down, neither kept."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from proxy.clock import monotonic
+from proxy.dataplane import rewrite
+from proxy.dataplane.binding import Bound
+from proxy.dataplane.call import ANSWERING, OVER, SENDING, TUNNEL, WAITING, Call
+from proxy.dataplane.chunked import framed, last_chunk
+from proxy.dataplane.failures import Failure
+from proxy.dataplane.heads import RequestHead, ResponseHead
+from proxy.dataplane.pool import Pool
+from proxy.errors import Refusal
+
+if TYPE_CHECKING:
+    from proxy.dataplane.client import ClientConnection
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 §9.2.2
+
+_HELD_BODY = 64 * 1024
+
+
+class Forward(Call):
+    """One request of a client, forwarded to the route's upstream."""
+
+    __slots__ = (
+        "_begun",
+        "_body_ended",
+        "_body_size",
+        "_bound",
+        "_chunked_down",
+        "_chunked_up",
+        "_client",
+        "_head",
+        "_pending",
+        "_pending_size",
+        "_status",
+        "_total",
+    )
+
+    def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, *, ended: bool) -> None:
+        self._client = client
+        self._head = head
+        self._bound = bound
+        self._begun = False  # part of the answer is out
+        self._status = 0
+        self._chunked_down = False
+        self._chunked_up = head.chunked
+        self._body_ended = ended
+        self._body_size = len(piece)
+        self._pending: list[bytes] = []  # body that came before there was a connection
+        self._pending_size = 0
+        self._total: asyncio.TimerHandle | None = None
+        pool = cast("Pool", bound.pool)
+        plane = client.plane
+        hop = rewrite.hop_lines(head, client.peer, client.hop_lines, plane.trusted)
+        start = rewrite.request(head, hop, pool.endpoints.authority)
+        idempotent = head.method in IDEMPOTENT or (
+            bound.route.idempotency_key and b"idempotency-key" in head.fields
+        )
+        upgrade = head.upgrade if head.upgrade in bound.upgrades else b""
+        if self._chunked_up:
+            body = framed(piece) + last_chunk(client.trailers()) if ended else framed(piece)
+            request = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (start, body)
+        elif upgrade:
+            request = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (start, upgrade)
+        else:
+            request = b"%b\r\n%b" % (start, piece)
+        self.prepare(
+            pool,
+            request,
+            idempotent=idempotent,
+            bodiless=head.method == b"HEAD",
+            priority=bound.priority,
+            first_byte=bound.first_byte,
+        )
+        self.upgrade = upgrade
+        if not ended:
+            self.replayable = False
+            self._limit_total(head.started)
+
+    # -- the request body
+
+    def complete(self) -> bool:
+        return self._body_ended and not self._pending
+
+    def on_request_body(self, piece: bytes, *, ended: bool) -> None:
+        self._body_size += len(piece)
+        if self._body_size > self._bound.max_body:
+            self.give_up(Failure.ABORTED, monotonic())
+            self._stop()
+            too_large = Refusal(
+                "body_too_large", 413, "Content Too Large", f"at most {self._bound.max_body} bytes", close=True
+            )
+            if self._begun:
+                self._client.cut_off()
+            else:
+                self._client.refuse(too_large)
+            return
+        self._body_ended = ended
+        data = piece
+        if self._chunked_up:
+            data = framed(piece)
+            if ended:
+                data += last_chunk(self._client.trailers())
+        if self.phase == WAITING:
+            self._pending.append(data)
+            self._pending_size += len(data)
+            if self._pending_size > _HELD_BODY and not ended:
+                self._client.hold()
+            return
+        connection = self._connection
+        if connection is None:
+            return
+        if data:
+            connection.write(data)
+        if ended:
+            self.sent_whole(monotonic())
+
+    def sent(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        if self._pending:
+            connection.write(b"".join(self._pending))
+            self._pending.clear()
+        if self._body_ended:
+            self.sent_whole(monotonic())
+        else:
+            self._client.go_on()
+
+    def on_upstream_full(self) -> None:
+        if self.phase == SENDING:
+            self._arm(self._client.plane.gap_lane, monotonic())
+        self._client.hold()
+
+    def on_upstream_ready(self) -> None:
+        if self.phase == SENDING:
+            self._disarm()
+        self._client.go_on()
+
+    # -- the answer
+
+    def on_interim(self, head: ResponseHead) -> None:
+        if self._head.http11:
+            self._client.write(rewrite.interim(head))
+
+    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+        now = monotonic()
+        request = self._head
+        client = self._client
+        self.answered(head, now, ended=ended)
+        self._begun = True
+        self._status = head.status
+        close = client.must_close()
+        framing = b""
+        lines = head.lines
+        if head.content_length < 0 and not self.bodiless and head.status not in (204, 304):
+            if request.http11:
+                framing = b"Transfer-Encoding: chunked\r\n"
+                self._chunked_down = True
+                body = framed(body)
+            else:
+                close = True
+        elif head.status == 204 and head.content_length >= 0:
+            lines = rewrite.without_length(lines)
+        if close:
+            framing += b"Connection: close\r\n"
+        bound = self._bound
+        start = b"%b%b%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%bServer-Timing: total;dur=%.1f%b%.1f\r\n\r\n" % (
+            rewrite.status_line(head),
+            lines,
+            framing,
+            request.request_id,
+            bound.decision_start,
+            request.bucket,
+            bound.decision_end,
+            (now - request.started) * 1000,
+            self.pool.timing,
+            self.first_byte_s * 1000,
+        )
+        client.write(start + body if body else start)
+        if ended:
+            self._stop()
+            client.plane.finished(request, head.status, now)
+            client.answered(close=close)
+            return
+        self._limit_total(request.started)
+        if self.phase == ANSWERING:
+            self._arm(client.plane.gap_lane, now)
+            if client.full:
+                self.on_client_full()
+
+    def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
+        client = self._client
+        if self._chunked_down:
+            piece = framed(piece) + last_chunk(trailers) if ended else framed(piece)
+        if piece:
+            client.write(piece)
+        now = monotonic()
+        if not ended:
+            if not client.full:
+                self._arm(client.plane.gap_lane, now)
+            return
+        self.succeeded(self._status, now)
+        self._stop()
+        client.plane.finished(self._head, self._status, now)
+        client.answered(close=not self._head.http11)
+
+    def on_client_full(self) -> None:
+        if self.phase in (ANSWERING, TUNNEL) and self._connection is not None:
+            self._connection.transport.pause_reading()
+
+    def on_client_ready(self) -> None:
+        if self.phase in (ANSWERING, TUNNEL) and self._connection is not None:
+            self._connection.transport.resume_reading()
+            if self.phase == ANSWERING:
+                self._arm(self._client.plane.gap_lane, monotonic())
+
+    # -- the ends that are none
+
+    def on_failed(self, failure: Failure, detail: str) -> None:
+        self._stop()
+        client = self._client
+        if self._begun:
+            client.plane.finished(self._head, self._status, monotonic(), failure)
+            client.cut_off()
+        else:
+            client.refuse(failure.refusal(detail))
+
+    def on_deadline(self, now: float) -> None:
+        if self.phase == ANSWERING and self._client.full:
+            # It is the client that does not read on.
+            self._lane = None
+            self.expire(Failure.ABORTED, "the client stopped reading", now)
+        elif self.phase == TUNNEL:
+            self._lane = None
+            self._end_tunnel()
+            self._client.close_tunnel()
+        else:
+            super().on_deadline(now)
+
+    def on_client_gone(self) -> bool:
+        """The client left: no verdict on the upstream."""
+        self._stop()
+        now = monotonic()
+        if self.phase == TUNNEL:
+            self._end_tunnel()
+            self._client.close_tunnel()
+        elif self.phase != OVER:
+            self.give_up(Failure.ABORTED, now)
+            self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+        return self._begun
+
+    def _limit_total(self, started: float) -> None:
+        """A request that does not end with its first packet needs a timer of its own."""
+        if self._total is None and self._bound.total_s:
+            loop = asyncio.get_running_loop()
+            left = self._bound.total_s - (monotonic() - started)
+            self._total = loop.call_later(max(0.0, left), self._overdue)
+
+    def _overdue(self) -> None:
+        if self.phase != OVER:
+            self.expire(Failure.TIMEOUT, "the request took longer than the route allows", monotonic())
+
+    def _stop(self) -> None:
+        if self._total is not None:
+            self._total.cancel()
+            self._total = None
+
+    # -- tunnels
+
+    def on_switch(self, head: ResponseHead, data: bytes) -> None:
+        """101: the exchange has succeeded; from here on bytes pass as they come."""
+        now = monotonic()
+        request, bound = self._head, self._bound
+        connection = self._connection
+        self.answered(head, now, ended=True)
+        self._stop()
+        self._connection = connection
+        self.phase = TUNNEL
+        self._begun = True
+        self._client.write(
+            b"HTTP/1.1 101 Switching Protocols\r\n%bConnection: Upgrade\r\nUpgrade: %b\r\n"
+            b"Via: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%b\r\n%b"
+            % (
+                head.lines,
+                self.upgrade,
+                request.request_id,
+                bound.decision_start,
+                request.bucket,
+                bound.decision_end,
+                data,
+            )
+        )
+        self._client.plane.finished(request, 101, now)
+        self._arm(self._client.plane.tunnel_lane, now)
+        self._client.tunnel()
+
+    def on_tunnel(self, data: bytes) -> None:
+        self._arm(self._client.plane.tunnel_lane, monotonic())
+        self._client.write(data)
+
+    def on_client_tunnel(self, data: bytes) -> None:
+        if self._connection is not None and self.phase == TUNNEL:
+            self._arm(self._client.plane.tunnel_lane, monotonic())
+            self._connection.write(data)
+
+    def on_tunnel_end(self) -> None:
+        if self.phase == TUNNEL:
+            self._end_tunnel()
+            self._client.close_tunnel()
+
+    def _end_tunnel(self) -> None:
+        connection = self._connection
+        self._connection = None
+        self.phase = OVER
+        self._disarm()
+        if connection is not None:
+            connection.leave_tunnel()

@@ -1,0 +1,359 @@
+"""The data plane: a listener, one policy at a time, and what all connections share."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from proxy.clock import monotonic
+from proxy.core.breaker import Breaker, Transition
+from proxy.core.identity import IdentityReader
+from proxy.core.policy import Policy, Upstream
+from proxy.core.popularity import Popularity
+from proxy.core.routing import RouteTable, bucket
+from proxy.core.trust import TrustedProxies
+from proxy.dataplane import answers
+from proxy.dataplane.binding import Bound
+from proxy.dataplane.chunked import ChunkedReader
+from proxy.dataplane.client import ClientConnection, Exchange
+from proxy.dataplane.deadlines import Ticker
+from proxy.dataplane.failures import Failure
+from proxy.dataplane.forward import Forward
+from proxy.dataplane.heads import RequestHead, RequestReader, ResponseReader
+from proxy.dataplane.pool import Pool
+from proxy.dataplane.recommend import Recommend, popular
+from proxy.errors import Refusal
+from proxy.tasks import spawn
+from proxy.telemetry.counters import Counters
+
+_log = logging.getLogger("fusebox.access")
+
+RESERVED = b"/__fusebox/"
+SALT = b"exposure"
+"""Salt of the bucket that exposure and the recovery ramp share (facts 2.12)."""
+
+_BREAKER_TICK_S = 0.05
+_DRAIN_QUIET_S = 1.0
+"""How long a connection has to be idle before a drain closes it: who is in the middle of a
+conversation hears `Connection: close` with an answer instead."""
+
+
+class DataPlane:
+    """What a policy means, in motion.
+
+    `start` binds; `apply` swaps the policy, effective with the next request; `drain` stops taking
+    connections and returns when the last request is answered or `deadlines.drain_s` is over.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        counters: Counters,
+        *,
+        on_transition: Callable[[Transition], None],
+    ) -> None:
+        self.counters = counters
+        self.draining = False
+        self.address: tuple[str, int] = ("", 0)
+        self.breakers: Mapping[str, Breaker] = {}
+        self._on_transition = on_transition
+        self._ticker = Ticker()
+        self._ticker.also(self._tick)
+        self._next_tick = 0.0
+        self._next_refresh: dict[str, float] = {}
+        self._responses = ResponseReader()
+        self._pools: dict[str, Pool] = {}
+        self._connections: set[ClientConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._emptied: asyncio.Event | None = None
+        self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
+        self._id = int.from_bytes(os.urandom(4), "big")
+        self._sampled = 0.0
+        self.apply(policy)
+
+    # -- policy
+
+    def apply(self, policy: Policy) -> None:
+        """Serve by `policy` from the next request on. Requests under way end as they began."""
+        fields = IdentityReader(policy.identity)
+        pools = {name: self._pool(name, settings, policy) for name, settings in policy.upstreams.items()}
+        bound = {
+            route.name: Bound(route, policy, pools, self.counters, self._ticker) for route in policy.routes
+        }
+        gone = [pool for name, pool in self._pools.items() if pools.get(name) is not pool]
+        previous = getattr(self, "policy", None)
+        self.policy = policy
+        self._pools = pools
+        self.breakers = {name: pool.breaker for name, pool in pools.items()}
+        self._bound = bound
+        self._table = RouteTable(policy.routes)
+        self._identity = fields
+        self.trusted = TrustedProxies(policy.trusted_proxies)
+        self.killed = policy.toggles.kill_switch
+        if previous is None or previous.popularity is not policy.popularity:
+            self.popularity = Popularity(policy.popularity)
+        if previous is None or (previous.limits, previous.identity) != (policy.limits, policy.identity):
+            self.reader = RequestReader(policy.limits, fields.header_names)
+        deadlines = policy.deadlines
+        self.head_lane = self._ticker.lane(deadlines.head_s)
+        self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
+        self.idle_lane = self._ticker.lane(deadlines.idle_client_s)
+        self.linger_lane = self._ticker.lane(deadlines.linger_s)
+        self.tunnel_lane = self._ticker.lane(deadlines.tunnel_idle_s)
+        self._sample = policy.access_log_sample
+        for pool in gone:
+            pool.close()
+
+    def _pool(self, name: str, settings: Upstream, policy: Policy) -> Pool:
+        """The pool there is, where it leads to the same place; its breaker remembers either way."""
+        known = self._pools.get(name)
+        if known is not None and _same_place(known.settings, settings):
+            known.reconfigure(settings, policy.limits)
+            return known
+        if known is not None:
+            breaker = known.breaker
+            breaker.reconfigure(settings.breaker, monotonic())
+        else:
+            breaker = Breaker(
+                name,
+                settings.breaker,
+                rng=random.random,
+                on_transition=self._on_transition,
+                now=monotonic(),
+            )
+        cell = self.counters.upstream(name)
+        return Pool(name, settings, breaker, cell, self._ticker, self._responses, policy.limits)
+
+    # -- life
+
+    async def start(self, address: str) -> None:
+        """Listen on `address` ("host:port"). OSError when that cannot be."""
+        host, _, port = address.rpartition(":")
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self), host.strip("[]"), int(port), backlog=4096
+        )
+        name = self._server.sockets[0].getsockname()
+        self.address = (name[0], name[1])
+        self._ticker.start()
+
+    async def drain(self) -> None:
+        """Take no more connections, end those there are with their present request."""
+        self.draining = True
+        self._emptied = asyncio.Event()
+        if self._server is not None:
+            await asyncio.sleep(0)  # take what the kernel has already accepted for us
+            self._server.close()
+        if self._connections:
+            deadline = self.policy.deadlines.drain_s
+            asyncio.get_running_loop().call_later(min(_DRAIN_QUIET_S, deadline / 2), self._close_quiet)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(deadline):
+                    await self._emptied.wait()
+
+    def _close_quiet(self) -> None:
+        for connection in tuple(self._connections):
+            connection.close_if_idle()
+
+    def close(self) -> None:
+        """Abort what is left and stop."""
+        if self._server is not None:
+            self._server.close()
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        for pool in self._pools.values():
+            pool.close()
+        self._ticker.stop()
+
+    def _tick(self, now: float) -> None:
+        if now < self._next_tick:
+            return
+        self._next_tick = now + _BREAKER_TICK_S
+        for name, pool in self._pools.items():
+            pool.breaker.tick(now)
+            if not pool.endpoints.literal and now >= self._next_refresh.get(name, 0.0):
+                self._next_refresh[name] = now + pool.settings.dns_refresh_s
+                spawn(_refresh(pool), f"resolve {name}")
+
+    # -- asked by client connections
+
+    def admit(self, connection: ClientConnection) -> bool:
+        self.counters.accepted += 1
+        if len(self._connections) >= self.policy.limits.connections:
+            return False
+        self._connections.add(connection)
+        self.counters.connections = len(self._connections)
+        return True
+
+    def gone(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        self.counters.connections = len(self._connections)
+        if not self._connections and self._emptied is not None:
+            self._emptied.set()
+
+    def new_id(self) -> bytes:
+        """32 hex digits, unique: a request id that is a trace id as well (W3C trace context)."""
+        self._id += 1
+        return b"%b%016x" % (self._id_prefix, self._id)
+
+    def chunks(self) -> ChunkedReader:
+        limits = self.policy.limits
+        return ChunkedReader(
+            extension_limit=limits.chunk_extension_bytes,
+            trailer_limit=limits.head_bytes,
+            fields_limit=limits.head_fields,
+        )
+
+    def exchange(
+        self, client: ClientConnection, head: RequestHead, piece: bytes, *, ended: bool
+    ) -> Exchange | None:
+        """Begin to serve a request; None when it is already answered."""
+        now = monotonic()
+        head.started = now
+        head.bound = None
+        head.bucket = 0
+        head.user = b""
+        self._identify(head)
+        try:
+            if head.target == b"*" or (head.method in (b"OPTIONS", b"TRACE") and self._stays_here(head)):
+                self._answer_options(client, head)
+                return None
+            bound = head.bound = self._route(head)
+            who = self._identity.read(head.fields, head.query)
+            head.user = who.user
+            head.bucket = bucket(who.user or head.request_id, SALT)
+            if bound.recommends:
+                if self.killed:
+                    popular(client, head, bound, killed=True)
+                    return None
+                return Recommend.begin(client, head, bound, now)
+            forward = Forward(client, head, bound, piece, ended=ended)
+            forward.begin(now, head.bucket)
+        except Refusal as refusal:
+            client.refuse(refusal)
+            return None
+        return forward
+
+    def _identify(self, head: RequestHead) -> None:
+        """Keep well-formed ids, make what is missing."""
+        if head.request_id and head.traceparent:
+            head.id_lines = b""
+            return
+        made = self.new_id()
+        trace = b"" if head.traceparent else b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
+        if head.request_id:
+            head.id_lines = trace
+        else:
+            head.request_id = made
+            head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
+
+    def _route(self, head: RequestHead) -> Bound:
+        route = None if head.path.startswith(RESERVED) else self._table.resolve(head.path)
+        if route is None:
+            raise Refusal("no_route", 404, "Not Found", "no route has this path")
+        bound = self._bound[route.name]
+        if bound.methods is not None and head.method not in bound.methods:
+            raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
+        if bound.flag_off:
+            raise Refusal("flag_off", 503, "Service Unavailable", f"{route.flag} is switched off")
+        if head.content_length > bound.max_body:
+            detail = f"at most {bound.max_body} bytes"
+            raise Refusal("body_too_large", 413, "Content Too Large", detail, close=True)
+        return bound
+
+    def _stays_here(self, head: RequestHead) -> bool:
+        """Max-Forwards on OPTIONS and TRACE (RFC 9110 §7.6.2): the last hop answers, others count down."""
+        hops = head.fields.get(b"max-forwards")
+        if hops is None:
+            return False
+        if not hops.isdigit() or len(hops) > 9:
+            raise Refusal("bad_request", 400, "Bad Request", "Max-Forwards is not a number")
+        if int(hops) == 0:
+            return True
+        head.count_down(int(hops) - 1)
+        return False
+
+    def _answer_options(self, client: ClientConnection, head: RequestHead) -> None:
+        if head.method == b"TRACE":
+            # Reflecting a request would show its credentials to scripts.
+            raise Refusal("bad_request", 405, "Method Not Allowed", allow="GET, HEAD, OPTIONS, POST")
+        lines = self.own_lines(head) + b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+        if client.must_close():
+            lines += b"Connection: close\r\n"
+        client.write(answers.empty(204, lines))
+        client.answered()
+
+    def own_lines(self, head: RequestHead) -> bytes:
+        """The fields on every answer that the sidecar makes itself."""
+        bound = head.bound
+        if bound is None:
+            return b"X-Request-Id: %b\r\nX-Fusebox-Decision: route=none;v=%d\r\n" % (
+                head.request_id,
+                self.policy.toggles.version,
+            )
+        return b"X-Request-Id: %b\r\n%b%d%b" % (
+            head.request_id,
+            bound.decision_start,
+            head.bucket,
+            bound.decision_end,
+        )
+
+    # -- accounts
+
+    def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
+        """Count an answered request; log a sample, and all that went wrong."""
+        bound = head.bound
+        seconds = now - head.started
+        if bound is not None:
+            bound.cell.count(status, seconds)
+        self._sampled += self._sample
+        if self._sampled >= 1.0 or status >= 500 or failure is not None:
+            if self._sampled >= 1.0:
+                self._sampled -= 1.0
+            self._access(head, status, seconds, failure.name.lower() if failure else "")
+
+    def refused(self, head: RequestHead | None, refusal: Refusal, now: float) -> None:
+        """Count an answer that the sidecar made itself."""
+        self.counters.refusals[refusal.code] += 1
+        if head is None or head.bound is None:
+            self.counters.cell("none", "none").count(refusal.status, now - head.started if head else 0.0)
+        else:
+            head.bound.cell.count(refusal.status, now - head.started)
+        self._sampled += self._sample
+        if self._sampled >= 1.0:
+            self._sampled -= 1.0
+            if head is not None:
+                self._access(head, refusal.status, now - head.started, refusal.code)
+
+    def _access(self, head: RequestHead, status: int, seconds: float, reason: str) -> None:
+        _log.info(
+            "request",
+            extra={
+                "request_id": head.request_id.decode("latin-1"),
+                "method": head.method.decode("latin-1"),
+                "path": head.path.decode("latin-1"),
+                "route": head.bound.name if head.bound is not None else "none",
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+                "bucket": head.bucket,
+                "reason": reason,
+            },
+        )
+
+
+async def _refresh(pool: Pool) -> None:
+    """Resolve again; what was good stays good when that fails."""
+    with contextlib.suppress(OSError):
+        await pool.refresh()
+
+
+def _same_place(one: Upstream, other: Upstream) -> bool:
+    return (one.urls, one.ca_file, one.server_name) == (other.urls, other.ca_file, other.server_name)
+
+
+if TYPE_CHECKING:  # what this class is to others
+    from proxy.ports import PolicyTarget
+
+    _: type[PolicyTarget] = DataPlane

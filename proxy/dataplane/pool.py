@@ -1,0 +1,269 @@
+"""The connections of one upstream: kept alive, spread over its addresses, limited, queued for."""
+
+import asyncio
+import random
+import ssl
+from typing import Protocol
+
+from proxy.clock import monotonic
+from proxy.core.addresses import Address, Addresses
+from proxy.core.breaker import Breaker
+from proxy.core.budget import RetryBudget
+from proxy.core.policy import Limits, Priority, Upstream
+from proxy.dataplane.deadlines import Lane, Ticker
+from proxy.dataplane.failures import Failure
+from proxy.dataplane.heads import ResponseReader
+from proxy.dataplane.resolver import Endpoints
+from proxy.dataplane.upstream import UpstreamConnection
+from proxy.errors import Problem, SettingsError
+from proxy.tasks import spawn
+from proxy.telemetry.counters import UpstreamCell
+
+WRITE_REUSE_S = 0.01
+"""A request that must not be sent twice goes out on a new connection, or on one whose last answer
+ended less than this ago: an upstream may close an older one at this very moment (idle race)."""
+
+
+class Waiter(Protocol):
+    """A call that wants a connection. Its deadline ends its place in the queue."""
+
+    priority: int
+
+    def on_deadline(self, now: float) -> None: ...
+    def on_connection(self, connection: UpstreamConnection) -> None: ...
+    def on_no_connection(self, failure: Failure, detail: str, address: Address | None) -> None: ...
+
+
+class Pool:
+    """Everything the data plane keeps for one upstream, its breaker and counters among it."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Upstream,
+        breaker: Breaker,
+        cell: UpstreamCell,
+        ticker: Ticker,
+        reader: ResponseReader,
+        limits: Limits,
+    ) -> None:
+        self.name = name
+        self.timing = f", {name};dur=".encode()  # its part of Server-Timing
+        self.candidates_path = settings.candidates_path.encode()
+        self.settings = settings
+        self.breaker = breaker
+        self.cell = cell
+        self.ticker = ticker
+        self.reader = reader
+        self.limits = limits
+        self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
+        self.endpoints = Endpoints(settings)
+        self.addresses = Addresses(
+            eject_after=settings.eject_after,
+            eject_s=settings.eject_s,
+            eject_max_s=settings.eject_max_s,
+            rng=random.random,
+        )
+        if self.endpoints.known:
+            self.addresses.replace(self.endpoints.known)
+        self._tls = tls_context(settings) if self.endpoints.tls else None
+        self._idle: dict[Address, list[UpstreamConnection]] = {}
+        self._idle_lane = ticker.lane(settings.idle_s)
+        self._queues: tuple[dict[Waiter, Lane], ...] = tuple({} for _ in Priority)  # in order of arrival
+        self._closed = False
+
+    def reconfigure(self, settings: Upstream, limits: Limits) -> None:
+        """New limits and deadlines for the same addresses; connections stay."""
+        self.candidates_path = settings.candidates_path.encode()
+        self.settings = settings
+        self.limits = limits
+        self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
+        self._idle_lane = self.ticker.lane(settings.idle_s)
+        self.breaker.reconfigure(settings.breaker, monotonic())
+
+    # -- asked by calls
+
+    def acquire(
+        self, waiter: Waiter, now: float, *, fresh: bool, avoid: Address | None
+    ) -> UpstreamConnection | None:
+        """A connection at once, or later through the waiter. The slot taken is given back by
+        `release`, `lost` or `on_no_connection`. `fresh`: see `WRITE_REUSE_S`."""
+        cell = self.cell
+        if cell.inflight >= self.settings.max_inflight:
+            self._queue(waiter)
+            return None
+        cell.inflight += 1
+        return self._serve(waiter, now, fresh=fresh, avoid=avoid)
+
+    def leave(self, waiter: Waiter) -> bool:
+        """Take a waiter out of the queue; False when it was not in it."""
+        lane = self._queues[waiter.priority].pop(waiter, None)
+        if lane is None:
+            return False
+        lane.clear(waiter)
+        self.cell.queued -= 1
+        return True
+
+    def _serve(
+        self, waiter: Waiter, now: float, *, fresh: bool, avoid: Address | None
+    ) -> UpstreamConnection | None:
+        if not self.endpoints.resolved:
+            spawn(self._connect(waiter, None, avoid), f"connect {self.name}")
+            return None
+        address = self.addresses.pick(now, avoid)
+        address.inflight += 1
+        idle = self._idle.get(address)
+        while idle:
+            connection = idle[-1]
+            unused = now - connection.idle_since
+            usable = unused < connection.idle_limit and not connection.transport.is_closing()
+            if usable and fresh and unused >= WRITE_REUSE_S:
+                break  # still good for what may be repeated; those below are older
+            idle.pop()
+            self._idle_lane.clear(connection)
+            if usable:
+                connection.reused = True
+                return connection
+            connection.quiet_close()
+        spawn(self._connect(waiter, address, avoid), f"connect {self.name}")
+        return None
+
+    def _queue(self, waiter: Waiter) -> None:
+        """Wait for a slot. When the queue is full the newest of the least important gives way."""
+        if self.cell.queued >= self.settings.max_queue:
+            for queue in self._queues[: waiter.priority]:
+                if queue:
+                    shed = next(reversed(queue))
+                    self.leave(shed)
+                    shed.on_no_connection(Failure.OVERLOADED, "shed for a more important request", None)
+                    break
+            else:
+                waiter.on_no_connection(Failure.OVERLOADED, "too many requests are waiting", None)
+                return
+        self.cell.queued += 1
+        lane = self.ticker.lane(self.settings.queue_timeout_ms / 1000)
+        self._queues[waiter.priority][waiter] = lane
+        lane.set(waiter, monotonic())
+
+    # -- told by connections
+
+    def release(self, connection: UpstreamConnection, *, reusable: bool) -> None:
+        """An answer is complete: the slot is free, and the connection perhaps reusable."""
+        connection.address.inflight -= 1
+        now = monotonic()
+        limit = self.settings.max_connection_age_s
+        if (
+            reusable
+            and not self._closed
+            and not (limit and now - connection.created > limit)
+            and not connection.transport.is_closing()
+        ):
+            connection.idle_since = now
+            idle = self._idle.get(connection.address)
+            if idle is None:
+                idle = self._idle[connection.address] = []
+            idle.append(connection)
+            self._idle_lane.set(connection, now)
+        else:
+            connection.transport.close()
+        self._freed()
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection is gone while it was idle; its place in the idle stack with it."""
+        self._idle_lane.clear(connection)
+        idle = self._idle.get(connection.address)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+
+    def give_up(self, connection: UpstreamConnection) -> None:
+        """A call ends without a complete answer: the slot is free, the connection is closed."""
+        connection.drop()
+        connection.address.inflight -= 1
+        self._freed()
+
+    def _freed(self) -> None:
+        cell = self.cell
+        cell.inflight -= 1
+        if not cell.queued or cell.inflight >= self.settings.max_inflight:
+            return
+        for queue in reversed(self._queues):
+            if queue:
+                waiter = next(iter(queue))
+                self.leave(waiter)
+                cell.inflight += 1
+                connection = self._serve(waiter, monotonic(), fresh=True, avoid=None)
+                if connection is not None:
+                    waiter.on_connection(connection)
+                return
+
+    # -- connecting
+
+    async def _connect(self, waiter: Waiter, address: Address | None, avoid: Address | None) -> None:
+        """Open one connection for one waiter; whatever happens, the waiter is told."""
+        try:
+            if address is None:
+                await self.refresh()
+                address = self.addresses.pick(monotonic(), avoid)
+                address.inflight += 1
+            connection = await self._open(address)
+        except TimeoutError:
+            self._unconnected(waiter, address, Failure.UNREACHABLE, "connecting took too long")
+        except ssl.SSLError as error:
+            self._unconnected(waiter, address, Failure.TLS, error.reason or "TLS failed")
+        except OSError as error:
+            failure = Failure.DNS if address is None else Failure.UNREACHABLE
+            self._unconnected(waiter, address, failure, error.strerror or str(error))
+        except Exception:
+            self._unconnected(waiter, address, Failure.UNREACHABLE, "connecting failed")
+            raise
+        else:
+            waiter.on_connection(connection)
+
+    async def _open(self, address: Address) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
+            _, connection = await loop.create_connection(
+                lambda: UpstreamConnection(self, address, self.settings.idle_s),
+                address.host,
+                address.port,
+                ssl=self._tls,
+                server_hostname=self.endpoints.server_name if self._tls is not None else None,
+            )
+        connection.created = monotonic()
+        return connection
+
+    def _unconnected(self, waiter: Waiter, address: Address | None, failure: Failure, detail: str) -> None:
+        if address is not None:
+            address.inflight -= 1
+            self.addresses.failed(address, monotonic())
+        self._freed()
+        waiter.on_no_connection(failure, detail, address)
+
+    async def refresh(self) -> None:
+        """Resolve the names again; on failure the last good addresses stay. OSError: never resolved."""
+        fresh = await self.endpoints.resolve()
+        for gone in self.addresses.replace(fresh):
+            for connection in self._idle.pop(gone, []):
+                connection.quiet_close()
+
+    # -- the end
+
+    def close(self) -> None:
+        """Close idle connections; those in use end with their answer."""
+        self._closed = True
+        for idle in self._idle.values():
+            for connection in tuple(idle):
+                self._idle_lane.clear(connection)
+                connection.quiet_close()
+        self._idle.clear()
+
+
+def tls_context(settings: Upstream) -> ssl.SSLContext:
+    """Always verifies: against `ca_file`, or the system's authorities."""
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        problem = Problem(
+            settings.ca_file, "", f"cannot be used: {error}", "give a PEM file of trusted certificates"
+        )
+        raise SettingsError([problem]) from None

@@ -1,0 +1,239 @@
+"""Recommend routes: ask the sources side by side, blend what came, always answer k items."""
+
+from typing import TYPE_CHECKING
+
+from proxy.clock import monotonic
+from proxy.core.recommend import (
+    Answer,
+    Ask,
+    Candidate,
+    ContractBroken,
+    blend,
+    compose,
+    parse_ask,
+    parse_candidates,
+    popular_answer,
+)
+from proxy.dataplane import answers, rewrite
+from proxy.dataplane.binding import Bound
+from proxy.dataplane.call import Call
+from proxy.dataplane.failures import Failure
+from proxy.dataplane.heads import RequestHead, ResponseHead
+from proxy.dataplane.pool import Pool
+from proxy.errors import Refusal
+
+if TYPE_CHECKING:
+    from proxy.dataplane.client import ClientConnection
+
+_MAX_CANDIDATE_BYTES = 1024 * 1024
+
+
+class Fetch(Call):
+    """One source asked for its candidates."""
+
+    __slots__ = ("_body", "_recommend", "_size", "_status", "failed", "items", "kind", "milliseconds", "over")
+
+    def __init__(self, recommend: "Recommend", kind: str, pool: Pool, request: bytes, bound: Bound) -> None:
+        self._recommend = recommend
+        self.kind = kind
+        self._body: list[bytes] = []
+        self._size = 0
+        self._status = 0
+        self.items: list[Candidate] | None = None
+        self.failed = False
+        self.over = False
+        self.milliseconds = 0.0
+        self.prepare(
+            pool,
+            request,
+            idempotent=True,
+            bodiless=False,
+            priority=bound.priority,
+            first_byte=bound.source_lanes[kind],
+        )
+
+    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+        now = monotonic()
+        self._status = head.status
+        if ended:
+            self._conclude(head.status, body, now)
+            return
+        lane = self._lane
+        self.answered(head, now, ended=False)
+        self._lane = lane
+        if lane is not None:
+            lane.set(self, now)  # the same time again, for the body
+        self.on_body(body, b"", ended=False)
+
+    def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
+        self._body.append(piece)
+        self._size += len(piece)
+        if ended:
+            self._conclude(self._status, b"".join(self._body), monotonic())
+        elif self._size > _MAX_CANDIDATE_BYTES:
+            self.expire(Failure.INVALID, "the answer is too long", monotonic())
+
+    def _conclude(self, status: int, body: bytes, now: float) -> None:
+        """A whole answer counts as the upstream's failure when it is not what sources answer."""
+        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
+            try:
+                self.items = parse_candidates(body)
+            except ContractBroken:
+                self.items = None
+        if self.items is not None or 400 <= status < 500:
+            self.failed = self.items is None
+            self.concluded(status, now)
+        else:
+            self.failed = True
+            self.concluded(status if status >= 500 else 0, now)
+        self._end(now)
+
+    def on_failed(self, failure: Failure, detail: str) -> None:
+        self.failed = True
+        self._end(monotonic())
+
+    def refused(self) -> None:
+        """Its breaker is open: a failure of the request's source (facts 2.18)."""
+        self.failed = True
+        self.over = True
+
+    def _end(self, now: float) -> None:
+        self.over = True
+        self.milliseconds = (now - self.sent_at) * 1000 if self.sent_at else 0.0
+        self._recommend.source_over(now)
+
+
+class Recommend:
+    """One recommend request under way."""
+
+    __slots__ = ("_ask", "_beginning", "_bound", "_client", "_done", "_fetches", "_head")
+
+    def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
+        self._client = client
+        self._head = head
+        self._bound = bound
+        self._ask = ask
+        self._fetches: list[Fetch] = []
+        self._done = False
+        self._beginning = True
+
+    @classmethod
+    def begin(
+        cls, client: "ClientConnection", head: RequestHead, bound: Bound, now: float
+    ) -> "Recommend | None":
+        """Ask all sources at once. None when the answer is already out. Raises `Refusal`: bad query."""
+        ask = _ask(head, bound)
+        if not bound.sources:
+            popular(client, head, bound, killed=False, ask=ask)
+            return None
+        self = cls(client, head, bound, ask)
+        hop = rewrite.hop_lines(head, client.peer, client.hop_lines, client.plane.trusted)
+        for kind, pool in bound.sources.items():
+            request = rewrite.candidates_request(head, hop, pool, ask.query)
+            fetch = Fetch(self, kind, pool, request, bound)
+            self._fetches.append(fetch)
+        for fetch in self._fetches:
+            try:
+                fetch.begin(now, head.bucket)
+            except Refusal:
+                fetch.refused()
+        self._beginning = False
+        self.source_over(now)
+        return None if self._done else self
+
+    def source_over(self, now: float) -> None:
+        """Answer as soon as every source has; their deadlines see to it that they do."""
+        if self._beginning or self._done or not all(fetch.over for fetch in self._fetches):
+            return
+        self._done = True
+        by_kind = {fetch.kind: fetch for fetch in self._fetches}
+        cf, content = by_kind.get("cf"), by_kind.get("content")
+        head, bound = self._head, self._bound
+        plane = self._client.plane
+        alpha = bound.route.alpha
+        answer = compose(
+            request_id=head.request_id.decode("ascii"),
+            ask=self._ask,
+            ranked=blend(alpha, cf and cf.items, content and content.items),
+            popularity=plane.popularity,
+            failed=any(fetch.failed for fetch in self._fetches),
+            bucket=head.bucket,
+            alpha=alpha,
+            toggles_version=plane.policy.toggles.version,
+        )
+        counters = plane.counters
+        counters.slots_asked += self._ask.k
+        counters.slots_covered += answer.covered
+        timings = b"".join(b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds) for fetch in self._fetches)
+        _write(self._client, head, bound, answer, now, timings)
+
+    # -- told by the client's connection
+
+    def on_client_gone(self) -> bool:
+        if not self._done:
+            self._done = True
+            now = monotonic()
+            for fetch in self._fetches:
+                fetch.give_up(Failure.ABORTED, now)
+            self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+        return False
+
+    def on_request_body(self, piece: bytes, *, ended: bool) -> None:
+        """A body on a GET means nothing here."""
+
+    def on_client_full(self) -> None:
+        """The answer is one write; there is nothing to hold back."""
+
+    def on_client_ready(self) -> None:
+        """See `on_client_full`."""
+
+    def on_client_tunnel(self, data: bytes) -> None:
+        """A recommend route never tunnels."""
+
+
+def _ask(head: RequestHead, bound: Bound) -> Ask:
+    return parse_ask(head.query, head.user, k_default=bound.route.k_default, k_max=bound.route.k_max)
+
+
+def popular(
+    client: "ClientConnection", head: RequestHead, bound: Bound, *, killed: bool, ask: Ask | None = None
+) -> None:
+    """Answer from the popularity list in memory: no upstream, no store (facts 2.9)."""
+    plane = client.plane
+    ask = ask or _ask(head, bound)
+    answer = popular_answer(
+        request_id=head.request_id.decode("ascii"),
+        ask=ask,
+        popularity=plane.popularity,
+        bucket=head.bucket,
+        toggles_version=plane.policy.toggles.version,
+        killed=killed,
+    )
+    _write(client, head, bound, answer, monotonic(), b"")
+
+
+def _write(
+    client: "ClientConnection", head: RequestHead, bound: Bound, answer: Answer, now: float, timings: bytes
+) -> None:
+    plane = client.plane
+    plane.counters.levels[answer.level] += 1
+    lines = (
+        b"X-Request-Id: %b\r\nX-Fusebox-Decision: route=%b;arm=none;bucket=%d;level=%b;source=%b;v=%d\r\n"
+        b"Server-Timing: total;dur=%.1f%b\r\n%b%b"
+        % (
+            head.request_id,
+            bound.name.encode(),
+            head.bucket,
+            answer.level.encode(),
+            answer.source.encode(),
+            plane.policy.toggles.version,
+            (now - head.started) * 1000,
+            timings,
+            b"Cache-Control: no-store\r\n" if answer.degraded else b"",
+            b"Connection: close\r\n" if client.must_close() else b"",
+        )
+    )
+    start = answers.head(200, len(answer.body), b"application/json", lines)
+    client.write(start if head.method == b"HEAD" else start + answer.body)
+    plane.finished(head, 200, now)
+    client.answered()

@@ -1,0 +1,90 @@
+"""What the sidecar writes into heads that pass: requests going up, answers going down."""
+
+import re
+
+from proxy.core.trust import Client, TrustedProxies, forwarded
+from proxy.dataplane.heads import RequestHead, ResponseHead
+from proxy.dataplane.pool import Pool
+
+_STATUS_LINES = {
+    (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)
+    for status, reason in ((200, b"OK"), (201, b"Created"), (304, b"Not Modified"), (404, b"Not Found"))
+}
+
+
+def trust_lines(client: Client) -> bytes:
+    """The fields that say where a request came from (RFC 7239, RFC 9110 §7.6.3)."""
+    return b"Via: 1.1 fusebox\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nForwarded: %b\r\n" % (
+        client.xff_out,
+        client.proto.encode(),
+        client.forwarded_out,
+    )
+
+
+def hop_lines(head: RequestHead, peer: str, usual: bytes, trusted: TrustedProxies) -> bytes:
+    """`usual` is right unless earlier hops are named by a peer that may be believed."""
+    fields = head.fields
+    if b"x-forwarded-for" in fields or b"forwarded" in fields or b"x-forwarded-proto" in fields:
+        if trusted.trusts(peer):
+            client = forwarded(
+                peer,
+                fields.get(b"x-forwarded-for"),
+                fields.get(b"forwarded"),
+                fields.get(b"x-forwarded-proto"),
+                tls=False,
+                trusted=trusted,
+            )
+            usual = trust_lines(client)
+    if not head.http11:
+        usual = usual.replace(b"Via: 1.1", b"Via: 1.0", 1)
+    return usual
+
+
+def request(head: RequestHead, hop: bytes, authority: bytes) -> bytes:
+    """The request line and fields that go upstream, without framing fields and the empty line.
+
+    Target and end-to-end fields are untouched. `authority` stands in for a Host that HTTP/1.0
+    does not have to send.
+    """
+    host = head.fields.get(b"host")
+    if host is None:
+        host = authority
+        hop += b"Host: %b\r\n" % host
+    return b"%b %b HTTP/1.1\r\n%b%bX-Forwarded-Host: %b\r\n%b" % (
+        head.method,
+        head.target,
+        head.lines,
+        hop,
+        host,
+        head.id_lines,
+    )
+
+
+def candidates_request(head: RequestHead, hop: bytes, pool: Pool, query: bytes) -> bytes:
+    """A whole request for candidates: the sidecar's own, with nothing of the client's but its ids."""
+    trace = b"" if not head.traceparent else b"traceparent: %b\r\n" % head.traceparent
+    if b"x-request-id" in head.fields and head.id_lines.find(b"X-Request-Id") < 0:
+        trace += b"X-Request-Id: %b\r\n" % head.request_id
+    return b"GET %b?%b HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n%b%b%b\r\n" % (
+        pool.candidates_path,
+        query,
+        pool.endpoints.authority,
+        hop,
+        head.id_lines,
+        trace,
+    )
+
+
+def status_line(head: ResponseHead) -> bytes:
+    key = (head.status, head.reason)
+    return _STATUS_LINES.get(key) or b"HTTP/1.1 %d %b\r\n" % key
+
+
+def interim(head: ResponseHead) -> bytes:
+    """A whole 1xx head (RFC 9110 §15.2)."""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, head.lines)
+
+
+def without_length(lines: bytes) -> bytes:
+    """For 204, which has none (RFC 9110 §8.6)."""
+    return re.sub(rb"(?im)^content-length:[^\r]*\r\n", b"", lines)

@@ -1,0 +1,92 @@
+"""What services need from outside, as Protocols; adapters below `runtime` fill them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.core.breaker import BreakerStatus
+from proxy.core.policy import Policy
+from proxy.core.roles import Principal
+from proxy.errors import FuseboxError
+
+
+class StoreError(FuseboxError):
+    """A store could not be read or written; the text names the file and the cause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KillDecision:
+    """The last word on the kill switch: what, why, by whom, when (RFC 3339, UTC)."""
+
+    kill: bool
+    reason: str
+    by: str
+    at: str
+
+
+class KillStore(Protocol):
+    """Where the last kill decision outlives the process. Both calls may block on a disk."""
+
+    def load(self) -> KillDecision | None:
+        """The last decision, None when there never was one; StoreError when it cannot be known."""
+
+    def save(self, decision: KillDecision) -> None:
+        """Return only when the decision is durable; StoreError leaves the former one in place."""
+
+
+class TokenStore(Protocol):
+    """Whom a bearer token stands for."""
+
+    def verify(self, token: str) -> Principal | None:
+        """None for a token nobody has; StoreError when no token can be judged."""
+
+
+class PolicyTarget(Protocol):
+    """What carries traffic by a policy: the data plane."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    def apply(self, policy: Policy) -> None:
+        """Effective with the next request; never waits."""
+
+
+class BreakerHandle(Protocol):
+    """One breaker as an operator sees it. Times are monotonic seconds."""
+
+    def open(self, now: float, reason: str) -> None: ...
+    def close(self, now: float, reason: str) -> None: ...
+    def auto(self, now: float, reason: str) -> None: ...
+    def snapshot(self, now: float) -> BreakerStatus: ...
+
+
+class BreakerHolder(Protocol):
+    """What owns the breakers; the mapping is read anew each time, since a reload changes it."""
+
+    @property
+    def breakers(self) -> Mapping[str, BreakerHandle]: ...
+
+
+class Plane(PolicyTarget, BreakerHolder, Protocol):
+    """The data plane as the status page sees it."""
+
+    @property
+    def draining(self) -> bool: ...
+
+
+class UpstreamTraffic(Protocol):
+    """What is under way to one upstream at this moment."""
+
+    @property
+    def inflight(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+
+
+class Traffic(Protocol):
+    """What is under way at this moment."""
+
+    @property
+    def connections(self) -> int: ...
+    @property
+    def upstreams(self) -> Mapping[str, UpstreamTraffic]: ...

@@ -1,0 +1,178 @@
+"""One sidecar in one process: what it is made of, how it starts, how it ends."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from proxy import __version__
+from proxy.admin.app import AdminServer, application
+from proxy.admin.endpoints import Services
+from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.core.breaker import Transition
+from proxy.dataplane.plane import DataPlane
+from proxy.errors import FuseboxError
+from proxy.ports import StoreError
+from proxy.runtime.reload import Reloader
+from proxy.settings import Settings, split_address
+from proxy.storage.kill_file import KillFile
+from proxy.storage.tokens import TokenFile
+from proxy.tasks import spawn
+from proxy.telemetry.collector import Metrics, SidecarCollector
+from proxy.telemetry.counters import Counters
+from proxy.telemetry.logs import Logs
+
+T = TypeVar("T")
+
+_log = logging.getLogger("fusebox")
+_breaker_log = logging.getLogger("fusebox.breakers")
+
+GC_THRESHOLDS = (20_000, 20, 100)
+"""Requests leave few cycles behind, and the young generation's default of 700 allocations would be
+looked through many times a second for nothing. What the start has built lives until the end and is
+frozen out of every collection, so that none has to walk the popularity list."""
+
+
+class StartError(FuseboxError):
+    """The sidecar cannot start; the text names the setting to look at."""
+
+
+class Sidecar:
+    """Everything that runs, wired together. Make it inside the running loop; `run` once."""
+
+    def __init__(self, settings: Settings, counters: Counters, logs: Logs) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._plane = DataPlane(settings.policy(), counters, on_transition=self._on_transition)
+        self._tokens = TokenFile(settings.tokens_file)
+        kill = KillSwitch(self._plane, KillFile(settings.kill_file))
+        kill.restore()
+        breakers = BreakerControl(self._plane)
+        board = StatusBoard(self._plane, counters, kill=kill, breakers=breakers)
+        metrics = Metrics(SidecarCollector(counters, self._plane, board.policy_age_s))
+        services = Services(
+            tokens=self._tokens, kill=kill, breakers=breakers, board=board, readiness=self, metrics=metrics
+        )
+        self._admin = AdminServer(application(services))
+        self._reloader = Reloader(settings, kill=kill, board=board, logs=logs)
+        self._listening = False
+        self._stopping = asyncio.Event()
+        self._draining: asyncio.Task[None] | None = None
+
+    def unready(self) -> list[str]:
+        """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
+        if self._stopping.is_set():
+            return ["draining"]
+        return [] if self._listening else ["not listening yet"]
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT, then drain; a second one aborts.
+
+        Returns 0 after a drain, 1 after an abort. StartError when an address cannot be bound.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        async with AsyncExitStack() as closing:
+            # Admin opens first and closes last: it tells of the start and of the drain.
+            closing.push_async_callback(self._admin.stop)
+            host, port = split_address(self._settings.admin.address)
+            admin = await _bound(self._admin.start(host, port), "admin.address", self._settings.admin.address)
+            closing.callback(self._plane.close)
+            address = self._settings.listen.address
+            await _bound(self._plane.start(address), "listen.address", address)
+            self._listening = True
+            _settle_memory()
+            self._announce(admin)
+            await self._stopping.wait()
+            code = await self._wind_down()
+        _log.info("stopped")
+        return code
+
+    async def _wind_down(self) -> int:
+        _log.info("draining")
+        self._draining = spawn(self._drain(), "drain")
+        await asyncio.wait([self._draining])
+        aborted = self._draining.cancelled()
+        _log.info("aborted" if aborted else "drained")
+        return 1 if aborted else 0
+
+    async def _drain(self) -> None:
+        # Balancers first see the readiness fail; only then does the listener close on them.
+        await asyncio.sleep(self._plane.policy.deadlines.drain_notice_s)
+        await self._plane.drain()
+
+    def _on_stop(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+        self._stopping.set()
+
+    def _on_reload(self) -> None:
+        if not self._stopping.is_set():
+            spawn(self._reloader.reload(), "reload")
+
+    def _on_transition(self, change: Transition) -> None:
+        self._counters.transitions[change.upstream, change.to, change.rule] += 1
+        _breaker_log.warning(
+            "breaker %s: %s to %s: %s",
+            change.upstream,
+            change.before,
+            change.to,
+            change.reason,
+            extra={
+                "upstream": change.upstream,
+                "before": change.before,
+                "to": change.to,
+                "rule": change.rule,
+                "observed": change.observed,
+                "n": change.n,
+                "threshold": change.threshold,
+                "dry_run": change.dry_run,
+            },
+        )
+
+    def _announce(self, admin: tuple[str, int]) -> None:
+        listen, api = _url(self._plane.address), _url(admin)
+        _log.info("started", extra={"version": __version__, "listen": listen, "admin": api})
+        say(f"fusebox {__version__} listens on {listen}, admin on {api}")
+        try:
+            known = self._tokens.records()
+        except StoreError as error:
+            say(f"fusebox: nobody can use the admin API: {error}")
+            return
+        if not known:
+            say(
+                "fusebox: no token yet; make the first: "
+                f"fusebox token create --role admin --name NAME --config {self._settings.file}"
+            )
+
+
+def say(line: str) -> None:
+    """For whoever started this by hand; stdout belongs to the log."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+async def _bound(start: Awaitable[T], setting: str, address: str) -> T:
+    try:
+        return await start
+    except OSError as error:
+        cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
+        raise StartError(f"cannot listen on {address} ({setting}): {cause}") from error
+
+
+def _settle_memory() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

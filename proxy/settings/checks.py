@@ -1,0 +1,169 @@
+"""What a type cannot say: references, addresses, and fields that contradict each other."""
+
+import re
+import ssl
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Any
+from urllib.parse import urlsplit
+
+from proxy.core.identity import IdentityReader
+from proxy.core.policy import Identity, Route, Upstream
+from proxy.settings.model import Admin, Listen, split_address
+from proxy.settings.read import Place, Report, likeness
+
+RESERVED = "/__fusebox/"
+"""Paths of the sidecar itself on the data plane (contract, Headers)."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # goes into headers, metrics and API paths
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
+_PATH = re.compile(r"/[!$&'()*+,:=@~\w.%-]*(?:/[!$&'()*+,:=@~\w.%-]+)*/?", re.ASCII)  # RFC 3986 3.3
+_FORWARD_ONLY = ("upstream", "upgrade", "idempotency_key", "first_byte_ms")
+_RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha")
+
+
+def name(name: str, place: Place, report: Report) -> None:
+    if not _NAME.fullmatch(name):
+        report.add(place, f"{name!r} is no name", "letters, digits, '_', '-' and '.', at most 64")
+
+
+def doors(listen: Listen, admin: Admin, report: Report) -> None:
+    places = {("listen", "address"): listen.address, ("admin", "address"): admin.address}
+    for place, address in places.items():
+        try:
+            split_address(address)
+        except ValueError as error:
+            report.add(place, str(error))
+    if listen.address == admin.address and not listen.address.endswith(":0"):
+        report.add(("admin", "address"), "is the data plane's own", "give each its port")
+    for index, network in enumerate(listen.trusted_proxies):
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            report.add(("listen", "trusted_proxies", index), "is no network", "for example 10.0.0.0/8")
+
+
+def identity(identity: Identity, report: Report) -> None:
+    for field in ("user", "region", "cohort", "client"):
+        for index, spec in enumerate(getattr(identity, field)):
+            try:
+                IdentityReader(Identity(user=(spec,)))
+            except ValueError as error:
+                report.add(("identity", field, index), str(error))
+
+
+def upstream(upstream: Upstream, place: Place, report: Report) -> None:
+    several = not isinstance(upstream.url, str)
+    schemes = set()
+    for index, url in enumerate(upstream.urls):
+        where = (*place, "url", index) if several else (*place, "url")
+        try:
+            schemes.add(_scheme(url))
+        except ValueError as error:
+            report.add(where, str(error))
+    if len(schemes) > 1:
+        report.add((*place, "url"), "mixes http and https", "make them two upstreams")
+    if "https" not in schemes:
+        for field in ("ca_file", "server_name"):
+            if getattr(upstream, field):
+                report.add((*place, field), "belongs to https urls only")
+    elif upstream.ca_file:
+        try:
+            ssl.create_default_context(cafile=upstream.ca_file)
+        except ssl.SSLError:
+            report.add((*place, "ca_file"), f"{upstream.ca_file} holds no certificate", "PEM is expected")
+        except OSError as error:
+            report.add((*place, "ca_file"), f"{upstream.ca_file} cannot be read: {error.strerror}")
+    if not _PATH.fullmatch(upstream.candidates_path):
+        report.add((*place, "candidates_path"), "should be a path that begins with /")
+    if upstream.eject_max_s < upstream.eject_s:
+        report.add((*place, "eject_max_s"), "is less than eject_s")
+
+
+def _scheme(url: str) -> str:
+    """The scheme of a usable url; ValueError names the fault, never the url, which may hold a secret."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError("should begin with http:// or https://")
+    if "@" in parts.netloc:
+        raise ValueError("should carry no user name or password")
+    if not parts.hostname or any(character.isspace() for character in url):
+        raise ValueError("has no usable host")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ValueError("should have a port from 1 to 65535, or none")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("should end after the port: a request keeps its own path")
+    return parts.scheme
+
+
+def routes(
+    routes: Mapping[int, Route], raw: Sequence[Any], upstreams: Collection[str], report: Report
+) -> None:
+    """`routes` and `raw` by their index in the file; `upstreams` are the names there are."""
+    names: dict[str, int] = {}
+    paths: dict[str, int] = {}
+    for index, route in routes.items():
+        place: Place = ("routes", index)
+        first = names.setdefault(route.name, index)
+        if first != index:
+            report.add((*place, "name"), f"{route.name!r} is the name of routes[{first}] already")
+        name(route.name, (*place, "name"), report)
+        first = paths.setdefault(route.path, index)
+        if first != index:
+            report.add((*place, "path"), f"{route.path!r} is the path of routes[{first}] already")
+        _path(route.path, (*place, "path"), report)
+        if route.flag:
+            name(route.flag, (*place, "flag"), report)
+        for at, method in enumerate(route.methods):
+            if not _TOKEN.fullmatch(method) or method == "CONNECT":
+                report.add(
+                    (*place, "methods", at), f"{method!r} is no method", "in upper case, never CONNECT"
+                )
+        for at, protocol in enumerate(route.upgrade):
+            if not _TOKEN.fullmatch(protocol.upper()) or protocol.lower() == "h2c":
+                report.add(
+                    (*place, "upgrade", at), f"{protocol!r} cannot be tunnelled", "for example websocket"
+                )
+        _kind(route, raw[index], place, upstreams, report)
+
+
+def _path(path: str, place: Place, report: Report) -> None:
+    if not path.startswith("/"):
+        report.add(place, "should begin with /")
+    elif f"{path}/".startswith(RESERVED):
+        report.add(place, f"{RESERVED} belongs to the sidecar itself")
+    elif not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+        report.add(place, "should be a plain path", "no query, spaces, double slashes or dot segments")
+
+
+def _kind(
+    route: Route, raw: Mapping[str, Any], place: Place, upstreams: Collection[str], report: Report
+) -> None:
+    """Each kind has its own fields; one that would do nothing is refused rather than ignored."""
+    for field in _RECOMMEND_ONLY if route.kind == "forward" else _FORWARD_ONLY:
+        if field in raw:
+            report.add((*place, field), f"does nothing on a {route.kind} route")
+    if route.kind == "forward":
+        if not route.upstream:
+            report.add((*place, "upstream"), "is missing: whereto should requests go?", _there_are(upstreams))
+        else:
+            _exists(route.upstream, (*place, "upstream"), upstreams, report)
+        return
+    if route.k_default > route.k_max:
+        report.add((*place, "k_default"), "is more than k_max")
+    for source in ("cf", "content", "control"):
+        if asked := getattr(route.sources, source):
+            _exists(asked, (*place, "sources", source), upstreams, report)
+
+
+def _exists(name: str, place: Place, upstreams: Collection[str], report: Report) -> None:
+    if name not in upstreams:
+        report.add(place, f"there is no [upstreams.{name}]", likeness(name, list(upstreams)))
+
+
+def _there_are(upstreams: Collection[str]) -> str:
+    return f"there are: {', '.join(sorted(upstreams)) or 'none'}"

@@ -1,0 +1,136 @@
+"""Assembles `Settings` from the files, or raises `SettingsError` with all that is wrong in them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Toggles, Upstream
+from proxy.errors import SettingsError
+from proxy.settings import checks, files
+from proxy.settings.model import Admin, Listen, Log, PopularityFile, Settings, State, TogglesFile
+from proxy.settings.read import Report, fill, likeness, read_toml, record
+
+T = TypeVar("T")
+K = TypeVar("K", str, int)
+
+_SECTIONS: dict[str, type[Any]] = {
+    "listen": Listen,
+    "admin": Admin,
+    "state": State,
+    "identity": Identity,
+    "limits": Limits,
+    "deadlines": Deadlines,
+    "log": Log,
+    "popularity": PopularityFile,
+    "toggles": TogglesFile,
+}
+
+
+def load(path: Path, env: Mapping[str, str]) -> Settings:
+    """The settings in `path` with what they point to; `env` fills `${NAME}`.
+
+    Paths inside are relative to the file. SettingsError holds every problem in it, in the
+    popularity list and in the toggles document.
+    """
+    report = Report(path)
+    raw = fill(read_toml(path), env, report)
+    for key in raw.keys() - _SECTIONS.keys() - {"upstreams", "routes"}:
+        report.add((key,), "unknown section", likeness(key, [*_SECTIONS, "upstreams", "routes"]))
+    sections = {name: _section(kind, raw, name, report) for name, kind in _SECTIONS.items()}
+    named = _table(raw, "upstreams", report)
+    listed = _array(raw, "routes", report)
+    upstreams = _records(Upstream, named.items(), "upstreams", report)
+    routes = _records(Route, enumerate(listed), "routes", report)
+
+    checks.doors(sections["listen"], sections["admin"], report)
+    checks.identity(sections["identity"], report)
+    base = path.parent
+    for name in named:
+        checks.name(name, ("upstreams", name), report)
+    for name, upstream in upstreams.items():
+        upstreams[name] = replace(upstream, ca_file=str(base / upstream.ca_file) if upstream.ca_file else "")
+        checks.upstream(upstreams[name], ("upstreams", name), report)
+    checks.routes(routes, listed, named, report)
+
+    films, toggles = _pointed_to(sections, base, listed, report)
+    if report.problems:
+        raise SettingsError(report.problems)
+    del sections["popularity"], sections["toggles"]
+    return Settings(
+        file=path,
+        upstreams=upstreams,
+        routes=tuple(routes.values()),
+        popularity=films,
+        toggles=toggles,
+        **sections,
+    )
+
+
+def state_directory(path: Path, env: Mapping[str, str]) -> Path:
+    """Where the state is kept, whatever else is wrong in the file: tokens can be made beforehand.
+
+    SettingsError when just this cannot be told.
+    """
+    report = Report(path)
+    raw = read_toml(path)
+    state = _section(State, fill({"state": raw.get("state", {})}, env, report), "state", report)
+    if report.problems:
+        raise SettingsError(report.problems)
+    return path.parent / state.directory
+
+
+def _pointed_to(
+    sections: Mapping[str, Any], base: Path, routes: Sequence[Any], report: Report
+) -> tuple[tuple[Film, ...], Toggles]:
+    """What the other files hold; `routes` as they stand in the file, readable or not."""
+    tables = [route for route in routes if isinstance(route, dict)]
+    films: tuple[Film, ...] = ()
+    toggles = Toggles()
+    if file := sections["popularity"].file:
+        films = _read(files.popularity, base / file, report) or ()
+    elif any(route.get("kind") == "recommend" for route in tables):
+        report.add(("popularity", "file"), "is missing: recommend routes fall back on this list")
+    if file := sections["toggles"].file:
+        flags = {flag for route in tables if isinstance(flag := route.get("flag"), str)}
+        toggles = _read(lambda path, own: files.toggles(path, flags, own), base / file, report) or toggles
+    return films, toggles
+
+
+def _read(read: Callable[[Path, Report], T], path: Path, report: Report) -> T | None:
+    """What `read` makes of a file, its problems filed under that file's name."""
+    own = Report(path)
+    found = None
+    try:
+        found = read(path, own)
+    except SettingsError as error:
+        own.problems += error.problems
+    report.problems += own.problems
+    return found
+
+
+def _section(kind: type[T], raw: Mapping[str, Any], name: str, report: Report) -> T:
+    """A table of the file; where it cannot be read, the defaults stand in for the checks that follow."""
+    return record(kind, _table(raw, name, report), (name,), report) or kind()
+
+
+def _records(kind: type[T], raw: Iterable[tuple[K, Any]], name: str, report: Report) -> dict[K, T]:
+    """Those that can be read, under their key or index in the file."""
+    found = ((key, record(kind, each, (name, key), report)) for key, each in raw)
+    return {key: each for key, each in found if each is not None}
+
+
+def _table(raw: Mapping[str, Any], name: str, report: Report) -> dict[str, Any]:
+    value = raw.get(name, {})
+    if isinstance(value, dict):
+        return value
+    report.add((name,), "should be a table", f"write [{name}]")
+    return {}
+
+
+def _array(raw: Mapping[str, Any], name: str, report: Report) -> list[Any]:
+    value = raw.get(name, [])
+    if isinstance(value, list) and value:
+        return value
+    report.add((name,), "should be an array with at least one table", f"write [[{name}]]")
+    return []

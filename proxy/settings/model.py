@@ -1,0 +1,130 @@
+"""What the settings file says, as values. The records that routes and pools read are `core.policy`'s."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Interval
+
+from proxy.core.policy import STRICT, Deadlines, Film, Identity, Limits, Policy, Route, Toggles, Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """The data plane's door."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    address: str = "127.0.0.1:8080"
+    trusted_proxies: tuple[str, ...] = ()  # networks whose X-Forwarded-* is believed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admin:
+    """The door of the API, metrics and health: bind it inside."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    address: str = "127.0.0.1:8081"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where the kill decision and the tokens are kept."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    directory: str = "var"  # relative to the settings file, as every path in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """What goes to stdout."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    access_sample: Annotated[float, Interval(ge=0, le=1)] = 0.01  # share of answers logged; errors always
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PopularityFile:
+    """The list that answers when nothing else does; empty: there is none."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TogglesFile:
+    """The toggles document; empty: no toggle is set."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One settings file and what it points to, checked."""
+
+    file: Path
+    listen: Listen
+    admin: Admin
+    state: State
+    identity: Identity
+    limits: Limits
+    deadlines: Deadlines
+    log: Log
+    upstreams: Mapping[str, Upstream]  # `ca_file` already absolute
+    routes: tuple[Route, ...]
+    popularity: tuple[Film, ...]  # best first
+    toggles: Toggles
+
+    @property
+    def state_directory(self) -> Path:
+        return self.file.parent / self.state.directory
+
+    @property
+    def kill_file(self) -> Path:
+        return self.state_directory / "kill.json"
+
+    @property
+    def tokens_file(self) -> Path:
+        return self.state_directory / "tokens.json"
+
+    def policy(self) -> Policy:
+        """What of this the data plane may know."""
+        return Policy(
+            routes=self.routes,
+            upstreams=self.upstreams,
+            identity=self.identity,
+            limits=self.limits,
+            deadlines=self.deadlines,
+            toggles=self.toggles,
+            popularity=self.popularity,
+            trusted_proxies=self.listen.trusted_proxies,
+            access_log_sample=self.log.access_sample,
+        )
+
+
+def changes_needing_restart(old: Settings, new: Settings) -> list[str]:
+    """Names of the settings that differ and that a reload cannot change: open doors and open files."""
+    pairs = {
+        "listen.address": (old.listen.address, new.listen.address),
+        "admin.address": (old.admin.address, new.admin.address),
+        "state.directory": (old.state_directory, new.state_directory),
+    }
+    return [name for name, (before, after) in pairs.items() if before != after]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`host:port` or `[ipv6]:port` as a pair; ValueError says what is wrong. Port 0 is any free one."""
+    host, colon, port = address.rpartition(":")
+    if not colon:
+        raise ValueError("should be host:port")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 host stands in brackets: [::1]:8080")
+    if not host or any(character.isspace() or character in "/@" for character in host):
+        raise ValueError("has no usable host; 0.0.0.0 means every interface")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65_535):
+        raise ValueError("should end in a port from 0 to 65535")
+    return host, int(port)

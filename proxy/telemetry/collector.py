@@ -1,0 +1,172 @@
+"""Prometheus metrics, read from plain counters at scrape time (contract, Metrics).
+
+The hot path pays for integers only; everything that costs (names, labels, text) is paid by whoever
+scrapes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from proxy.core.policy import Policy
+from proxy.telemetry.counters import BOUNDS_S, Cell, Counters, UpstreamCell
+
+STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}
+"""`fusebox_breaker_state`, as the contract numbers it."""
+
+_LE = [*map(str, BOUNDS_S), "+Inf"]
+
+
+class HasState(Protocol):
+    """What is read from a breaker."""
+
+    @property
+    def state(self) -> str: ...
+
+
+class Observed(Protocol):
+    """What is read from the data plane."""
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def breakers(self) -> Mapping[str, HasState]: ...
+
+
+class SidecarCollector(Collector):
+    """All metrics of one sidecar. `policy_age_s` returns the seconds since the policy was published."""
+
+    def __init__(self, counters: Counters, observed: Observed, policy_age_s: Callable[[], float]) -> None:
+        self._counters = counters
+        self._observed = observed
+        self._policy_age_s = policy_age_s
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._requests()
+        yield from self._upstreams()
+        yield from self._breakers()
+        yield from self._recommendations()
+        yield from self._process()
+
+    def _requests(self) -> Iterator[Metric]:
+        total = CounterMetricFamily(
+            "fusebox_requests", "Requests answered.", labels=("route", "arm", "status_class")
+        )
+        seconds = HistogramMetricFamily(
+            "fusebox_request_seconds", "Request head read to answer sent.", labels=("route", "arm")
+        )
+        for (route, arm), cell in sorted(self._counters.routes.items()):
+            for status_class in range(1, 6):
+                total.add_metric((route, arm, f"{status_class}xx"), cell.status[status_class])
+            _add_histogram(seconds, (route, arm), cell)
+        yield total
+        yield seconds
+        yield _counter(
+            "fusebox_refusals",
+            "Requests the sidecar answered itself.",
+            ("code",),
+            _by_one(self._counters.refusals),
+        )
+        yield GaugeMetricFamily("fusebox_connections", "Open client connections.", self._counters.connections)
+
+    def _upstreams(self) -> Iterator[Metric]:
+        upstream = ("upstream",)
+        total = CounterMetricFamily(
+            "fusebox_upstream_requests", "Calls of an upstream.", labels=("upstream", "outcome")
+        )
+        seconds = HistogramMetricFamily(
+            "fusebox_upstream_seconds", "Call sent to first byte of its answer.", labels=upstream
+        )
+        inflight = GaugeMetricFamily("fusebox_inflight", "Calls running now.", labels=upstream)
+        queued = GaugeMetricFamily("fusebox_queued", "Calls waiting for a place.", labels=upstream)
+        retries = CounterMetricFamily("fusebox_retries", "Calls repeated.", labels=upstream)
+        for name, cell in sorted(self._counters.upstreams.items()):
+            for outcome, count in cell.outcomes.items():
+                total.add_metric((name, outcome), count)
+            _add_histogram(seconds, (name,), cell)
+            inflight.add_metric((name,), cell.inflight)
+            queued.add_metric((name,), cell.queued)
+            retries.add_metric((name,), cell.retries)
+        yield from (total, seconds, inflight, queued, retries)
+
+    def _breakers(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily(
+            "fusebox_breaker_state", "0 closed, 1 half-open, 2 open.", labels=("upstream",)
+        )
+        for name, breaker in sorted(self._observed.breakers.items()):
+            state.add_metric((name,), STATE_VALUES[breaker.state])
+        yield state
+        yield _counter(
+            "fusebox_breaker_transitions",
+            "State changes, by the rule that caused them.",
+            ("upstream", "to", "rule"),
+            self._counters.transitions.items(),
+        )
+
+    def _recommendations(self) -> Iterator[Metric]:
+        asked, covered = self._counters.slots_asked, self._counters.slots_covered
+        yield _counter(
+            "fusebox_recommend_level",
+            "Where recommend answers came from, A to D.",
+            ("level",),
+            _by_one(self._counters.levels),
+        )
+        yield CounterMetricFamily("fusebox_slots_asked", "Items asked for, judged requests.", asked)
+        yield CounterMetricFamily("fusebox_slots_covered", "… filled without popularity.", covered)
+        coverage = GaugeMetricFamily(
+            "fusebox_coverage", "Share of asked items filled without popularity since the start."
+        )
+        if asked:  # no data is neither 0 nor 1 (facts 2.6)
+            coverage.add_metric((), covered / asked)
+        yield coverage
+
+    def _process(self) -> Iterator[Metric]:
+        toggles = self._observed.policy.toggles
+        killed = int(toggles.kill_switch)
+        yield GaugeMetricFamily("fusebox_kill_switch", "1 while the kill switch is on.", killed)
+        yield GaugeMetricFamily("fusebox_toggles_version", "Version of the toggles.", toggles.version)
+        yield GaugeMetricFamily(
+            "fusebox_policy_age_seconds", "Since the policy was published.", self._policy_age_s()
+        )
+        yield CounterMetricFamily(
+            "fusebox_events_dropped", "Log lines and events lost.", self._counters.events_dropped
+        )
+
+
+class Metrics:
+    """The page that `/metrics` shows: the sidecar's own metrics and the process's."""
+
+    def __init__(self, collector: SidecarCollector) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(collector)
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The page and its content type, in the format the scraper's `Accept` asks for."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+def _counter(
+    name: str, text: str, labels: Sequence[str], counts: Iterable[tuple[tuple[str, ...], int]]
+) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in sorted(counts):
+        family.add_metric(values, count)
+    return family
+
+
+def _by_one(counts: Mapping[str, int]) -> Iterator[tuple[tuple[str], int]]:
+    return (((name,), count) for name, count in counts.items())
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: Iterable[str], cell: Cell | UpstreamCell) -> None:
+    cumulative = accumulate(cell.buckets)
+    family.add_metric(list(labels), list(zip(_LE, cumulative, strict=True)), cell.seconds)

@@ -1,0 +1,90 @@
+"""Signals as plain integers: counted on the hot path, read by whoever scrapes.
+
+A cell is a list of ints behind names. Counting is `cell.status[s] += 1` and one bisect; no locks,
+because one loop thread writes and a scrape tolerates being a moment apart. Cells add up, so
+workers and instances merge by addition.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+
+BOUNDS_S: tuple[float, ...] = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
+)  # fmt: skip
+"""Upper bounds of the latency buckets, in seconds, with the SLO targets among them (50, 75, 200 ms)."""
+
+
+def bucket_of(seconds: float) -> int:
+    """The index of the latency bucket that `seconds` falls in."""
+    return bisect_left(BOUNDS_S, seconds)
+
+
+class Cell:
+    """Requests of one route and arm: by status class (index 1…5), and their latency."""
+
+    __slots__ = ("buckets", "seconds", "status")
+
+    def __init__(self) -> None:
+        self.status = [0] * 6
+        self.buckets = [0] * (len(BOUNDS_S) + 1)  # the last is +Inf
+        self.seconds = 0.0
+
+    def count(self, status: int, seconds: float) -> None:
+        self.status[status // 100] += 1
+        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.seconds += seconds
+
+
+class UpstreamCell:
+    """Calls of one upstream: by outcome, their latency to the first byte, and what runs now."""
+
+    __slots__ = ("buckets", "inflight", "outcomes", "queued", "retries", "seconds")
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, int] = dict.fromkeys(OUTCOMES, 0)
+        self.buckets = [0] * (len(BOUNDS_S) + 1)
+        self.seconds = 0.0
+        self.inflight = 0
+        self.queued = 0
+        self.retries = 0
+
+
+OUTCOMES = (
+    "success",  # answered below 500
+    "error",  # answered 5xx
+    "timeout",
+    "unreachable",
+    "invalid",
+    "reset",  # closed before or inside an answer
+    "aborted",  # the client left: neutral
+    "breaker_open",  # refused here: never the upstream's fault
+    "overloaded",  # shed here
+)
+
+
+class Counters:
+    """All counters of one process."""
+
+    def __init__(self) -> None:
+        self.routes: dict[tuple[str, str], Cell] = {}  # (route, arm)
+        self.upstreams: dict[str, UpstreamCell] = {}
+        self.transitions: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # (upstream, to, rule)
+        self.levels: defaultdict[str, int] = defaultdict(int)  # A…D: where recommend answers came from
+        self.slots_asked = 0  # recommend: k summed over judged requests
+        self.slots_covered = 0  # … of which filled without popularity (facts 2.19)
+        self.refusals: defaultdict[str, int] = defaultdict(int)  # by code
+        self.connections = 0  # open client connections
+        self.accepted = 0  # client connections ever
+        self.events_dropped = 0
+
+    def cell(self, route: str, arm: str) -> Cell:
+        found = self.routes.get((route, arm))
+        if found is None:
+            found = self.routes[route, arm] = Cell()
+        return found
+
+    def upstream(self, name: str) -> UpstreamCell:
+        found = self.upstreams.get(name)
+        if found is None:
+            found = self.upstreams[name] = UpstreamCell()
+        return found

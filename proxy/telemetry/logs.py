@@ -1,0 +1,166 @@
+"""Logs: one JSON object per line on stdout, written by a thread of their own.
+
+A stalled stdout (a full pipe, a paused terminal) blocks that thread and nobody else: lines wait in
+a bounded queue, and what does not fit is dropped and counted in `Counters.events_dropped`.
+"""
+
+import io
+import json
+import logging
+import queue
+import re
+import select
+import threading
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+
+from proxy.telemetry.counters import Counters
+
+QUEUED_LINES = 10_000
+"""Lines that wait for a slow reader; at some 300 bytes each, about 3 MB."""
+
+_BATCH = 200  # lines per write: one system call for a burst, and a stop is noticed soon
+_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_NAMES = ("time", "level", "logger", "message", "exception")
+_SECRETS = re.compile(rb'(fbx_|[Bb]earer )[^\s"\\]+')
+# JSON escapes C0 only. DEL, C1 (a terminal takes U+009B for CSI) and the Unicode line ends are escaped
+# here, on UTF-8 bytes, where they can stand nowhere but inside strings.
+_CONTROLS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
+
+
+class ByteStream(Protocol):
+    """Where lines go. `write` returns how many bytes it took, None when it would have to wait."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+    def fileno(self) -> int: ...
+
+
+class JsonFormatter(logging.Formatter):
+    """`time` (RFC 3339, UTC), `level`, `logger`, `message`, the `extra` fields, `exception` as one string.
+
+    An extra field that would hide one of these names gets a trailing underscore. Tokens are masked
+    as a last line of defence; nobody should log them in the first place.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self.line(record).decode().rstrip("\n")
+
+    def line(self, record: logging.LogRecord) -> bytes:
+        """One record as UTF-8 JSON with a line end and no other control character."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        entry: dict[str, Any] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name, value in record.__dict__.items():
+            if name not in _FIELDS:
+                entry[name + "_" if name in _NAMES else name] = value
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        try:
+            line = orjson.dumps(entry, default=repr, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:  # half a surrogate pair, an integer beyond 64 bits
+            line = json.dumps(entry, default=repr, skipkeys=True).encode()
+        line = _SECRETS.sub(rb"\1***", line)
+        return _CONTROLS.sub(_escape, line) + b"\n"
+
+
+def _escape(found: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(found[0].decode())
+
+
+class LogWriter(logging.Handler):
+    """Queues lines for a thread that writes them to `stream`."""
+
+    def __init__(self, counters: Counters, stream: ByteStream, queued_lines: int = QUEUED_LINES) -> None:
+        super().__init__()
+        self._json = JsonFormatter()
+        self._counters = counters
+        self._stream = stream
+        self._queue: queue.Queue[bytes | None] = queue.Queue(queued_lines)
+        # A daemon: a reader that never comes back must not keep the process from ending.
+        self._thread = threading.Thread(target=self._write_all, name="fusebox-log-writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._queue.put_nowait(self._json.line(record))
+        except queue.Full:
+            self._drop(1)
+        except Exception:  # noqa: BLE001 - logging's own convention: a bad call never hurts the caller
+            self.handleError(record)
+
+    def finish(self, timeout_s: float) -> None:
+        """Write what is queued and end the thread; give up after `timeout_s` seconds."""
+        try:
+            self._queue.put(None, timeout=timeout_s)
+        except queue.Full:
+            return
+        self._thread.join(timeout_s)
+
+    def _drop(self, lines: int) -> None:
+        self.acquire()  # both the callers of `emit` and the writer thread count
+        try:
+            self._counters.events_dropped += lines
+        finally:
+            self.release()
+
+    def _write_all(self) -> None:
+        while (line := self._queue.get()) is not None:
+            lines = [line]
+            while len(lines) < _BATCH and not self._queue.empty():
+                following = self._queue.get()  # the only reader: what is there stays there
+                if following is None:
+                    self._write(lines)
+                    return
+                lines.append(following)
+            self._write(lines)
+
+    def _write(self, lines: list[bytes]) -> None:
+        rest = memoryview(b"".join(lines))
+        try:
+            while rest:
+                taken = self._stream.write(rest)
+                if taken is None:  # someone made the shared descriptor non-blocking
+                    select.select([], [self._stream], [])
+                else:
+                    rest = rest[taken:]
+        except OSError:  # the reader is gone
+            self._drop(len(lines))
+
+
+class Logs:
+    """The running log output of this process; `stop` flushes and takes it away again."""
+
+    def __init__(self, writer: LogWriter, level: str) -> None:
+        self._writer = writer
+        root = logging.getLogger()
+        self._level_before = root.level
+        root.addHandler(writer)
+        self.set_level(level)
+
+    def set_level(self, level: str) -> None:
+        """From now on lines below `level` (e.g. "info") are left out."""
+        logging.getLogger().setLevel(level.upper())
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Write what is queued, for at most about `timeout_s` seconds when nobody reads."""
+        root = logging.getLogger()
+        root.removeHandler(self._writer)
+        root.setLevel(self._level_before)
+        self._writer.finish(timeout_s)
+
+
+def setup(level: str, counters: Counters, stream: ByteStream) -> Logs:
+    """Send all logging of this process to `stream` as JSON lines, from `level` (e.g. "info") up."""
+    return Logs(LogWriter(counters, stream), level)
+
+
+def descriptor(number: int) -> ByteStream:
+    """A stream over a file descriptor, without a buffer whose lock could be held at the process's end."""
+    return io.FileIO(number, "w", closefd=False)

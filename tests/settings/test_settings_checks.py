@@ -1,0 +1,137 @@
+"""Checks across fields, one fault at a time."""
+
+import pytest
+import trustme
+
+ROUTE = '[[routes]]\nname = "x"\npath = "/x"\nupstream = "cf"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ('name = "payment"\npath = "/x"\nupstream = "cf"', "routes[2].name", "routes[1] already"),
+        ('name = "a b"\npath = "/x"\nupstream = "cf"', "routes[2].name", "no name"),
+        ('name = "x"\npath = "/payment/"\nupstream = "cf"', "routes[2].path", "routes[1] already"),
+        ('name = "x"\npath = "x"\nupstream = "cf"', "routes[2].path", "begin with /"),
+        ('name = "x"\npath = "/__fusebox/"\nupstream = "cf"', "routes[2].path", "sidecar itself"),
+        ('name = "x"\npath = "/__fusebox"\nupstream = "cf"', "routes[2].path", "sidecar itself"),
+        ('name = "x"\npath = "/a?b"\nupstream = "cf"', "routes[2].path", "plain path"),
+        ('name = "x"\npath = "/a//b"\nupstream = "cf"', "routes[2].path", "plain path"),
+        ('name = "x"\npath = "/a/../b"\nupstream = "cf"', "routes[2].path", "plain path"),
+        ('name = "x"\npath = "/x"', "routes[2].upstream", "is missing"),
+        ('name = "x"\npath = "/x"\nupstream = "cff"', "routes[2].upstream", "did you mean 'cf'?"),
+        ('name = "x"\npath = "/x"\nupstream = "cf"\nmethods = ["get"]', "routes[2].methods[0]", "upper case"),
+        (
+            'name = "x"\npath = "/x"\nupstream = "cf"\nmethods = ["CONNECT"]',
+            "routes[2].methods[0]",
+            "CONNECT",
+        ),
+        ('name = "x"\npath = "/x"\nupstream = "cf"\nflag = "a b"', "routes[2].flag", "no name"),
+        ('name = "x"\npath = "/x"\nupstream = "cf"\nupgrade = ["h2c"]', "routes[2].upgrade[0]", "tunnelled"),
+        ('name = "x"\npath = "/x"\nupstream = "cf"\nalpha = 0.1', "routes[2].alpha", "nothing on a forward"),
+        (
+            'name = "x"\npath = "/x"\nkind = "recommend"\nupgrade = ["websocket"]',
+            "routes[2].upgrade",
+            "nothing on a recommend",
+        ),
+        ('name = "x"\npath = "/x"\nkind = "recommend"\nk_default = 300', "routes[2].k_default", "k_max"),
+        (
+            'name = "x"\npath = "/x"\nkind = "recommend"\nsources = { content = "c" }',
+            "routes[2].sources.content",
+            "no [upstreams.c]",
+        ),
+        ('name = "x"\npath = "/x"\nkind = "proxy"', "routes[2].kind", "'forward' or 'recommend'"),
+        ('name = "x"\npath = "/x"\nupstream = "cf"\npriority = "high"', "routes[2].priority", "'critical'"),
+    ],
+)
+def test_routes(folder, text, place, words):
+    folder.add(f"[[routes]]\n{text}\n")
+    found = folder.problems()
+    assert list(found) == [place]
+    assert words in found[place]
+
+
+@pytest.mark.parametrize("path", ["/", "/a", "/a/", "/a%20b/c.d-e_f~g", "/a;b=1"])
+def test_ordinary_paths_pass(folder, path):
+    folder.add(ROUTE.replace('"/x"', f'"{path}"'))
+    if ";" in path:
+        assert list(folder.problems()) == ["routes[2].path"], "parameters make a path ambiguous"
+    else:
+        assert folder.load().routes[2].path == path
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ('url = "ftp://h"', "url", "http:// or https://"),
+        ('url = "h:80"', "url", "http:// or https://"),
+        ('url = "http://"', "url", "host"),
+        ('url = "http://a b"', "url", "host"),
+        ('url = "http://[::1"', "url", "usable"),
+        ('url = "http://h:0"', "url", "port"),
+        ('url = "http://h:"', "url", "port"),
+        ('url = "http://h:70000"', "url", "port"),
+        ('url = "http://h/base"', "url", "after the port"),
+        ('url = "http://h?q"', "url", "after the port"),
+        ('url = "http://u:p@h"', "url", "password"),
+        ('url = ["http://a", "ftp://b"]', "url[1]", "http:// or https://"),
+        ('url = ["http://a", "https://b"]', "url", "mixes"),
+        ("url = []", "url", "at least 1 item"),
+        ('url = "http://h"\nserver_name = "x"', "server_name", "https"),
+        ('url = "http://h"\nca_file = "x"', "ca_file", "https"),
+        ('url = "https://h"\nca_file = "nowhere.pem"', "ca_file", "cannot be read"),
+        ('url = "https://h"\nca_file = "toggles.json"', "ca_file", "holds no certificate"),
+        ('url = "http://h"\ncandidates_path = "c"', "candidates_path", "begins with /"),
+        ('url = "http://h"\neject_max_s = 1', "eject_max_s", "less than eject_s"),
+    ],
+)
+def test_upstreams(folder, text, place, words):
+    folder.add(f"[upstreams.x]\n{text}\n")
+    found = folder.problems()
+    assert list(found) == [f"upstreams.x.{place}"]
+    assert words in found[f"upstreams.x.{place}"]
+
+
+def test_upstream_names_go_into_headers(folder):
+    folder.add('[upstreams."a b"]\nurl = "http://h"\n')
+    assert list(folder.problems()) == ["upstreams.a b"]
+
+
+def test_a_certificate_is_found_beside_the_settings(folder):
+    ca = folder.path.parent / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca))
+    folder.add('[upstreams.x]\nurl = ["https://h", "https://[::1]:444/"]\nca_file = "ca.pem"\n')
+    assert folder.load().upstreams["x"].ca_file == str(ca)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ('[listen]\naddress = "127.0.0.1:0"', '[listen]\naddress = "x"', "listen.address"),
+        ('[admin]\naddress = "127.0.0.1:0"', '[admin]\naddress = "x"', "admin.address"),
+        (
+            '[admin]\naddress = "127.0.0.1:0"',
+            '[admin]\naddress = "h:1"\n[identity]\nclient = ["query:a", "headr:x"]',
+            "identity.client[1]",
+        ),
+        (
+            "[listen]\n",
+            '[listen]\ntrusted_proxies = ["10.0.0.0/8", "10.0.0/8"]\n',
+            "listen.trusted_proxies[1]",
+        ),
+        ('[popularity]\nfile = "popularity.json"', "", "popularity.file"),
+    ],
+)
+def test_the_rest(folder, old, new, place):
+    folder.swap(old, new)
+    assert list(folder.problems()) == [place]
+
+
+def test_the_two_doors_are_different(folder):
+    folder.settings = folder.settings.replace("127.0.0.1:0", "127.0.0.1:8080")
+    assert list(folder.problems()) == ["admin.address"]
+
+
+def test_at_least_one_route(folder):
+    folder.settings = folder.settings[: folder.settings.index("[[routes]]")]
+    assert list(folder.problems()) == ["routes"]

@@ -1,0 +1,117 @@
+from types import SimpleNamespace
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from proxy.core.policy import Policy, Toggles
+from proxy.telemetry.collector import Metrics, SidecarCollector
+from proxy.telemetry.counters import Counters
+
+
+@pytest.fixture
+def counters():
+    return Counters()
+
+
+def scrape(counters, *, toggles=None, age_s=0.0, **states):
+    observed = SimpleNamespace(
+        policy=Policy(routes=(), upstreams={}, toggles=toggles or Toggles()),
+        breakers={name: SimpleNamespace(state=state) for name, state in states.items()},
+    )
+    return Metrics(SidecarCollector(counters, observed, lambda: age_s))
+
+
+def samples(metrics):
+    page, content_type = metrics.render()
+    assert content_type.startswith("text/plain")
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in parse(page.decode())
+        for sample in family.samples
+    }
+
+
+def test_requests_are_shown_by_route_arm_and_status_class_with_their_latency(counters):
+    cell = counters.cell("pay", "control")
+    cell.count(200, 0.004)
+    cell.count(503, 0.06)
+    cell.count(204, 99.0)
+    found = samples(scrape(counters))
+    assert found["fusebox_requests_total", "control", "pay", "2xx"] == 2
+    assert found["fusebox_requests_total", "control", "pay", "5xx"] == 1
+    assert found["fusebox_requests_total", "control", "pay", "4xx"] == 0
+    assert found["fusebox_request_seconds_bucket", "control", "0.0025", "pay"] == 0
+    assert found["fusebox_request_seconds_bucket", "control", "0.005", "pay"] == 1
+    assert found["fusebox_request_seconds_bucket", "control", "0.075", "pay"] == 2
+    assert found["fusebox_request_seconds_bucket", "control", "30.0", "pay"] == 2
+    assert found["fusebox_request_seconds_bucket", "control", "+Inf", "pay"] == 3
+    assert found["fusebox_request_seconds_count", "control", "pay"] == 3
+    assert found["fusebox_request_seconds_sum", "control", "pay"] == pytest.approx(99.064)
+
+
+def test_upstreams_are_shown_by_outcome_with_what_runs_and_waits(counters):
+    cell = counters.upstream("cf")
+    cell.outcomes["timeout"] = 4
+    cell.buckets[0], cell.seconds = 5, 0.002
+    cell.inflight, cell.queued, cell.retries = 3, 2, 1
+    found = samples(scrape(counters))
+    assert found["fusebox_upstream_requests_total", "timeout", "cf"] == 4
+    assert found["fusebox_upstream_requests_total", "success", "cf"] == 0
+    assert found["fusebox_upstream_seconds_count", "cf"] == 5
+    assert found["fusebox_upstream_seconds_sum", "cf"] == 0.002
+    assert found["fusebox_inflight", "cf"] == 3
+    assert found["fusebox_queued", "cf"] == 2
+    assert found["fusebox_retries_total", "cf"] == 1
+
+
+def test_breakers_are_numbered_as_the_contract_says(counters):
+    counters.transitions["cf", "open", "failure_rate"] += 2
+    found = samples(scrape(counters, a="closed", b="half_open", c="open"))
+    assert [found["fusebox_breaker_state", name] for name in "abc"] == [0, 1, 2]
+    assert found["fusebox_breaker_transitions_total", "failure_rate", "open", "cf"] == 2
+
+
+def test_the_rest_of_the_counters_are_shown(counters):
+    counters.refusals["no_route"] = 7
+    counters.levels["D"] = 6
+    counters.connections, counters.events_dropped = 5, 4
+    counters.slots_asked, counters.slots_covered = 100, 25
+    found = samples(scrape(counters, toggles=Toggles(version=9, kill_switch=True), age_s=12.5))
+    assert found["fusebox_refusals_total", "no_route"] == 7
+    assert found["fusebox_recommend_level_total", "D"] == 6
+    assert found["fusebox_connections",] == 5
+    assert found["fusebox_events_dropped_total",] == 4
+    assert found["fusebox_coverage",] == 0.25
+    assert found["fusebox_slots_asked_total",] == 100
+    assert found["fusebox_slots_covered_total",] == 25
+    assert found["fusebox_toggles_version",] == 9
+    assert found["fusebox_kill_switch",] == 1
+    assert found["fusebox_policy_age_seconds",] == 12.5
+
+
+def test_coverage_says_nothing_before_anything_was_asked(counters):
+    assert ("fusebox_coverage",) not in samples(scrape(counters))
+
+
+def test_process_metrics_are_on_the_page(counters):
+    found = samples(scrape(counters))
+    assert found["process_resident_memory_bytes",] > 0
+    assert ("python_gc_collections_total", "2") in found
+
+
+def test_a_scraper_that_asks_for_openmetrics_gets_a_page_that_parses_as_such(counters):
+    counters.cell("pay", "").count(200, 0.1)
+    counters.transitions["cf", "open", 'odd "rule"\n'] += 1
+    page, content_type = scrape(counters, cf="open").render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    names = {family.name for family in parse_openmetrics(page.decode())}
+    assert "fusebox_requests" in names
+    assert page.endswith(b"# EOF\n")
+
+
+def test_counting_between_two_scrapes_is_seen(counters):
+    metrics = scrape(counters)
+    assert ("fusebox_requests_total", "", "pay", "2xx") not in samples(metrics)
+    counters.cell("pay", "").count(200, 0.1)
+    assert samples(metrics)["fusebox_requests_total", "", "pay", "2xx"] == 1
