@@ -1,4 +1,4 @@
-"""A killed recommend request, answered from memory, beside nginx answering as many bytes from its configuration.
+"""A killed recommend request, answered from memory, beside nginx answering as many fixed bytes.
 
 Nothing is upstream of either. The answer differs from user to user for Fusebox, never for nginx.
 """

@@ -1,4 +1,4 @@
-"""What every benchmark stands on: pinned programs, CPU and memory as the kernel counted them, load by wrk.
+"""What every benchmark stands on: pinned programs, load by wrk, and the measurement of one run.
 
 One core belongs to the program under test, another to everything around it (load generator and
 upstreams). CPU is read from /proc, so it is what the program cost and not what the clock showed;
@@ -6,7 +6,6 @@ it includes the kernel's work on its behalf.
 """
 
 import contextlib
-import json
 import os
 import random
 import resource
@@ -24,13 +23,14 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Self
 
+from proc import Usage, family, memory_kib, usage
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 20.0
 VARIETY = 4096  # different requests that a varying load goes round in
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-class Unusable(Exception):  # noqa: N818 - says what is the matter, and the text what to do
+class Unusable(Exception):
     """Something on this machine stands in the way; scripts print the text and exit 2."""
 
 
@@ -50,63 +50,6 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise Unusable("no free port between 20000 and 30000 on 127.0.0.1")
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """CPU that a program and its children have used so far, in seconds."""
-
-    total_s: float
-    user_s: float
-    system_s: float
-
-    def __sub__(self, earlier: "Usage") -> "Usage":
-        return Usage(
-            self.total_s - earlier.total_s, self.user_s - earlier.user_s, self.system_s - earlier.system_s
-        )
-
-
-def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += family(int(child))
-    return found
-
-
-def usage(pid: int) -> Usage:
-    """CPU of a process and its descendants, all threads.
-
-    The sum comes from schedstat (nanoseconds), the split from stat, which counts in 10 ms ticks.
-    """
-    total_ns = user = system = 0
-    for member in family(pid):
-        for task in Path(f"/proc/{member}/task").iterdir():
-            total_ns += int((task / "schedstat").read_text().split()[0])
-        after_name = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        user += int(after_name[11])
-        system += int(after_name[12])
-    total = total_ns / 1e9
-    share = user / (user + system) if user + system else 0.0
-    return Usage(total, total * share, total * (1 - share))
-
-
-def memory_kib(pid: int, name: str) -> int:
-    """Memory of a process and its descendants: `Pss`, or `VmRSS` or `VmHWM` (the peak of VmRSS)."""
-    file = "smaps_rollup" if name == "Pss" else "status"
-    total = 0
-    for member in family(pid):
-        for line in Path(f"/proc/{member}/{file}").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                total += int(line.split()[1])
-    return total
-
-
-def forget_peak(pid: int) -> None:
-    """Let VmHWM start again from what is resident now (proc(5), clear_refs)."""
-    for member in family(pid):
-        Path(f"/proc/{member}/clear_refs").write_text("5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,45 +182,6 @@ def get(port: int, target: str, headers: dict[str, str] | None = None) -> tuple[
         connection.close()
 
 
-_SCRIPT = """\
-local kinds, target = %(kinds)d, %(target)s
-local made, at = {}, 0
-
--- An odd factor modulo 2^32 gives each i of the cycle another word.
-local function word(i, factor) return string.format("%%08x", (i * factor) %% 4294967296) end
-
-function init(args)
-  for i = 1, kinds do
-    local user = "user-" .. word(i, 40503)
-    wrk.headers = {
-      ["Host"] = "bench.example",
-      ["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/126.0 Safari/537.36",
-      ["Accept"] = "application/json, text/plain, */*",
-      ["Accept-Encoding"] = "gzip, deflate, br",
-      ["Accept-Language"] = "en-GB,en;q=0.9,de;q=0.7",
-      ["X-User-Id"] = user,
-      ["X-Region"] = "eu-west",
-      ["X-Client"] = "web",
-      ["traceparent"] = "00-" .. word(i, 40503) .. word(i, 30011) .. word(i, 20011) .. word(i, 65537)
-        .. "-" .. word(i, 10007) .. word(i, 50021) .. "-01",
-    }
-    made[i] = wrk.format("GET", (target:gsub("{user}", user)))
-  end
-end
-
-function request()
-  at = at %% kinds + 1
-  return made[at]
-end
-
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format("\\nMEASURED %%d %%d %%d %%d %%d %%d\\n", summary.requests, summary.duration,
-    e.status, e.connect + e.read + e.write + e.timeout, latency:percentile(50), latency:percentile(99)))
-end
-"""
-
-
 def parse_wrk(output: str) -> Load:
     """The figures that the Lua script's last line carries (wrk counts in microseconds)."""
     for line in output.splitlines():
@@ -313,12 +217,12 @@ class Subject:
 
 def wrk(lab: Lab, port: int, target: str, pace: Pace, seconds: int) -> Load:
     """GET `target` for `seconds`, 9 header fields each, as fast as the kept-alive connections answer."""
-    text = _SCRIPT % {"kinds": VARIETY if pace.vary else 1, "target": json.dumps(target)}
+    kinds = VARIETY if pace.vary else 1
     run = subprocess.run(
         [
             *("taskset", "-c", str(lab.load_core), need("wrk", "apt install wrk")),
             *("-t1", f"-c{pace.connections}", f"-d{seconds}s", "--timeout", "10s"),
-            *("-s", lab.file("load.lua", text), f"http://127.0.0.1:{port}/"),
+            *("-s", ROOT / "benchmarks" / "load.lua", f"http://127.0.0.1:{port}/", "--", str(kinds), target),
         ],
         capture_output=True,
         text=True,
@@ -328,19 +232,21 @@ def wrk(lab: Lab, port: int, target: str, pace: Pace, seconds: int) -> Load:
     return parse_wrk(run.stdout + run.stderr)
 
 
-def measure(lab: Lab, program: Program, subject: Subject, pace: Pace, round_: int) -> Sample:
+def measure(
+    lab: Lab, program: Program, pace: Pace, *, subject: str, target: str, round_: int, refused: bool = False
+) -> Sample:
     """Warm up, then load the program and see what it cost. A wrong answer makes the figures `Unusable`."""
-    wrk(lab, program.port, subject.target, pace, pace.warm_up)
+    wrk(lab, program.port, target, pace, pace.warm_up)
     before = program.usage()
-    done = wrk(lab, program.port, subject.target, pace, pace.seconds)
+    done = wrk(lab, program.port, target, pace, pace.seconds)
     spent = program.usage() - before
-    wrong = done.requests - done.refused if subject.refused else done.refused
+    wrong = done.requests - done.refused if refused else done.refused
     if done.failed or wrong or not done.requests:
         raise Unusable(
-            f"{subject.name}: {wrong} wrong answers and {done.failed} failures in {done.requests} requests"
+            f"{subject}: {wrong} wrong answers and {done.failed} failures in {done.requests} requests"
         )
     return Sample(
-        subject=subject.name,
+        subject=subject,
         round=round_,
         requests=done.requests,
         cpu_us=spent.total_s / done.requests * 1e6,
@@ -359,10 +265,20 @@ def alternate(lab: Lab, subjects: Sequence[Subject], pace: Pace) -> list[Sample]
     """Every subject in turn, round after round, each time freshly started and alone on its core."""
     samples = []
     for round_ in range(pace.rounds):
-        for subject in subjects:
-            progress(f"round {round_ + 1} of {pace.rounds}: {subject.name}")
-            with subject.start() as program:
-                samples.append(measure(lab, program, subject, pace, round_))
+        for it in subjects:
+            progress(f"round {round_ + 1} of {pace.rounds}: {it.name}")
+            with it.start() as program:
+                samples.append(
+                    measure(
+                        lab,
+                        program,
+                        pace,
+                        subject=it.name,
+                        target=it.target,
+                        round_=round_,
+                        refused=it.refused,
+                    )
+                )
     return samples
 
 

@@ -23,14 +23,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), help="these proxies only")
     parser.add_argument("--body", type=int, default=1024, help="bytes of the upstream's JSON answer")
     chosen = parser.parse_args()
-    with Lab(chosen.proxy_core, chosen.load_core) as lab:
-        servers.install_check(chosen.only)
-        with servers.nginx_answers(lab, {"/": servers.json_body(chosen.body)}) as upstream:
-            subjects = [
-                Subject(name=name, start=partial(PEERS[name], lab, upstream.port), target="/content/items/42")
-                for name in chosen.only
-            ]
-            samples = alternate(lab, subjects, pace(chosen))
+    servers.install_check(chosen.only)
+    with (
+        Lab(chosen.proxy_core, chosen.load_core) as lab,
+        servers.nginx_answers(lab, {"/": servers.json_body(chosen.body)}) as upstream,
+    ):
+        subjects = [
+            Subject(name=name, start=partial(PEERS[name], lab, upstream.port), target="/content/items/42")
+            for name in chosen.only
+        ]
+        samples = alternate(lab, subjects, pace(chosen))
     findings = [
         Finding(
             text=f"CPU per request, fusebox ÷ {peer}",

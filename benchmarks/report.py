@@ -62,7 +62,7 @@ class Finding:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns: names left, figures right."""
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths = [max(3, *map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         first = f"{cells[0]:<{widths[0]}}"
@@ -116,18 +116,23 @@ def sample_table(samples: Sequence[Sample]) -> str:
     return table(_SAMPLE_HEAD, rows)
 
 
-def options(description: str | None, *, rounds: int, seconds: int) -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
+def options(description: str | None, *, rounds: int, seconds: int | None = None) -> argparse.ArgumentParser:
+    """The options that all benchmarks share; those of a load by wrk only where `seconds` says so."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
         "--rounds", type=_whole, default=rounds, help="how often all subjects take their turn"
     )
-    parser.add_argument("--seconds", type=_whole, default=seconds, help="measured time of one run")
-    parser.add_argument("--warm-up", type=_whole, default=1, help="seconds of load before it, not measured")
-    parser.add_argument("--connections", type=_whole, default=64, help="keep-alive connections of the load")
-    parser.add_argument("--fixed", action="store_true", help="all requests the same bytes, not one user each")
+    if seconds is not None:
+        parser.add_argument("--seconds", type=_whole, default=seconds, help="measured time of one run")
+        parser.add_argument(
+            "--warm-up", type=_whole, default=1, help="seconds of load before it, not measured"
+        )
+        parser.add_argument(
+            "--connections", type=_whole, default=64, help="keep-alive connections of the load"
+        )
+        parser.add_argument("--fixed", action="store_true", help="all requests the same bytes")
     parser.add_argument("--proxy-core", type=int, default=0, help="core of the program under test")
     parser.add_argument("--load-core", type=int, default=1, help="core of load generator and upstreams")
     parser.add_argument("--out", type=Path, help="where the JSON goes (benchmarks/results/NAME.json)")

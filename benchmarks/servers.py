@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness import Lab, Program, Unusable, free_port, need
 
+HERE = Path(__file__).parent
 MANY = 1_000_000_000  # requests on one connection; the usual 1000 would have it reopened all the time
 IDLE_S = 600
 
@@ -56,7 +57,6 @@ def _nginx(lab: Lab, name: str, port: int, body: str, *, core: int) -> AbstractC
         f"""{"user root;" if os.geteuid() == 0 else ""}
 daemon off;
 worker_processes 1;
-worker_rlimit_nofile 20000;
 pid {home}/pid;
 error_log {home}/error.log error;
 events {{ worker_connections 20000; }}
@@ -74,24 +74,17 @@ http {{
 
 
 def nginx_answers(
-    lab: Lab,
-    answers: Mapping[str, str],
-    *,
-    name: str = "upstream",
-    core: int | None = None,
-    root: Path | None = None,
+    lab: Lab, answers: Mapping[str, str], *, name: str = "upstream", core: int | None = None
 ) -> AbstractContextManager[Program]:
-    """nginx that answers each path prefix with a fixed body, and files below `root` under /files/.
+    """nginx that answers each path prefix with a fixed body.
 
     An upstream shares the load generator's core, unless `core` says otherwise.
     """
-    longest = max((len(body) for body in answers.values()), default=0)
+    longest = max(map(len, answers.values()))
     if longest > 4000:
         raise Unusable(f"nginx cannot return {longest} bytes from its configuration; ask for fewer items")
     port = free_port()
     locations = "\n".join(f"    location {path} {{ return 200 '{body}'; }}" for path, body in answers.items())
-    if root is not None:
-        locations += f"\n    location /files/ {{ alias {root}/; sendfile on; sendfile_max_chunk 0; }}"
     server = f"  server {{\n    listen 127.0.0.1:{port} backlog=4096;\n{locations}\n  }}"
     return _nginx(lab, name, port, server, core=lab.load_core if core is None else core)
 
@@ -221,11 +214,18 @@ def aiohttp(lab: Lab, upstream: int) -> AbstractContextManager[Program]:
     port = free_port()
     argv: list[str | Path] = [
         sys.executable,
-        Path(__file__).parent / "peers" / "aiohttp_proxy.py",
+        HERE / "aiohttp_proxy.py",
         str(port),
         str(upstream),
     ]
     return lab.run("aiohttp", argv, port, core=lab.proxy_core)
+
+
+def bulk(lab: Lab, payload: Path) -> AbstractContextManager[Program]:
+    """The upstream of large bodies: sends from `payload` for a GET, swallows and counts what is posted."""
+    port = free_port()
+    argv: list[str | Path] = [sys.executable, HERE / "bulk_upstream.py", str(port), payload]
+    return lab.run("bulk", argv, port, core=lab.load_core)
 
 
 def films(count: int, *, first: int = 0) -> list[dict[str, object]]:
@@ -304,10 +304,6 @@ name = "content"
 path = "/content/"
 upstream = "content"
 max_body_bytes = 2147483648
-[[routes]]
-name = "files"
-path = "/files/"
-upstream = "content"
 [[routes]]
 name = "payment"
 path = "/payment/"

@@ -20,7 +20,17 @@ class FuseboxError(Exception):
 class Refusal(FuseboxError):
     """A request that the sidecar answers itself, with a problem document (RFC 9457)."""
 
-    __slots__ = ("allow", "close", "code", "detail", "fault", "proxy_error", "retry_after_s", "status", "title")
+    __slots__ = (
+        "allow",
+        "close",
+        "code",
+        "detail",
+        "fault",
+        "proxy_error",
+        "retry_after_s",
+        "status",
+        "title",
+    )
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ def answer(value: Any, status: int = 200) -> web.Response:
 def refused(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """The problem document of a refusal."""
     document = {
-        "type": "about:blank",
+        "type": f"urn:fusebox:problem:{refusal.code}",  # as the data plane writes it
         "title": refusal.title,
         "status": refusal.status,
         "detail": refusal.detail or refusal.title,

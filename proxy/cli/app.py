@@ -25,7 +25,10 @@ def main() -> None:
 @main.command()
 @config_option
 def serve(config: Path) -> None:
-    """Run the sidecar. SIGTERM drains and ends it, SIGHUP reads the settings again."""
+    """Run the sidecar.
+
+    SIGTERM drains and ends it, SIGHUP reads the settings again.
+    """
     from proxy.runtime import serve as run  # noqa: PLC0415 - other commands need not wait for it
 
     sys.exit(run(config))
@@ -34,7 +37,10 @@ def serve(config: Path) -> None:
 @main.command()
 @config_option
 def check(config: Path) -> None:
-    """Validate settings, popularity list and toggles; tell every error at once."""
+    """Tell every mistake in the settings.
+
+    Also those in the popularity list and the toggles document that they point to.
+    """
     with settings_faults():
         found = load(config, os.environ)
     click.echo(
@@ -52,7 +58,10 @@ def check(config: Path) -> None:
 )
 @click.option("--unattended", is_flag=True, help="Plain lines; exit 1 when a promise breaks.")
 def demo(port: int, seconds: float, unattended: bool) -> None:  # noqa: FBT001 - click's calling convention
-    """Sidecar, example upstreams, traffic, and an incident that it survives."""
+    """Show it surviving an incident.
+
+    Sidecar, example upstreams and traffic, all started here and ended again.
+    """
     try:
         from proxy.demo import run_demo  # noqa: PLC0415 - needs an extra
     except ModuleNotFoundError as error:

@@ -23,15 +23,15 @@ class Admin:
         """The JSON of a 2xx answer; ClickException (exit 1) says what else happened."""
         try:
             status, content = asyncio.run(self._call(method, path, body))
-        except aiohttp.ClientConnectionError as error:
+        except aiohttp.ClientConnectorError as error:
             raise click.ClickException(
-                f"nothing answers at {self.url} ({error}): is the sidecar running? "
+                f"nothing answers at {self.url} ({error.os_error}): is the sidecar running? "
                 "Start it with  fusebox serve,  or name another with --admin URL or FUSEBOX_ADMIN"
             ) from error
-        except TimeoutError as error:
+        except (TimeoutError, aiohttp.ClientConnectionError) as error:
             raise click.ClickException(
-                f"{self.url} did not answer within {TIMEOUT_S:g} s: the change may or may not have happened, "
-                "ask again with  fusebox status"
+                f"{self.url} gave no answer ({error or f'{TIMEOUT_S:g} s are over'}): "
+                "a change may or may not have happened, look with  fusebox status"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise click.ClickException(f"{self.url} is no admin API: {error}") from error
@@ -63,8 +63,7 @@ class Admin:
 
     def _way_out(self, status: int) -> str:
         if status == 401:
-            lack = "this token is not known there" if self.token else "give --token or FUSEBOX_TOKEN"
-            return f" ({lack}; make one with  fusebox token create --role ROLE --name NAME)"
+            return f" ({'this token is not known there' if self.token else 'give --token or FUSEBOX_TOKEN'})"
         if status == 403:
             return " (make a token with a higher role:  fusebox token create --role ROLE --name NAME)"
         return ""
@@ -73,8 +72,12 @@ class Admin:
 def admin_url(_: click.Context, __: click.Parameter, value: str) -> str:
     """A base url without a slash at its end; `host:port` alone means http."""
     url = value if "://" in value else f"http://{value}"
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise click.BadParameter("should be like http://127.0.0.1:8081")
     return url.rstrip("/")
 

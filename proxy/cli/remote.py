@@ -54,7 +54,10 @@ def _json(answer: Any) -> None:
 @click.command(context_settings=HELP)
 @_remote
 def status(api: Admin, *, as_json: bool) -> None:
-    """What runs: kill switch, breakers, upstreams, routes."""
+    """Show what runs.
+
+    Kill switch, breakers, upstreams and routes.
+    """
     answer = api.call("GET", "/v1/status")
     if as_json:
         _json(answer)
@@ -102,7 +105,10 @@ def status(api: Admin, *, as_json: bool) -> None:
 @click.option("--reason", default="", help="Why; needed for on and off.")
 @_remote
 def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
-    """Throw or release the kill switch: recommendations from memory, no upstream touched."""
+    """Throw or release the kill switch.
+
+    While it is on, every recommendation comes from memory and no upstream is touched.
+    """
     if action == "status":
         answer = api.call("GET", "/v1/kill")
     else:
@@ -126,7 +132,10 @@ def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
 @click.option("--reason", required=True, help="Why.")
 @_remote
 def breaker(api: Admin, name: str, action: str, reason: str, *, as_json: bool) -> None:
-    """Hold the breaker of upstream NAME open or closed, or give it back to its own judgement."""
+    """Hold a breaker open or closed, or let go.
+
+    NAME is its upstream; with auto it goes by its own judgement again.
+    """
     answer = api.call("POST", f"/v1/breakers/{quote(name, safe='')}/{action}", {"reason": reason})
     if as_json:
         _json(answer)

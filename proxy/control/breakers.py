@@ -13,7 +13,7 @@ _log = logging.getLogger("fusebox.breakers")
 ACTIONS = ("open", "close", "auto")
 
 
-class UnknownBreaker(FuseboxError):  # noqa: N818 - says what it is, as Refusal does
+class UnknownBreaker(FuseboxError):
     """No breaker has this name; the text lists those there are."""
 
 

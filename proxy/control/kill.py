@@ -24,7 +24,7 @@ _log = logging.getLogger("fusebox.kill")
 _FILE = "toggles file"
 
 
-class KillRefused(FuseboxError):  # noqa: N818 - says what happened, as Refusal does
+class KillRefused(FuseboxError):
     """The switch was not released; the text says why."""
 
 

@@ -6,7 +6,7 @@ Times are monotonic seconds handed in by the caller; one thread calls.
 """
 
 from collections.abc import Callable, Mapping
-from math import ceil
+from math import ceil, inf
 from typing import Any, Literal, NamedTuple
 
 import pybreaker
@@ -161,6 +161,21 @@ class Breaker:
         if self.forced or self.last is None:
             return Refused("manual", retry, self._forced_reason)
         return Refused(self.last.rule, retry, self.last.reason)
+
+    def paused(self, token: int) -> None:
+        """What takes time now is not the upstream: a queue of ours, a client that uploads slowly."""
+        if self._waiting.pop(token, None) is not None:
+            self._settled[token] = _UNCOUNTED
+        elif self._trial is not None:
+            self._trial.restart(token, inf)
+
+    def sent(self, token: int, now: float) -> None:
+        """After `paused`: from here on the upstream is waited for."""
+        if self._settled.get(token) == _UNCOUNTED:
+            del self._settled[token]
+            self._waiting[token] = now
+        elif self._trial is not None:
+            self._trial.restart(token, now)
 
     def responded(self, token: int, now: float) -> None:
         """The response head has arrived; the body may still fail."""

@@ -38,7 +38,7 @@ class BreakerSettings:
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
     failure_rate: Annotated[float, Interval(gt=0, le=1)] = 0.5  # failures ÷ calls in the window that trip
     slow_rate: Annotated[float, Interval(gt=0, le=1)] = 0.8  # slow calls ÷ calls in the window that trip
-    slow_call_ms: Annotated[float, Gt(0)] = 1_000.0  # request sent → response head; longer is slow
+    slow_call_ms: Annotated[float, Gt(0)] = 1_000.0  # admitted → response head; longer is slow
     minimum_calls: Annotated[int, Ge(1)] = 20  # in the window, before a rate is judged
     window_s: Annotated[float, Gt(0)] = 10.0
     consecutive_failures: Annotated[int, Ge(0)] = 5  # trip whatever the rates; 0: this rule is off

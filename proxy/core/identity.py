@@ -56,6 +56,10 @@ class IdentityReader:
             _first(self._client, headers, query),
         )
 
+    def user(self, headers: Mapping[bytes, bytes], query: bytes) -> bytes:
+        """The user alone: all that a request without scoped rules needs."""
+        return _first(self._user, headers, query)
+
 
 def _sources(specs: Sequence[str]) -> tuple[tuple[str, bytes], ...]:
     sources = []

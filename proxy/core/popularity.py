@@ -25,8 +25,8 @@ class Filters(NamedTuple):
     compared without regard to case and given casefolded; years are inclusive; empty or None: any.
     """
 
-    genres: tuple[str, ...] = ()
-    providers: tuple[str, ...] = ()
+    genres: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
     year_min: int | None = None
     year_max: int | None = None
 

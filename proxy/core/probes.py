@@ -72,6 +72,12 @@ class Probes:
         self._leases[token] = _Lease(now)
         return True
 
+    def restart(self, token: int, now: float) -> None:
+        """Count the probe's time from `now`; infinity stops its clock."""
+        lease = self._leases.get(token)
+        if lease is not None and not lease.responded:
+            lease.started = now
+
     def responded(self, token: int, now: float) -> None:
         """The response head is there: its lateness is settled, the lease lasts until the call ends."""
         lease = self._leases.get(token)

@@ -24,7 +24,9 @@ _FORWARDED = re.compile(rb"%b(?:;%b)*" % (_PAIR, _PAIR)).fullmatch
 _NODE = re.compile(  # RFC 7239 6: nodename, then perhaps a port
     rb"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?|([0-9A-Fa-f:.]+)"
 ).fullmatch
-_HIDDEN = re.compile(rb"(?i:unknown)|_[A-Za-z0-9._-]+").fullmatch  # RFC 7239 6.2, 6.3
+_HIDDEN = re.compile(  # RFC 7239 6.2, 6.3
+    rb"(?:(?i:unknown)|_[A-Za-z0-9._-]+)(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
+).fullmatch
 
 
 class Client(NamedTuple):

@@ -9,8 +9,8 @@ from proxy.core.addresses import Address
 from proxy.core.breaker import Outcome
 from proxy.dataplane.deadlines import Lane
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.heads import ResponseHead
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.response_head import ResponseHead
 from proxy.dataplane.upstream import UpstreamConnection
 from proxy.errors import Fault, Refusal
 from proxy.telemetry.counters import bucket_of
@@ -22,50 +22,33 @@ _MAX_ATTEMPTS = 3
 
 
 class Call:
-    """Slots are filled by `prepare`; `begin` starts it; hooks tell the subclass."""
+    """`prepare` fills it, `begin` starts it, hooks tell the subclass."""
 
-    __slots__ = (
-        "_address",
-        "_attempts",
-        "_connection",
-        "_first_byte",
-        "_lane",
-        "_permit",
-        "_stale_retried",
-        "bodiless",
-        "first_byte_s",
-        "idempotent",
-        "phase",
-        "pool",
-        "priority",
-        "replayable",
-        "request",
-        "sent_at",
-        "upgrade",
-    )
+    # Defaults stand on the class: a call that goes well touches few of them. (So no __slots__;
+    # CPython keeps the attributes of such an object inline as well.)
+    phase = WAITING
+    replayable = True  # `request` is all of it; false once a body is streamed
+    upgrade = b""
+    sent_at = 0.0
+    first_byte_s = 0.0
+    _lane: Lane | None = None
+    _connection: UpstreamConnection | None = None
+    _address: Address | None = None
+    _attempts = 1
+    _stale_retried = False
 
     def prepare(
         self, pool: Pool, request: bytes, *, idempotent: bool, bodiless: bool, priority: int, first_byte: Lane
     ) -> None:
         """`request` is what goes out first: the head, and the body as far as it is there.
-        `first_byte` is the lane of the deadline from sent to first byte of the answer."""
+        `first_byte` is the lane of the deadline from sent to first byte of the answer.
+        """
         self.pool = pool
         self.request = request
         self.idempotent = idempotent
-        self.replayable = True  # `request` is all of it; false once a body is streamed
         self.bodiless = bodiless
         self.priority = priority
-        self.upgrade = b""
-        self.phase = WAITING
-        self.sent_at = 0.0
-        self.first_byte_s = 0.0
         self._first_byte = first_byte
-        self._lane: Lane | None = None
-        self._connection: UpstreamConnection | None = None
-        self._address: Address | None = None
-        self._attempts = 1
-        self._stale_retried = False
-        self._permit = 0
 
     # -- hooks of the subclass
 
@@ -97,7 +80,11 @@ class Call:
             pool.cell.outcomes["breaker_open"] += 1
             raise self._breaker_refusal(now)
         pool.budget.deposit(now)
-        self._attempt(now, None)
+        connection = pool.acquire(self, now, fresh=not self.idempotent, avoid=None)
+        if connection is not None:
+            self._send(connection, now)
+        elif pool.queues(self):
+            pool.breaker.paused(self._permit)
 
     def _breaker_refusal(self, now: float) -> Refusal:
         refused = self.pool.breaker.refusal(now)
@@ -105,24 +92,20 @@ class Call:
             "breaker_open",
             503,
             "Service Unavailable",
-            f"the breaker of {self.pool.name} does not let this request pass: {refused.rule}",
+            f"the breaker of {self.pool.name} does not let this request pass: {refused.reason}",
             fault=Fault.SIDECAR,
             retry_after_s=refused.retry_after_s,
             proxy_error="destination_unavailable",
         )
-
-    def _attempt(self, now: float, avoid: Address | None) -> None:
-        self.phase = WAITING
-        connection = self.pool.acquire(self, now, fresh=not self.idempotent, avoid=avoid)
-        if connection is not None:
-            self._send(connection, now)
 
     def on_connection(self, connection: UpstreamConnection) -> None:
         if self.phase != WAITING or self._connection is not None:
             # Given up meanwhile: the connection is good, somebody else will use it.
             self.pool.release(connection, reusable=True)
             return
-        self._send(connection, monotonic())
+        now = monotonic()
+        self.pool.breaker.sent(self._permit, now)
+        self._send(connection, now)
 
     def on_no_connection(self, failure: Failure, detail: str, address: Address | None) -> None:
         if self.phase != WAITING:
@@ -143,7 +126,10 @@ class Call:
     def _retry(self, now: float, avoid: Address | None) -> None:
         self._attempts += 1
         self.pool.cell.retries += 1
-        self._attempt(now, avoid)
+        self.phase = WAITING
+        connection = self.pool.acquire(self, now, fresh=not self.idempotent, avoid=avoid)
+        if connection is not None:
+            self._send(connection, now)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         self._connection = connection
@@ -157,6 +143,7 @@ class Call:
         else:
             connection.unsent = True
             self.phase = SENDING
+            self.pool.breaker.paused(self._permit)
             connection.take(self, self.request)
             connection.keep_spare()
             self.sent()
@@ -167,6 +154,7 @@ class Call:
             self._connection.unsent = False
         if self.phase == SENDING:
             self.phase = SENT
+            self.pool.breaker.sent(self._permit, now)
             self._arm(self._first_byte, now)
 
     # -- the way back
@@ -223,13 +211,11 @@ class Call:
         self._disarm()
         if connection is not None:
             self.pool.give_up(connection)
-            stale = connection.reused and failure is Failure.RESET and not self._stale_retried
-            if self._may_repeat(failure) and (stale or self.pool.budget.withdraw(now)):
-                # A kept-alive connection that closed under us says nothing about the upstream.
-                self._stale_retried = self._stale_retried or stale
-                if not stale:
-                    self.pool.addresses.failed(connection.address, now)
-                self._retry(now, None if stale else connection.address)
+            if connection.reused and self._may_repeat(failure):
+                # The upstream closed a kept-alive connection under us. It has not seen the request,
+                # and nothing is said about it: neither a failure nor a draw on the budget.
+                self._stale_retried = True
+                self._retry(now, None)
                 return
             self.pool.addresses.failed(connection.address, now)
         self._settle(failure, now)
@@ -241,7 +227,7 @@ class Call:
             and self.idempotent
             and self.replayable
             and self.phase == SENT
-            and self._attempts < _MAX_ATTEMPTS
+            and not self._stale_retried
         )
 
     def on_deadline(self, now: float) -> None:

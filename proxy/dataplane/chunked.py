@@ -5,22 +5,34 @@ what comes out is payload, what goes on is framed anew. Extensions are checked a
 """
 
 import re
+from collections.abc import Iterable
 
 # chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE_LINE = re.compile(
-    rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
+    rb"([0-9A-Fa-f]{1,16})"
+    rb"(?:[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*"
 )
 _TRAILER = re.compile(_TOKEN + rb":[\t \x21-\x7e\x80-\xff]*")
 
 # Never taken over from a trailer (RFC 9110 §6.5.1): framing, routing, credentials, control, content.
-_FORBIDDEN_TRAILERS = re.compile(
-    rb"(?i)(?:content[-_].*|transfer[-_]encoding|host|connection|keep[-_]alive|te|trailer|upgrade|expect|range"
-    rb"|max[-_]forwards|authorization|proxy[-_].*|www[-_]authenticate|set[-_]cookie|cookie|cache[-_]control|age"
-    rb"|date|expires|location|retry[-_]after|vary|warning|pragma|if[-_].*|forwarded|x[-_]forwarded[-_].*"
-    rb"|x[-_]fusebox[-_].*|x[-_]request[-_]id|traceparent|idempotency[-_]key|via|http2[-_]settings):"
+_FORBIDDEN = (
+    rb"content[-_].*|transfer[-_]encoding|host|connection|keep[-_]alive|te|trailer|upgrade|expect|range"
+    rb"|max[-_]forwards|authorization|proxy[-_].*|www[-_]authenticate|set[-_]cookie|cookie|cache[-_]control"
+    rb"|age|date|expires|location|retry[-_]after|vary|warning|pragma|if[-_].*|forwarded"
+    rb"|x[-_]forwarded[-_].*|x[-_]fusebox[-_].*|x[-_]request[-_]id|traceparent|idempotency[-_]key|via"
+    rb"|http2[-_]settings"
 )
+
+
+def forbidden_trailers(names: Iterable[bytes] = ()) -> "re.Pattern[bytes]":
+    """Matches trailer lines that are dropped; `names` are further fields that decide something."""
+    more = b"".join(b"|" + re.escape(name).replace(rb"\-", b"[-_]") for name in names)
+    return re.compile(rb"(?i)(?:" + _FORBIDDEN + more + rb"):")
+
+
+FORBIDDEN_TRAILERS = forbidden_trailers()
 
 _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
@@ -32,10 +44,18 @@ class BadChunk(ValueError):
 class ChunkedReader:
     """Feed bytes, get payload. After the last chunk `done` is set and `rest` holds what followed."""
 
-    __slots__ = ("_extension_limit", "_fields_limit", "_left", "_line", "_phase", "_trailer_limit", "done", "rest",
+    __slots__ = ("_extension_limit", "_fields_limit", "_forbidden", "_left", "_line", "_phase", "_trailer_limit", "done", "rest",
                  "trailers")  # fmt: skip
 
-    def __init__(self, *, extension_limit: int, trailer_limit: int, fields_limit: int) -> None:
+    def __init__(
+        self,
+        *,
+        extension_limit: int,
+        trailer_limit: int,
+        fields_limit: int,
+        forbidden: "re.Pattern[bytes]",
+    ) -> None:
+        self._forbidden = forbidden
         self._extension_limit = extension_limit
         self._trailer_limit = trailer_limit
         self._fields_limit = fields_limit
@@ -114,7 +134,7 @@ class ChunkedReader:
             self._left -= 1
             if not _TRAILER.fullmatch(line) or self._left < 0:
                 raise BadChunk("a trailer field is malformed, or there are too many")
-            if not _FORBIDDEN_TRAILERS.match(line):
+            if not self._forbidden.match(line):
                 self.trailers += line + b"\r\n"
             if len(self.trailers) > self._trailer_limit:
                 raise BadChunk("the trailers are too long")

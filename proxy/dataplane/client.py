@@ -5,6 +5,8 @@ request begins when both have ended.
 """
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.clock import monotonic
@@ -12,7 +14,7 @@ from proxy.core.trust import direct
 from proxy.dataplane import answers
 from proxy.dataplane.chunked import BadChunk, ChunkedReader
 from proxy.dataplane.deadlines import Lane
-from proxy.dataplane.heads import HeadWatch, RequestHead, bad_request
+from proxy.dataplane.request_head import HeadWatch, RequestHead, bad_request
 from proxy.dataplane.rewrite import trust_lines
 from proxy.dataplane.upstream import RECEIVE
 from proxy.errors import Refusal
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 # answer is not lost to a reset), until the client closes or `linger_s` is over.
 _HEAD, _BODY, _WAIT, _TUNNEL, _LINGER, _CLOSED = range(6)
 
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _HIGH_WATER = 32 * 1024
 _DISCARDABLE = 64 * 1024
 
@@ -96,12 +99,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self.plane.admit(self):
             self._arm(self.plane.head_lane)
         else:
-            self._reading = _CLOSED
             overloaded = Refusal(
                 "overloaded", 503, "Service Unavailable", "too many connections", retry_after_s=1
             )
             self.write(answers.problem(overloaded, b"", b"Connection: close\r\n", bodiless=False))
-            self.transport.close()
+            self._shut()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._reading = _CLOSED
@@ -160,7 +162,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._lane = None
         reading = self._reading
         if reading == _BODY:
-            timeout = Refusal("request_timeout", 408, "Request Timeout", "the body came too slowly", close=True)
+            timeout = Refusal(
+                "request_timeout", 408, "Request Timeout", "the body came too slowly", close=True
+            )
             self._body_failed(timeout)
         elif reading == _HEAD and self._buffer:
             self.refuse_unread(
@@ -329,7 +333,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     # -- answering
 
     def write(self, data: bytes) -> None:
-        if not self.transport.is_closing():
+        if self._reading != _CLOSED:
             self.transport.write(data)
 
     def must_close(self) -> bool:
@@ -355,6 +359,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         """The answer cannot be completed: the client must see that it is not whole."""
         self._exchange = None
         self._reading = _CLOSED
+        self._disarm()
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            # A reset, because to HTTP/1.0 a plain close is how a body ends.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self.transport.abort()
 
     def tunnel(self) -> None:

@@ -9,49 +9,40 @@ from proxy.dataplane.binding import Bound
 from proxy.dataplane.call import ANSWERING, OVER, SENDING, TUNNEL, WAITING, Call
 from proxy.dataplane.chunked import framed, last_chunk
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.heads import RequestHead, ResponseHead
-from proxy.dataplane.pool import Pool
+from proxy.dataplane.request_head import RequestHead
+from proxy.dataplane.response_head import ResponseHead
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
+    from proxy.dataplane.deadlines import Lane
+    from proxy.dataplane.pool import Pool
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 §9.2.2
 
 _HELD_BODY = 64 * 1024
 
+_ANSWER = b"%b%b%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%bServer-Timing: total;dur=%.1f%b%.1f\r\n\r\n"
+
 
 class Forward(Call):
     """One request of a client, forwarded to the route's upstream."""
 
-    __slots__ = (
-        "_begun",
-        "_body_ended",
-        "_body_size",
-        "_bound",
-        "_chunked_down",
-        "_chunked_up",
-        "_client",
-        "_head",
-        "_pending",
-        "_pending_size",
-        "_status",
-        "_total",
-    )
+    _begun = False  # part of the answer is out
+    _status = 0
+    _chunked_down = False
+    _pending: tuple[bytes, ...] = ()  # body that came before there was a connection
+    _total: asyncio.TimerHandle | None = None
 
-    def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, *, ended: bool) -> None:
+    def __init__(
+        self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, *, ended: bool
+    ) -> None:
         self._client = client
         self._head = head
         self._bound = bound
-        self._begun = False  # part of the answer is out
-        self._status = 0
-        self._chunked_down = False
         self._chunked_up = head.chunked
         self._body_ended = ended
         self._body_size = len(piece)
-        self._pending: list[bytes] = []  # body that came before there was a connection
-        self._pending_size = 0
-        self._total: asyncio.TimerHandle | None = None
         pool = cast("Pool", bound.pool)
         plane = client.plane
         hop = rewrite.hop_lines(head, client.peer, client.hop_lines, plane.trusted)
@@ -73,7 +64,7 @@ class Forward(Call):
             idempotent=idempotent,
             bodiless=head.method == b"HEAD",
             priority=bound.priority,
-            first_byte=bound.first_byte,
+            first_byte=cast("Lane", bound.first_byte),
         )
         self.upgrade = upgrade
         if not ended:
@@ -91,7 +82,11 @@ class Forward(Call):
             self.give_up(Failure.ABORTED, monotonic())
             self._stop()
             too_large = Refusal(
-                "body_too_large", 413, "Content Too Large", f"at most {self._bound.max_body} bytes", close=True
+                "body_too_large",
+                413,
+                "Content Too Large",
+                f"at most {self._bound.max_body} bytes",
+                close=True,
             )
             if self._begun:
                 self._client.cut_off()
@@ -105,9 +100,8 @@ class Forward(Call):
             if ended:
                 data += last_chunk(self._client.trailers())
         if self.phase == WAITING:
-            self._pending.append(data)
-            self._pending_size += len(data)
-            if self._pending_size > _HELD_BODY and not ended:
+            self._pending = (*self._pending, data)
+            if self._body_size > _HELD_BODY and not ended:
                 self._client.hold()
             return
         connection = self._connection
@@ -124,7 +118,7 @@ class Forward(Call):
             return
         if self._pending:
             connection.write(b"".join(self._pending))
-            self._pending.clear()
+            self._pending = ()
         if self._body_ended:
             self.sent_whole(monotonic())
         else:
@@ -168,7 +162,7 @@ class Forward(Call):
         if close:
             framing += b"Connection: close\r\n"
         bound = self._bound
-        start = b"%b%b%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%bServer-Timing: total;dur=%.1f%b%.1f\r\n\r\n" % (
+        start = _ANSWER % (
             rewrite.status_line(head),
             lines,
             framing,

@@ -17,14 +17,15 @@ from proxy.core.routing import RouteTable, bucket
 from proxy.core.trust import TrustedProxies
 from proxy.dataplane import answers
 from proxy.dataplane.binding import Bound
-from proxy.dataplane.chunked import ChunkedReader
+from proxy.dataplane.chunked import ChunkedReader, forbidden_trailers
 from proxy.dataplane.client import ClientConnection, Exchange
 from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
-from proxy.dataplane.heads import RequestHead, RequestReader, ResponseReader
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
+from proxy.dataplane.request_head import RequestHead, RequestReader
+from proxy.dataplane.response_head import ResponseReader
 from proxy.errors import Refusal
 from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
@@ -97,6 +98,7 @@ class DataPlane:
             self.popularity = Popularity(policy.popularity)
         if previous is None or (previous.limits, previous.identity) != (policy.limits, policy.identity):
             self.reader = RequestReader(policy.limits, fields.header_names)
+            self._forbidden = forbidden_trailers(fields.header_names)
         deadlines = policy.deadlines
         self.head_lane = self._ticker.lane(deadlines.head_s)
         self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
@@ -173,6 +175,7 @@ class DataPlane:
         self._next_tick = now + _BREAKER_TICK_S
         for name, pool in self._pools.items():
             pool.breaker.tick(now)
+            pool.sweep(now)
             if not pool.endpoints.literal and now >= self._next_refresh.get(name, 0.0):
                 self._next_refresh[name] = now + pool.settings.dns_refresh_s
                 spawn(_refresh(pool), f"resolve {name}")
@@ -204,6 +207,7 @@ class DataPlane:
             extension_limit=limits.chunk_extension_bytes,
             trailer_limit=limits.head_bytes,
             fields_limit=limits.head_fields,
+            forbidden=self._forbidden,
         )
 
     def exchange(
@@ -221,9 +225,8 @@ class DataPlane:
                 self._answer_options(client, head)
                 return None
             bound = head.bound = self._route(head)
-            who = self._identity.read(head.fields, head.query)
-            head.user = who.user
-            head.bucket = bucket(who.user or head.request_id, SALT)
+            user = head.user = self._identity.user(head.fields, head.query)
+            head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
                 if self.killed:
                     popular(client, head, bound, killed=True)
@@ -350,7 +353,8 @@ async def _refresh(pool: Pool) -> None:
 
 
 def _same_place(one: Upstream, other: Upstream) -> bool:
-    return (one.urls, one.ca_file, one.server_name) == (other.urls, other.ca_file, other.server_name)
+    fields = ("urls", "ca_file", "server_name", "eject_after", "eject_s", "eject_max_s")
+    return all(getattr(one, field) == getattr(other, field) for field in fields)
 
 
 if TYPE_CHECKING:  # what this class is to others

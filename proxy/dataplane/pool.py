@@ -3,6 +3,8 @@
 import asyncio
 import random
 import ssl
+from collections import defaultdict
+from math import inf
 from typing import Protocol
 
 from proxy.clock import monotonic
@@ -12,8 +14,8 @@ from proxy.core.budget import RetryBudget
 from proxy.core.policy import Limits, Priority, Upstream
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.heads import ResponseReader
 from proxy.dataplane.resolver import Endpoints
+from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.upstream import UpstreamConnection
 from proxy.errors import Problem, SettingsError
 from proxy.tasks import spawn
@@ -67,18 +69,20 @@ class Pool:
         if self.endpoints.known:
             self.addresses.replace(self.endpoints.known)
         self._tls = tls_context(settings) if self.endpoints.tls else None
-        self._idle: dict[Address, list[UpstreamConnection]] = {}
-        self._idle_lane = ticker.lane(settings.idle_s)
+        self._idle: defaultdict[Address, list[UpstreamConnection]] = defaultdict(list)
         self._queues: tuple[dict[Waiter, Lane], ...] = tuple({} for _ in Priority)  # in order of arrival
         self._closed = False
 
     def reconfigure(self, settings: Upstream, limits: Limits) -> None:
         """New limits and deadlines for the same addresses; connections stay."""
         self.candidates_path = settings.candidates_path.encode()
+        if (self.settings.retry_budget, self.settings.retry_floor_per_s) != (
+            settings.retry_budget,
+            settings.retry_floor_per_s,
+        ):
+            self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
         self.settings = settings
         self.limits = limits
-        self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
-        self._idle_lane = self.ticker.lane(settings.idle_s)
         self.breaker.reconfigure(settings.breaker, monotonic())
 
     # -- asked by calls
@@ -87,13 +91,18 @@ class Pool:
         self, waiter: Waiter, now: float, *, fresh: bool, avoid: Address | None
     ) -> UpstreamConnection | None:
         """A connection at once, or later through the waiter. The slot taken is given back by
-        `release`, `lost` or `on_no_connection`. `fresh`: see `WRITE_REUSE_S`."""
+        `release`, `lost` or `on_no_connection`. `fresh`: see `WRITE_REUSE_S`.
+        """
         cell = self.cell
         if cell.inflight >= self.settings.max_inflight:
             self._queue(waiter)
             return None
         cell.inflight += 1
         return self._serve(waiter, now, fresh=fresh, avoid=avoid)
+
+    def queues(self, waiter: Waiter) -> bool:
+        """Whether it waits for a slot."""
+        return waiter in self._queues[waiter.priority]
 
     def leave(self, waiter: Waiter) -> bool:
         """Take a waiter out of the queue; False when it was not in it."""
@@ -107,12 +116,12 @@ class Pool:
     def _serve(
         self, waiter: Waiter, now: float, *, fresh: bool, avoid: Address | None
     ) -> UpstreamConnection | None:
-        if not self.endpoints.resolved:
+        if not self.endpoints.known:
             spawn(self._connect(waiter, None, avoid), f"connect {self.name}")
             return None
         address = self.addresses.pick(now, avoid)
         address.inflight += 1
-        idle = self._idle.get(address)
+        idle = self._idle[address]
         while idle:
             connection = idle[-1]
             unused = now - connection.idle_since
@@ -120,7 +129,6 @@ class Pool:
             if usable and fresh and unused >= WRITE_REUSE_S:
                 break  # still good for what may be repeated; those below are older
             idle.pop()
-            self._idle_lane.clear(connection)
             if usable:
                 connection.reused = True
                 return connection
@@ -145,32 +153,30 @@ class Pool:
         self._queues[waiter.priority][waiter] = lane
         lane.set(waiter, monotonic())
 
+    def sweep(self, now: float) -> None:
+        """Close what was idle for too long: a stack is used from the top, so the oldest lie below."""
+        for idle in self._idle.values():
+            while idle and now - idle[0].idle_since >= idle[0].idle_limit:
+                idle.pop(0).quiet_close()
+
     # -- told by connections
 
     def release(self, connection: UpstreamConnection, *, reusable: bool) -> None:
         """An answer is complete: the slot is free, and the connection perhaps reusable."""
-        connection.address.inflight -= 1
-        now = monotonic()
-        limit = self.settings.max_connection_age_s
-        if (
-            reusable
-            and not self._closed
-            and not (limit and now - connection.created > limit)
-            and not connection.transport.is_closing()
-        ):
-            connection.idle_since = now
-            idle = self._idle.get(connection.address)
-            if idle is None:
-                idle = self._idle[connection.address] = []
-            idle.append(connection)
-            self._idle_lane.set(connection, now)
+        address = connection.address
+        address.inflight -= 1
+        now = connection.idle_since = monotonic()
+        if reusable and now < connection.retire_at and not self._closed:
+            self._idle[address].append(connection)
         else:
             connection.transport.close()
-        self._freed()
+        cell = self.cell
+        cell.inflight -= 1
+        if cell.queued:
+            self._serve_next()
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection is gone while it was idle; its place in the idle stack with it."""
-        self._idle_lane.clear(connection)
         idle = self._idle.get(connection.address)
         if idle is not None and connection in idle:
             idle.remove(connection)
@@ -182,9 +188,14 @@ class Pool:
         self._freed()
 
     def _freed(self) -> None:
+        self.cell.inflight -= 1
+        if self.cell.queued:
+            self._serve_next()
+
+    def _serve_next(self) -> None:
+        """A slot is free: the most important waiter gets it, of those the one that came first."""
         cell = self.cell
-        cell.inflight -= 1
-        if not cell.queued or cell.inflight >= self.settings.max_inflight:
+        if cell.inflight >= self.settings.max_inflight:
             return
         for queue in reversed(self._queues):
             if queue:
@@ -229,7 +240,8 @@ class Pool:
                 ssl=self._tls,
                 server_hostname=self.endpoints.server_name if self._tls is not None else None,
             )
-        connection.created = monotonic()
+        age = self.settings.max_connection_age_s
+        connection.retire_at = monotonic() + age if age else inf
         return connection
 
     def _unconnected(self, waiter: Waiter, address: Address | None, failure: Failure, detail: str) -> None:
@@ -253,7 +265,6 @@ class Pool:
         self._closed = True
         for idle in self._idle.values():
             for connection in tuple(idle):
-                self._idle_lane.clear(connection)
                 connection.quiet_close()
         self._idle.clear()
 

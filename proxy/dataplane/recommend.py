@@ -18,8 +18,9 @@ from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.call import Call
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.heads import RequestHead, ResponseHead
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.request_head import RequestHead
+from proxy.dataplane.response_head import ResponseHead
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ _MAX_CANDIDATE_BYTES = 1024 * 1024
 
 class Fetch(Call):
     """One source asked for its candidates."""
-
-    __slots__ = ("_body", "_recommend", "_size", "_status", "failed", "items", "kind", "milliseconds", "over")
 
     def __init__(self, recommend: "Recommend", kind: str, pool: Pool, request: bytes, bound: Bound) -> None:
         self._recommend = recommend
@@ -146,15 +145,14 @@ class Recommend:
         if self._beginning or self._done or not all(fetch.over for fetch in self._fetches):
             return
         self._done = True
-        by_kind = {fetch.kind: fetch for fetch in self._fetches}
-        cf, content = by_kind.get("cf"), by_kind.get("content")
+        items = {fetch.kind: fetch.items for fetch in self._fetches}
         head, bound = self._head, self._bound
         plane = self._client.plane
         alpha = bound.route.alpha
         answer = compose(
             request_id=head.request_id.decode("ascii"),
             ask=self._ask,
-            ranked=blend(alpha, cf and cf.items, content and content.items),
+            ranked=blend(alpha, items.get("cf"), items.get("content")),
             popularity=plane.popularity,
             failed=any(fetch.failed for fetch in self._fetches),
             bucket=head.bucket,

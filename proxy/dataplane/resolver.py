@@ -21,13 +21,10 @@ class Endpoints:
         self.literal = all(_is_address(host) for host, _ in self._names)
         self.known: list[tuple[str, int]] = list(self._names) if self.literal else []
 
-    @property
-    def resolved(self) -> bool:
-        return bool(self.known)
-
     async def resolve(self) -> list[tuple[str, int]]:
         """All addresses of all names. A name that does not resolve leaves the last good ones;
-        OSError when there never were any."""
+        OSError when there never were any.
+        """
         if self.literal:
             return self.known
         loop = asyncio.get_running_loop()

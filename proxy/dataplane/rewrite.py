@@ -3,13 +3,15 @@
 import re
 
 from proxy.core.trust import Client, TrustedProxies, forwarded
-from proxy.dataplane.heads import RequestHead, ResponseHead
 from proxy.dataplane.pool import Pool
+from proxy.dataplane.request_head import RequestHead
+from proxy.dataplane.response_head import ResponseHead
 
 _STATUS_LINES = {
     (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)
     for status, reason in ((200, b"OK"), (201, b"Created"), (304, b"Not Modified"), (404, b"Not Found"))
 }
+_HOP_FIELDS = frozenset((b"x-forwarded-for", b"forwarded", b"x-forwarded-proto"))
 
 
 def trust_lines(client: Client) -> bytes:
@@ -24,17 +26,16 @@ def trust_lines(client: Client) -> bytes:
 def hop_lines(head: RequestHead, peer: str, usual: bytes, trusted: TrustedProxies) -> bytes:
     """`usual` is right unless earlier hops are named by a peer that may be believed."""
     fields = head.fields
-    if b"x-forwarded-for" in fields or b"forwarded" in fields or b"x-forwarded-proto" in fields:
-        if trusted.trusts(peer):
-            client = forwarded(
-                peer,
-                fields.get(b"x-forwarded-for"),
-                fields.get(b"forwarded"),
-                fields.get(b"x-forwarded-proto"),
-                tls=False,
-                trusted=trusted,
-            )
-            usual = trust_lines(client)
+    if not fields.keys().isdisjoint(_HOP_FIELDS) and trusted.trusts(peer):
+        client = forwarded(
+            peer,
+            fields.get(b"x-forwarded-for"),
+            fields.get(b"forwarded"),
+            fields.get(b"x-forwarded-proto"),
+            tls=False,
+            trusted=trusted,
+        )
+        usual = trust_lines(client)
     if not head.http11:
         usual = usual.replace(b"Via: 1.1", b"Via: 1.0", 1)
     return usual
@@ -81,10 +82,10 @@ def status_line(head: ResponseHead) -> bytes:
 
 
 def interim(head: ResponseHead) -> bytes:
-    """A whole 1xx head (RFC 9110 §15.2)."""
-    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, head.lines)
+    """A whole 1xx head (RFC 9110 §15.2), which says nothing of a body (§8.6)."""
+    return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, without_length(head.lines))
 
 
 def without_length(lines: bytes) -> bytes:
-    """For 204, which has none (RFC 9110 §8.6)."""
+    """For 1xx and 204, which have none (RFC 9110 §8.6)."""
     return re.sub(rb"(?im)^content-length:[^\r]*\r\n", b"", lines)

@@ -7,9 +7,9 @@ from typing import Protocol, cast
 
 from proxy.core.addresses import Address
 from proxy.core.policy import Limits
-from proxy.dataplane.chunked import BadChunk, ChunkedReader
+from proxy.dataplane.chunked import FORBIDDEN_TRAILERS, BadChunk, ChunkedReader
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.heads import Malformed, ResponseHead, ResponseReader
+from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
 
 RECEIVE = memoryview(bytearray(64 * 1024))
 """Every connection reads into this one buffer; what is read is copied out before the next read.
@@ -63,9 +63,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_partial",
         "_spare",
         "address",
-        "created",
         "idle_limit",
         "idle_since",
+        "retire_at",
         "reused",
         "transport",
         "unsent",
@@ -78,7 +78,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.address = address
         self.idle_limit = idle_limit  # seconds; less where the upstream says so (Keep-Alive: timeout)
         self.idle_since = 0.0
-        self.created = 0.0
+        self.retire_at = 0.0  # not used again after this moment
         self.reused = False
         self.unsent = False  # the request body is not all written yet
         self._consumer: Consumer | None = None
@@ -129,10 +129,6 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Close an idle connection."""
         self.transport.close()
 
-    def on_deadline(self, _now: float) -> None:
-        """It was idle for as long as it may be."""
-        self.transport.close()
-
     # -- told by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -171,7 +167,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             return
         if mode == _TUNNEL:
             consumer.on_tunnel_end()
-        elif mode == _HEAD and not self._partial:
+        elif mode == _HEAD and not self._partial and not self._interim:
             consumer.on_failure(Failure.RESET, "the connection closed before an answer")
         else:
             consumer.on_failure(Failure.TRUNCATED, "the connection closed inside the answer")
@@ -239,6 +235,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._fail(Failure.INVALID, "the answer's head is too large")
         elif not data.startswith(b"HTTP/1."[: len(data)]):
             self._fail(Failure.INVALID, "what came is no HTTP/1 answer")
+        elif data.count(b"\n") != data.count(b"\r\n"):
+            self._fail(Failure.INVALID, "a line of the head does not end with CRLF")
         else:
             self._partial = data
 
@@ -265,6 +263,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 extension_limit=limits.chunk_extension_bytes,
                 trailer_limit=limits.head_bytes,
                 fields_limit=limits.head_fields,
+                forbidden=FORBIDDEN_TRAILERS,
             )
             self._mode = _CHUNKED
             self._first_chunks(consumer, head, rest)

@@ -61,8 +61,8 @@ class Ledger:
         try:
             await request.app[FAULTS].strike()
             # from here to the receipt nothing is awaited: effect and memory of it are one step
-            receipt = {"id": f"{self._noun}-{len(self.entries) + 1}", **order}
-            self.entries.append({"key": key, **receipt})
+            receipt = {**order, "id": f"{self._noun}-{len(self.entries) + 1}"}
+            self.entries.append({**receipt, "key": key})
             known.receipt = receipt
         finally:
             if known.receipt is None:

@@ -21,6 +21,7 @@ START_S = 30.0
 """How long all processes together may take until they answer; the first start compiles the modules."""
 STOP_S = 8.0
 POLL_S = 0.03
+LAST_WORDS = 12  # lines
 
 
 class SetupError(FuseboxError):
@@ -55,8 +56,10 @@ class Child:
         return self._process.returncode
 
     def last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").strip().splitlines()
-        return "\n".join(f"  {line}" for line in lines[-12:]) or "  (it said nothing)"
+        """The end of what it printed; of a long line both ends."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()[-LAST_WORDS:]
+        short = (line if len(line) <= 400 else f"{line[:200]} … {line[-200:]}" for line in lines)
+        return "\n".join(f"  {line}" for line in short) or "  (it said nothing)"
 
     async def stop(self) -> int:
         """SIGTERM, and SIGKILL for who stays longer than `STOP_S`. The exit code."""
@@ -134,7 +137,7 @@ async def _announced(child: Child, deadline: float) -> str:
 async def _ready(session: aiohttp.ClientSession, child: Child, url: str, deadline: float) -> None:
     while True:
         try:
-            async with session.get(url) as response:
+            async with session.get(url, timeout=aiohttp.ClientTimeout(total=2.0)) as response:
                 if response.status == 200:
                     return
         except (aiohttp.ClientError, TimeoutError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
+import uvloop
 from rich.console import Console
 
 from proxy.demo import view
@@ -23,6 +24,7 @@ SECONDS_MIN = 12.0
 SECONDS_MAX = 3600.0
 SETTLE_S = 15.0
 """How long writes that are not confirmed yet may go on being tried at the end."""
+PLAIN_WIDTH = 140
 INTERRUPTED = 130
 
 
@@ -32,9 +34,10 @@ def run_demo(port: int, seconds: float, unattended: bool) -> int:  # noqa: FBT00
     Exit code 0 when every promise was kept, 1 when one was broken, 2 when it could not be set up,
     130 when interrupted. Everything it started has ended when it returns.
     """
-    console = Console()
+    terminal = sys.stdout.isatty()
+    console = Console(width=None if terminal else PLAIN_WIDTH)
     try:
-        return asyncio.run(_run(console, port, seconds, live=console.is_terminal and not unattended))
+        return uvloop.run(_run(console, port, seconds, live=terminal and not unattended))
     except SetupError as error:
         print(f"the demo could not be set up: {error}", file=sys.stderr)
         return 2
@@ -46,16 +49,25 @@ def run_demo(port: int, seconds: float, unattended: bool) -> int:  # noqa: FBT00
 async def _run(console: Console, port: int, seconds: float, *, live: bool) -> int:
     if not SECONDS_MIN <= seconds <= SECONDS_MAX:
         raise SetupError(f"--seconds must be {SECONDS_MIN:.0f} to {SECONDS_MAX:.0f}")
-    task = asyncio.current_task()
-    if task is not None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    _cancelled_by_signals()
     with TemporaryDirectory(prefix="fusebox-demo-") as directory:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
             console.print("starting four example upstreams and the sidecar ...")
             async with running(session, Path(directory), port, seconds) as stack:
                 return await _perform(console, session, stack, seconds, live=live)
+
+
+def _cancelled_by_signals() -> None:
+    """The first signal cancels the running task; the next must not cut short the stopping."""
+    task = asyncio.current_task()
+
+    def interrupt() -> None:
+        if task is not None and not task.cancelling():
+            task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, interrupt)
 
 
 async def _perform(
@@ -100,14 +112,17 @@ async def _perform(
             sidecar_exit=await stack.sidecar.stop(),
         )
     )
-    return _told(console, seen, promises)
+    return _told(console, stack, seen, promises)
 
 
-def _told(console: Console, seen: Seen, promises: list[Promise]) -> int:
+def _told(console: Console, stack: Stack, seen: Seen, promises: list[Promise]) -> int:
     console.print(view.summary(promises))
     if seen.held_back:
         console.print(f"{seen.held_back} requests were held back: too many under way at once")
     broken = sum(not promise.kept for promise in promises)
     if broken:
-        console.print(f"{broken} of {len(promises)} promises broken", style="bold red")
+        console.print(
+            f"{broken} of {len(promises)} promises broken; the sidecar's last words:", style="bold red"
+        )
+        print(stack.sidecar.last_words())
     return 1 if broken else 0

@@ -88,7 +88,10 @@ def flaw(status: int, body: Any, k: int) -> str:
     lacking = {
         name for item in items for name in ("score", "source", "title", "year", "genres") if name not in item
     }
-    return f"items without {', '.join(sorted(lacking))}" if lacking else ""
+    if lacking:
+        return f"items without {', '.join(sorted(lacking))}"
+    metadata = body.get("metadata")
+    return "" if isinstance(metadata, dict) and "level" in metadata else "no level in the metadata"
 
 
 def percentile(values: Sequence[float], share: float) -> float:

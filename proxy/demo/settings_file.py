@@ -8,8 +8,8 @@ import orjson
 from proxy.demo.catalogue import popularity
 
 CF_TIMEOUT_MS = 150
-RECOMMEND_DEADLINE_MS = 400
-"""What the demo promises for the slowest percent while cf hangs: its timeout, and room for the rest."""
+RECOMMEND_DEADLINE_MS = 2 * CF_TIMEOUT_MS + 100
+"""While cf hangs: its timeout for the head, again for the body, and room for the way to the client."""
 
 _TOML = """\
 [listen]
@@ -31,7 +31,7 @@ slow_call_ms = 100
 {breaker}
 [upstreams.content]
 url = "{content}"
-timeout_ms = 250
+timeout_ms = {cf_timeout_ms}
 [upstreams.content.breaker]
 {breaker}
 [upstreams.payment]

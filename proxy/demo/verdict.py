@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proxy.demo.seen import Effect, Seen, percentile
+from proxy.demo.seen import Effect, Recommended, Seen, percentile
 from proxy.demo.settings_file import RECOMMEND_DEADLINE_MS
 from proxy.demo.story import Phase
 
@@ -115,17 +115,16 @@ def _once(noun: str, done: str, wanted: Sequence[Effect], book: Mapping[str, str
 
 
 def _killed(seen: Seen, asked: Mapping[str, int]) -> Promise:
-    phase = seen.phases.get(Phase.KILLED)
-    answers = len(phase.seconds) if phase else 0
-    others = (
-        {source: count for source, count in phase.sources.items() if source != "popularity"} if phase else {}
+    phase = seen.phases.get(Phase.KILLED, Recommended())
+    others = Counter({source: count for source, count in phase.sources.items() if source != "popularity"})
+    measure = (
+        f"{len(phase.seconds)} answers, {sum(asked.values())} requests to {' and '.join(asked) or 'nobody'}"
     )
-    measure = f"{answers} answers, {sum(asked.values())} requests to {' and '.join(asked) or 'nobody'}"
     if others:
-        measure += f", films from {', '.join(others)}"
+        measure += f", films from {_listed(others)}"
     return Promise(
         "while killed, popularity answers and no recommender is asked",
-        answers > 0 and bool(asked) and not any(asked.values()) and not others,
+        phase.sources["popularity"] > 0 and bool(asked) and not any(asked.values()) and not others,
         measure,
     )
 

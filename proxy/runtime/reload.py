@@ -15,10 +15,10 @@ _log = logging.getLogger("fusebox.reload")
 
 
 class Reloader:
-    """Holds the settings in force. How the last reload ended is pinned to the status board."""
+    """Knows by which settings the sidecar `started`. How a reload ended is pinned to the status board."""
 
-    def __init__(self, settings: Settings, *, kill: KillSwitch, board: StatusBoard, logs: Logs) -> None:
-        self._settings = settings
+    def __init__(self, started: Settings, *, kill: KillSwitch, board: StatusBoard, logs: Logs) -> None:
+        self._started = started
         self._kill = kill
         self._board = board
         self._logs = logs
@@ -33,17 +33,16 @@ class Reloader:
             if problems:
                 _log.error("reload refused, settings stay as they were", extra={"problems": problems})
             else:
-                _log.info("reloaded", extra={"file": str(self._settings.file)})
+                _log.info("reloaded", extra={"file": str(self._started.file)})
 
     async def _try(self) -> tuple[str, ...]:
-        old = self._settings
+        file = self._started.file
         try:
-            new = await asyncio.to_thread(load, old.file, os.environ)
+            new = await asyncio.to_thread(load, file, os.environ)
+            if fixed := changes_needing_restart(self._started, new):
+                return tuple(f"{file}: {name}: cannot change without a restart" for name in fixed)
+            await self._kill.reload(new.policy())
         except SettingsError as error:
             return tuple(map(str, error.problems))
-        if fixed := changes_needing_restart(old, new):
-            return tuple(f"{old.file}: {name}: cannot change without a restart" for name in fixed)
-        await self._kill.reload(new.policy())
         self._logs.set_level(new.log.level)
-        self._settings = new
         return ()

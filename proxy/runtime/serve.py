@@ -23,18 +23,21 @@ def serve(config: Path) -> int:
     # A reload asked for before there is anything to reload must not end the process.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        settings = load(config, os.environ)
+        return _serve(load(config, os.environ))
     except SettingsError as error:
         for problem in error.problems:
             say(f"fusebox: {problem}")
         return 2
+    except StartError as error:
+        say(f"fusebox: {error}")
+        return 1
+
+
+def _serve(settings: Settings) -> int:
     counters = Counters()
     logs = setup(settings.log.level, counters, descriptor(sys.stdout.fileno()))
     try:
         return uvloop.run(_run(settings, counters, logs))
-    except StartError as error:
-        say(f"fusebox: {error}")
-        return 1
     finally:
         logs.stop()
 

@@ -43,7 +43,10 @@ class StartError(FuseboxError):
 
 
 class Sidecar:
-    """Everything that runs, wired together. Make it inside the running loop; `run` once."""
+    """Everything that runs, wired together. Make it inside the running loop; `run` once.
+
+    SettingsError for what shows only in use, such as a file of certificates that holds none.
+    """
 
     def __init__(self, settings: Settings, counters: Counters, logs: Logs) -> None:
         self._settings = settings
@@ -99,9 +102,9 @@ class Sidecar:
         _log.info("draining")
         self._draining = spawn(self._drain(), "drain")
         await asyncio.wait([self._draining])
-        aborted = self._draining.cancelled()
-        _log.info("aborted" if aborted else "drained")
-        return 1 if aborted else 0
+        drained = not self._draining.cancelled() and self._draining.exception() is None
+        _log.info("drained" if drained else "aborted")
+        return 0 if drained else 1
 
     async def _drain(self) -> None:
         # Balancers first see the readiness fail; only then does the listener close on them.
@@ -114,8 +117,7 @@ class Sidecar:
         self._stopping.set()
 
     def _on_reload(self) -> None:
-        if not self._stopping.is_set():
-            spawn(self._reloader.reload(), "reload")
+        spawn(self._reloader.reload(), "reload")
 
     def _on_transition(self, change: Transition) -> None:
         self._counters.transitions[change.upstream, change.to, change.rule] += 1

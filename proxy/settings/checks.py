@@ -82,12 +82,15 @@ def upstream(upstream: Upstream, place: Place, report: Report) -> None:
 
 def _scheme(url: str) -> str:
     """The scheme of a usable url; ValueError names the fault, never the url, which may hold a secret."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("is no url") from None  # its text repeats the host
     if parts.scheme not in {"http", "https"}:
         raise ValueError("should begin with http:// or https://")
     if "@" in parts.netloc:
         raise ValueError("should carry no user name or password")
-    if not parts.hostname or any(character.isspace() for character in url):
+    if not parts.hostname or not (url.isascii() and url.isprintable()) or " " in url:
         raise ValueError("has no usable host")
     try:
         port = parts.port
@@ -144,6 +147,8 @@ def _kind(
     route: Route, raw: Mapping[str, Any], place: Place, upstreams: Collection[str], report: Report
 ) -> None:
     """Each kind has its own fields; one that would do nothing is refused rather than ignored."""
+    if raw.get("kind", route.kind) != route.kind:
+        return  # was told already, and the kind it has now is only the default
     for field in _RECOMMEND_ONLY if route.kind == "forward" else _FORWARD_ONLY:
         if field in raw:
             report.add((*place, field), f"does nothing on a {route.kind} route")

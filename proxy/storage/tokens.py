@@ -29,7 +29,7 @@ _log = logging.getLogger("fusebox.tokens")
 PREFIX = "fbx_"  # lets scanners of leaked secrets know ours
 
 
-class NameTakenError(FuseboxError):
+class NameTaken(FuseboxError):
     """Names in the log must mean one token each."""
 
 
@@ -54,14 +54,12 @@ class TokenFile:
         self._bad: tuple[int, int, int] | None = None  # the same of what could not be read
 
     def create(self, name: str, role: Role) -> str:
-        """A new token, shown this once; NameTakenError, or StoreError when it cannot be kept."""
+        """A new token, shown this once; NameTaken, or StoreError when it cannot be kept."""
         token = PREFIX + secrets.token_urlsafe(32)
         with self._locked():
             records = self._read()
             if any(record.name == name for record in records):
-                raise NameTakenError(
-                    f"a token named {name!r} exists: choose another name, or revoke it first"
-                )
+                raise NameTaken(f"a token named {name!r} exists: choose another name, or revoke it first")
             created = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
             self._write(
                 (*records, TokenRecord(name=name, role=role, sha256=_hash(token), created=created)),

@@ -98,6 +98,14 @@ async def test_a_tokens_file_that_never_could_be_read_is_503_and_the_open_endpoi
     assert (await admin.ask("GET", "/readyz")).status == 200
 
 
+def test_a_new_window_allows_as_many_attempts_again():
+    now = 0.0
+    failed = FailedAttempts(lambda: now)
+    for begin in (0.0, WINDOW_S, 5 * WINDOW_S):
+        now = begin
+        assert [failed.count("a") for _ in range(ATTEMPTS + 1)] == [0] * ATTEMPTS + [WINDOW_S]
+
+
 def test_addresses_are_counted_apart_and_only_so_many_are_remembered():
     now = 0.0
     failed = FailedAttempts(lambda: now)

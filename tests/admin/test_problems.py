@@ -13,6 +13,7 @@ async def problem_of(response, status, code):
     problem = await response.json()
     assert problem.keys() == MEMBERS
     assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["type"] == f"urn:fusebox:problem:{code}"
     assert problem["request_id"] == response.headers["X-Request-Id"]
     return problem
 

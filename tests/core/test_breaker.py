@@ -19,8 +19,8 @@ OK, BAD, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
 class Bench:
     """A breaker, its clock, and what it announced. Jitter is off unless a test draws it."""
 
-    def __init__(self, *, draw: float = 0.5, **settings) -> None:
-        self.now = 1000.0
+    def __init__(self, *, draw: float = 0.5, now: float = 1000.0, **settings) -> None:
+        self.now = now
         self.draw = draw
         self.moves: list[Transition] = []
         self.breaker = Breaker(
@@ -455,6 +455,14 @@ def test_a_slow_probe_has_failed_before_it_ends_and_keeps_its_place():
     assert bench.admit()
 
 
+def test_a_late_head_can_end_a_trial_at_once():
+    bench = Bench(slow_call_ms=100, probes=1, probe_successes=1)
+    token = bench.half_open()
+    bench.now += 0.2
+    bench.breaker.responded(token, bench.now)
+    assert bench.last.rule == "probes_failed"
+
+
 @pytest.mark.parametrize("head", [True, False])
 def test_a_probe_that_succeeds_late_has_failed(head):
     bench = Bench(slow_call_ms=100)
@@ -541,6 +549,7 @@ def test_the_ramp_refuses_by_bucket_and_says_until_when():
     bench.wait(10)
     assert bench.admit(9999)
     assert (bench.status.ramp_share, bench.status.retry_after_s) == (1, 0)
+    assert bench.breaker._passing  # the short way through admit again
 
 
 def test_without_a_ramp_all_come_back_at_once():
@@ -628,6 +637,27 @@ def test_close_by_hand_admits_all_and_goes_on_counting():
     assert bench.last.rule == "consecutive_failures"
 
 
+def test_open_by_hand_is_no_failed_recovery():
+    bench = Bench(cooldown_s=5, ramp_s=10)
+    bench.recover()
+    bench.breaker.open(bench.now, "lunch")
+    bench.breaker.auto(bench.now, "back")
+    bench.wait(30)
+    bench.call(BAD, times=5)
+    assert bench.breaker._until - bench.now == pytest.approx(5)
+
+
+def test_whoever_hears_of_a_close_by_hand_sees_all_admitted():
+    heard = []
+    bench = Bench()
+    bench.call(BAD, times=5)
+    listener = pybreaker.CircuitBreakerListener()
+    listener.state_change = lambda *_: heard.append(bench.status.ramp_share)
+    bench.breaker.circuit.add_listener(listener)
+    bench.breaker.close(bench.now, "now")
+    assert heard == [1]
+
+
 def test_close_by_hand_ends_a_ramp():
     bench = Bench(ramp_s=10)
     bench.recover()
@@ -663,10 +693,10 @@ def test_a_new_slow_threshold_holds_for_calls_in_flight():
 
 
 def test_a_new_window_begins_empty_and_never_holds_more_failures_than_calls():
-    bench = Bench(slow_call_ms=100, consecutive_failures=0)
+    bench = Bench(now=3.0, slow_call_ms=100, consecutive_failures=0, window_s=20)
     tokens = [bench.admit() for _ in range(3)]
     bench.wait(0.2)
-    bench.breaker.reconfigure(BreakerSettings(slow_call_ms=100, window_s=30), bench.now)
+    bench.breaker.reconfigure(BreakerSettings(slow_call_ms=100, window_s=10), bench.now)
     assert bench.status.n == 0
     for token in tokens:
         bench.done(token, BAD)

@@ -110,6 +110,8 @@ class Box:
             stderr=asyncio.subprocess.PIPE,
         )
         self.lines, self.told, self.came = [], b"", asyncio.Condition()
+        self.reading = asyncio.Event()  # cleared: nobody reads the log
+        self.reading.set()
         self.readers = [
             spawn(self._read_log(self.process.stdout), "log"),
             spawn(self._read_told(self.process.stderr), "stderr"),
@@ -125,6 +127,7 @@ class Box:
 
     async def _read_log(self, stream):
         async for line in stream:
+            await self.reading.wait()
             async with self.came:
                 self.lines.append(json.loads(line))
                 self.came.notify_all()

@@ -7,6 +7,7 @@ import socket
 import aiohttp
 import pytest
 
+from proxy.core.roles import Role
 from proxy.tasks import spawn
 
 
@@ -33,8 +34,6 @@ async def test_with_a_token_it_says_nothing_about_tokens_and_takes_those_made_be
     first = box.token()
     await box.start()
     assert (await box.api("GET", "/v1/status", first))[0] == 200
-    from proxy.core.roles import Role
-
     assert (await box.api("GET", "/v1/status", box.token(Role.VIEWER)))[0] == 200
     await box.terminate()
     assert "token" not in box.told.decode()
@@ -48,6 +47,17 @@ async def test_every_problem_of_the_settings_is_told_and_nothing_listens(box):
     assert "limits.head_bites" in told
     assert "deadlines.drain_s" in told
     assert [line["message"] for line in box.lines] == ["(end of log)"]
+
+
+async def test_certificates_that_are_none_are_told_with_2(box):
+    (box.directory / "ca.pem").write_text("no certificate")
+    box.write()
+    with box.settings.open("a") as file:
+        file.write('[upstreams.tls]\nurl = "https://localhost:1"\nca_file = "ca.pem"\n')
+    await box.launch()
+    assert await box.ended() == 2
+    assert "ca.pem" in box.told.decode()
+    assert "Traceback" not in box.told.decode()
 
 
 async def test_a_missing_settings_file_is_told_with_2(box):
@@ -137,3 +147,15 @@ async def test_a_hundred_requests_are_on_the_metrics_page(box):
     _, page = await box.api("GET", "/metrics")
     assert 'fusebox_upstream_requests_total{outcome="success",upstream="payment"} 100.0' in page
     assert 'route="payment",status_class="2xx"} 100.0' in page
+
+
+async def test_a_log_that_nobody_reads_stalls_no_request_and_is_whole_when_read_again(box):
+    box.write(extra="[log]\naccess_sample = 1.0\n")
+    await box.start()
+    box.reading.clear()
+    for _ in range(15):  # far more than the pipe and its reader hold
+        answers = await asyncio.gather(*(box.get("/" + "nowhere" * 40) for _ in range(100)))
+        assert {answer.status for answer in answers} == {404}
+    box.reading.set()
+    assert await box.terminate() == 0
+    assert len([line for line in box.lines if line["message"] == "request"]) == 1500

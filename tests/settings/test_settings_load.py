@@ -124,11 +124,15 @@ def test_environment_fills_any_text(folder):
     assert folder.load().upstreams["cf"].url == "http://cf.internal:81"
 
 
-def test_doubled_dollar_stands_for_itself(folder):
+def test_dollars_without_a_brace_stand_for_themselves(folder):
     folder.swap("[upstreams.cf]\n", '[upstreams.cf]\ncandidates_path = "/$$x"\n')
     assert folder.load().upstreams["cf"].candidates_path == "/$$x"
-    folder.swap('"/$$x"', '"/$${x}"')
-    assert "should be a path" in folder.problems()["upstreams.cf.candidates_path"], "read as ${x}, literally"
+
+
+def test_a_reference_is_written_literally_with_two_dollars(folder):
+    folder.add('[upstreams.x]\nurl = "https://h"\nserver_name = "$${NAME}"\n')
+    folder.env = {"NAME": "no"}
+    assert folder.load().upstreams["x"].server_name == "${NAME}"
 
 
 def test_unset_variables_are_named_and_nothing_else_is_said_of_the_value(folder):

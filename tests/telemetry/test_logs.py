@@ -147,13 +147,32 @@ def test_a_reader_that_has_gone_is_counted_not_raised():
     assert counters.events_dropped == 1
 
 
+class Counting(io.FileIO):
+    """A descriptor that tells when it was full for the first time, and how often."""
+
+    def __init__(self, number):
+        super().__init__(number, "w", closefd=False)
+        self.full, self.times = threading.Event(), 0
+
+    def write(self, data):
+        taken = super().write(data)
+        if taken is None:
+            self.times += 1
+            self.full.set()
+        return taken
+
+
 def test_a_non_blocking_descriptor_is_waited_for_and_gets_every_line():
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    writer = LogWriter(Counters(), descriptor(writing))
+    stream = Counting(writing)
+    writer = LogWriter(Counters(), stream)
     record = logging.makeLogRecord({"msg": "y" * 1000})
     for _ in range(200):  # more than a pipe holds
         writer.handle(record)
+    assert stream.full.wait(10)
+    writer._thread.join(0.05)
+    assert stream.times == 1  # it waits for the reader instead of asking again and again
     received = b""
     while received.count(b"\n") < 200:
         assert select.select([reading], [], [], 10)[0]

@@ -83,7 +83,7 @@ LENGTH = (
 CODING = (
     Case("coding-chunked", coding(b" chunked"), HELLO),
     Case("coding-caps", post(b"TRANSFER-ENCODING: CHUNKED", body=WHOLE), HELLO),
-    Case("coding-tab-around", coding(b"\tchunked\t"), HELLO),
+    Case("coding-tab-around", coding(b"\tchunked\t"), maybe(BAD_CODING, b"hello")),
     Case("coding-on-get", post(b"Transfer-Encoding: chunked", body=WHOLE, method=b"GET"), HELLO),
     Case("coding-and-length", coding(b" chunked", more=(b"Content-Length: 5",)), BAD),
     Case("coding-and-length-zero", coding(b" chunked", more=(b"Content-Length: 0",)), BAD),
@@ -204,7 +204,6 @@ CHUNKS = (
         chunked(b"FFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n"),
         Refuse(frozenset({400, 413}), head_seen=True),
     ),
-    Case("chunk-over-the-route", chunked(b"A00001\r\nhello"), Refuse(frozenset({413}), head_seen=True)),
     Case("chunk-size-64k-digits", chunked(b"0" * 65536 + b"5\r\nhello\r\n0\r\n\r\n"), BAD_BODY),
     Case("trailer-plain", trailed(b"X-Checksum: abc"), HELLO),
     Case("trailer-two", trailed(b"X-Checksum: abc", b"X-Other: d"), HELLO),

@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import strict
 
@@ -44,8 +44,7 @@ class Wire(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
 
     def data_received(self, data: bytes) -> None:
         self.data += data
@@ -284,7 +283,8 @@ class Scripted:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         for wire in self.wires:
-            wire.transport.abort()
+            if hasattr(wire, "transport"):  # a TLS handshake may have failed
+                wire.transport.abort()
 
 
 class _Accepted(Wire):

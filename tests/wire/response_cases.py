@@ -232,7 +232,9 @@ ENDS = (
     Case("close-delimited-empty", fields(body=b""), Passed(b"", reused=False), end="close"),
     Case("close-delimited-reset", fields(), BROKEN, end="reset"),
     Case("connection-close", extra(b"Connection: close"), ONCE),
-    Case("keep-alive-10", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", HELLO),
+    Case(
+        "keep-alive-10", b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", HELLO
+    ),
     Case("length-cut", fields(b"Content-Length: 50"), BROKEN, end="close"),
     Case("length-cut-reset", fields(b"Content-Length: 50"), BROKEN, end="reset"),
     Case("length-cut-no-byte", fields(b"Content-Length: 50", body=b""), BROKEN, end="close"),
@@ -252,16 +254,32 @@ ENDS = (
     Case("interim-103", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + extra(), HELLO),
     Case("interim-several", b"HTTP/1.1 102 P\r\n\r\n" * 5 + extra(), HELLO),
     Case("interim-with-length", b"HTTP/1.1 103 E\r\nContent-Length: 5\r\n\r\n" + extra(), Either(HELLO)),
-    Case("interim-with-coding", b"HTTP/1.1 103 E\r\nTransfer-Encoding: chunked\r\n\r\n" + extra(), Either(HELLO)),
+    Case(
+        "interim-with-coding",
+        b"HTTP/1.1 103 E\r\nTransfer-Encoding: chunked\r\n\r\n" + extra(),
+        Either(HELLO),
+    ),
     Case("interim-malformed", b"HTTP/1.1 103 E\r\nX : y\r\n\r\n" + extra(), BROKEN),
     Case("interim-flood", b"HTTP/1.1 103 E\r\nX-A: aaaaaaaa\r\n\r\n" * 30_000 + extra(), BROKEN),
-    Case("101-unasked", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + NEXT, BROKEN),
+    Case(
+        "101-unasked",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n" + NEXT,
+        BROKEN,
+    ),
     Case("101-bare", b"HTTP/1.1 101 X\r\n\r\n", BROKEN),
     Case("204", b"HTTP/1.1 204 No Content\r\n\r\n", Passed(b"", 204)),
     Case("204-length", b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Either(Passed(b"", 204))),
     Case("204-body", b"HTTP/1.1 204 No Content\r\n\r\n" + NEXT, Passed(b"", 204, reused=False)),
-    Case("204-length-body", b"HTTP/1.1 204 N\r\nContent-Length: 41\r\n\r\n" + NEXT, Either(Passed(b"", 204, reused=False))),
-    Case("204-chunked-body", b"HTTP/1.1 204 N\r\nTransfer-Encoding: chunked\r\n\r\n" + WHOLE, Either(Passed(b"", 204, reused=False))),
+    Case(
+        "204-length-body",
+        b"HTTP/1.1 204 N\r\nContent-Length: 41\r\n\r\n" + NEXT,
+        Either(Passed(b"", 204, reused=False)),
+    ),
+    Case(
+        "204-chunked-body",
+        b"HTTP/1.1 204 N\r\nTransfer-Encoding: chunked\r\n\r\n" + WHOLE,
+        Either(Passed(b"", 204, reused=False)),
+    ),
     Case("304-length", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Passed(b"", 304)),
     Case("304-body", b"HTTP/1.1 304 N\r\nContent-Length: 41\r\n\r\n" + NEXT, Passed(b"", 304, reused=False)),
     Case("head-length", extra()[:-5], Passed(b""), method=b"HEAD"),
@@ -272,9 +290,11 @@ ENDS = (
     Case("extra-garbage", extra() + b"garbage", ONCE),
     Case("extra-response", extra() + NEXT, ONCE),
     Case("extra-responses", extra() + NEXT * 2_000, ONCE),
-    Case("extra-after-empty", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" + NEXT, Passed(b"", reused=False)),
+    Case(
+        "extra-after-empty", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" + NEXT, Passed(b"", reused=False)
+    ),
     Case("extra-after-chunked", chunked(WHOLE) + NEXT, ONCE),
     Case("extra-interim", extra() + b"HTTP/1.1 100 Continue\r\n\r\n", ONCE),
-)  # fmt: skip
+)
 
 CASES = STATUS_LINE + FIELDS + FRAMING + ENDS

@@ -11,10 +11,10 @@ from typing import Any
 
 import strict
 from harness import Script, Scripted, Wire, turn
-from proxy.dataplane.plane import DataPlane
 
 from proxy.core.breaker import BreakerSettings
 from proxy.core.policy import Deadlines, Limits, Policy, Route, Upstream
+from proxy.dataplane.plane import DataPlane
 from proxy.telemetry.counters import Counters
 
 # The breaker, ejection and retry floor stay out of the way unless a test asks for them.
@@ -46,7 +46,7 @@ class Rig:
 
     @property
     def port(self) -> int:
-        return int(str(self.plane.address).rsplit(":", 1)[1])
+        return self.plane.address[1]
 
     async def client(self, *, receive_buffer: int = 0) -> Wire:
         sock = socket.socket()

@@ -102,13 +102,16 @@ async def test_a_response_nobody_asked_for_is_never_an_answer() -> None:
 
 
 async def test_an_answer_sent_before_the_request_poisons_nothing() -> None:
-    """An upstream that talks first may lose its connection, but never answers a later request."""
+    """An upstream that talks first answers at most one request; its late answer serves nobody."""
 
     async def early(wire: Wire) -> None:
         wire.send(reply(b"early"))
+        await wire.request()
+        wire.send(reply(b"evil"))
         await wire.ended()
 
     async with sidecar(early, clean) as rig:
         first = await rig.ask(b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
         assert first.status == 502 or first.body == b"early"
+        await until(lambda: rig.upstream.wires[0].eof, "the end of the upstream connection")
         await next_is_clean(rig)

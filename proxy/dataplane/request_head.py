@@ -1,4 +1,4 @@
-"""Message heads: strict to read, cheap to pass on.
+"""Request heads: strict to read, cheap to pass on.
 
 A head is validated whole by llhttp (through httptools, without a callback per header) and then
 edited in place: one regular expression finds the few fields the sidecar manages, everything else
@@ -12,55 +12,34 @@ from typing import TYPE_CHECKING
 import httptools
 
 from proxy.core.policy import Limits
+from proxy.dataplane.fields import (
+    ALIAS,
+    HOP_BY_HOP,
+    NO_TOKENS,
+    OWN,
+    READ,
+    REPLACED,
+    USUAL_TOKENS,
+    Quiet,
+    kinds,
+    list_members,
+    scanner,
+    without,
+)
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.binding import Bound
 
-# Not passed on: hop-by-hop (RFC 9110 §7.6.1), and what the sidecar says itself.
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authentication-info",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-_REPLACED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
-_READ = frozenset(
-    (
-        b"content-length",
-        b"expect",
-        b"host",
-        b"http2-settings",
-        b"idempotency-key",
-        b"max-forwards",
-        b"traceparent",
-        b"x-request-id",
-    )
-)
-_OWN = b"x-fusebox-"
+_VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 # End-to-end fields that a Connection header may name but not take away (wire, Framing).
-_PROTECTED = _READ | _REPLACED | {b"authorization", b"cookie", b"cache-control", b"content-type", b"via"}
-
-_REQUEST_LINE = re.compile(rb"([A-Z-]+) ([^ #\x00-\x20\x7f-\xff]+) HTTP/1\.([01])\r\n")
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
+_PROTECTED = READ | REPLACED | {b"authorization", b"cookie", b"cache-control", b"content-type", b"via"}
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(?::([0-9]{0,5}))?")
+_HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
+)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-Span = tuple[int, int]
-
-
-class _Quiet:
-    """A receiver without callbacks: llhttp validates, nobody is told."""
 
 
 def bad_request(detail: str, *, status: int = 400, code: str = "bad_request") -> Refusal:
@@ -128,8 +107,7 @@ class RequestHead:
         self.lines = self._dropped(name)
 
     def _dropped(self, name: bytes) -> bytes:
-        lines = b"\r\n" + self.lines
-        return _without(lines + b"\r\n", 0, _spans_of(name, lines, 0))
+        return without(b"\r\n" + self.lines, (name,))[2:]
 
 
 class RequestReader:
@@ -139,14 +117,17 @@ class RequestReader:
         self._fields_limit = limits.head_fields
         self._target_limit = limits.target_bytes
         self._protected = _PROTECTED | frozenset(identity_fields)
-        self._scan = _scanner(HOP_BY_HOP | _REPLACED | _READ | frozenset(identity_fields)).finditer
-        self._parser = httptools.HttpRequestParser(_Quiet())
+        removed = HOP_BY_HOP | REPLACED | {b"http2-settings"}
+        managed = removed | READ | frozenset(identity_fields)
+        self._scan = scanner(managed).findall
+        self._kinds = kinds(managed, removed)
+        self._parser = httptools.HttpRequestParser(Quiet())
         self._hosts: set[bytes] = set()  # values seen to be valid, bounded
 
     def read(self, head: bytes) -> RequestHead:
         """`head` runs to its first empty line, inclusive. Raises `Refusal`, or gives the parts."""
-        line = _REQUEST_LINE.match(head)
-        if line is None:
+        line = head.split(b" ", 2)
+        if len(line) != 3 or not line[1] or b"#" in line[1] or line[2][:10] not in _VERSIONS:
             raise self._bad_line(head)
         if head.count(b"\r\n") > self._fields_limit + 2:
             raise Refusal(
@@ -157,19 +138,24 @@ class RequestReader:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             asked_upgrade = True
-            self._parser = httptools.HttpRequestParser(_Quiet())
+            self._parser = httptools.HttpRequestParser(Quiet())
         except httptools.HttpParserError as error:
-            self._parser = httptools.HttpRequestParser(_Quiet())
+            self._parser = httptools.HttpRequestParser(Quiet())
             raise bad_request(str(error)) from None
         out = RequestHead()
-        out.method, target, minor = line.groups()
-        out.http11 = minor == b"1"
+        out.method, target, rest = line
+        out.http11 = rest[7] == 0x31  # "1"
         if len(target) > self._target_limit:
             raise Refusal("bad_request", 414, "URI Too Long", close=True)
-        self._fields(out, head, line.end() - 2)
-        self._target(out, target)
-        self._framing(out)
-        self._persistence(out, asked_upgrade=asked_upgrade)
+        try:
+            self._fields(out, rest)
+            self._target(out, target)
+            self._framing(out)
+        except Refusal:
+            self._parser = httptools.HttpRequestParser(Quiet())  # it may wait for a body
+            raise
+        if asked_upgrade and b"upgrade" in out.connection and out.http11:
+            out.upgrade = out.fields.get(b"upgrade", b"").lower()
         return out
 
     def _bad_line(self, head: bytes) -> Refusal:
@@ -183,41 +169,44 @@ class RequestReader:
             return Refusal("bad_request", 414, "URI Too Long", close=True)
         return Refusal("head_too_large", 431, "Request Header Fields Too Large", close=True)
 
-    def _fields(self, out: RequestHead, head: bytes, start: int) -> None:
+    def _fields(self, out: RequestHead, head: bytes) -> None:
+        """`head` begins with the version of the request line."""
         fields: dict[bytes, bytes] = {}
-        cuts: list[Span] = []
-        for found in self._scan(head.lower(), start):
-            name: bytes = found[1]
-            begin, end = found.span(2)
-            if b"_" in name and not name.startswith((b"x_fusebox", b"x-fusebox")):
-                raise bad_request(f"a field name that could be read as {name.replace(b'_', b'-').decode()}")
-            value = head[begin:end].rstrip(b" \t")
+        cut: list[bytes] = []
+        for spelled, value in self._scan(head):
+            name = spelled.lower()
+            kind = self._kinds.get(name, OWN)
+            if kind:
+                if kind == ALIAS:
+                    raise bad_request(f"the field name {spelled.decode()} could be read as one with dashes")
+                cut.append(spelled)
             if name in fields:
-                value = fields[name] + b", " + value
-            fields[name] = value
-            if name in HOP_BY_HOP or name in _REPLACED or name[:9] == b"x-fusebox" or b"_" in name:
-                cuts.append((found.start(), end))
+                fields[name] += (b"; " if name == b"cookie" else b", ") + value
+            else:
+                fields[name] = value
+        out.fields = fields
         out.request_id = fields.get(b"x-request-id", b"")
         if out.request_id and not _REQUEST_ID.fullmatch(out.request_id):
             out.request_id = b""
-            cuts += _spans_of(b"x-request-id", head, start)
+            cut.append(b"x-request-id")
         out.traceparent = fields.get(b"traceparent", b"")
         if out.traceparent and not _TRACEPARENT.fullmatch(out.traceparent):
             out.traceparent = b""
-            cuts += _spans_of(b"traceparent", head, start)
-        out.fields = fields
-        if b"connection" in fields:
-            out.connection = _tokens(fields[b"connection"])
-            for name in out.connection - HOP_BY_HOP - self._protected - {b"close"}:
-                cuts += _spans_of(name, head, start)
+            cut.append(b"traceparent")
+        out.upgrade = b""
+        connection = fields.get(b"connection")
+        if connection is None:
+            out.connection = NO_TOKENS
+            out.keep_alive = out.http11
         else:
-            out.connection = _NO_TOKENS
-        if b"http2-settings" in fields:
-            cuts += _spans_of(b"http2-settings", head, start)
-        out.lines = _without(head, start, cuts) if cuts else head[start + 2 : -2]
+            out.connection = tokens = list_members(connection)
+            out.keep_alive = out.http11 and b"close" not in tokens
+            if tokens - USUAL_TOKENS:
+                cut += tokens - HOP_BY_HOP - self._protected
+        out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
 
     def _target(self, out: RequestHead, target: bytes) -> None:
-        if target[0] != 0x2F:  # "/"
+        if target[0] != 0x2F or out.method == b"CONNECT":  # "/"
             target = self._other_form(out, target)
         out.target = target
         out.path, _, out.query = target.partition(b"?")
@@ -286,15 +275,9 @@ class RequestReader:
                 out.expects_continue = True
             else:  # RFC 9110 §10.1.1: from HTTP/1.0 it is ignored
                 out.drop(b"expect")
-
-    def _persistence(self, out: RequestHead, *, asked_upgrade: bool) -> None:
-        out.keep_alive = out.http11 and b"close" not in out.connection
-        out.upgrade = b""
-        if asked_upgrade and b"upgrade" in out.connection and out.http11:
-            out.upgrade = out.fields.get(b"upgrade", b"").lower()
         if out.content_length or out.chunked:
             # llhttp now waits for a body that it will not be fed.
-            self._parser = httptools.HttpRequestParser(_Quiet())
+            self._parser = httptools.HttpRequestParser(Quiet())
 
 
 class HeadWatch:
@@ -304,7 +287,7 @@ class HeadWatch:
 
     def __init__(self) -> None:
         self._fed = 0
-        self._parser = httptools.HttpRequestParser(_Quiet())
+        self._parser = httptools.HttpRequestParser(Quiet())
 
     def feed(self, data: bytes) -> None:
         """`data` is all there is so far. Raises `Refusal`."""
@@ -313,115 +296,3 @@ class HeadWatch:
         except httptools.HttpParserError as error:
             raise bad_request(str(error)) from None
         self._fed = len(data)
-
-
-class ResponseHead:
-    """One response head of an upstream."""
-
-    __slots__ = ("chunked", "connection", "content_length", "fields", "http11", "lines", "reason", "status")
-
-    status: int
-    reason: bytes
-    http11: bool
-    fields: dict[bytes, bytes]
-    lines: bytes
-    connection: frozenset[bytes]
-    content_length: int  # -1: not stated
-    chunked: bool
-
-
-class Malformed(Exception):  # noqa: N818 - it is what the upstream sent
-    """An answer that is refused: 502 `upstream_invalid`."""
-
-
-class ResponseReader:
-    """Reads response heads; shared like `RequestReader`."""
-
-    def __init__(self) -> None:
-        managed = HOP_BY_HOP | {b"content-length", b"x-request-id"}
-        self._scan = _scanner(managed).finditer
-        self._parser = httptools.HttpResponseParser(_Quiet())
-
-    def read(self, head: bytes) -> ResponseHead:
-        """Raises `Malformed`."""
-        line = _STATUS_LINE.match(head)
-        if line is None:
-            raise Malformed("the status line is not HTTP/1.x SP 3DIGIT SP reason")
-        try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpResponseParser(_Quiet())
-        except httptools.HttpParserError as error:
-            self._parser = httptools.HttpResponseParser(_Quiet())
-            raise Malformed(str(error)) from None
-        out = ResponseHead()
-        minor, status, out.reason = line.groups()
-        out.http11 = minor == b"1"
-        out.status = int(status)
-        start = line.end() - 2
-        fields: dict[bytes, bytes] = {}
-        cuts: list[Span] = []
-        for found in self._scan(head.lower(), start):
-            name: bytes = found[1]
-            begin, end = found.span(2)
-            value = head[begin:end].rstrip(b" \t")
-            fields[name] = fields[name] + b", " + value if name in fields else value
-            if name != b"content-length":
-                cuts.append((found.start(), end))
-        out.fields = fields
-        out.connection = _NO_TOKENS
-        if b"connection" in fields:
-            out.connection = _tokens(fields[b"connection"])
-            for name in out.connection - HOP_BY_HOP - {b"close", b"content-length", b"content-type"}:
-                cuts += _spans_of(name, head, start)
-        out.lines = _without(head, start, cuts) if cuts else head[start + 2 : -2]
-        self._framing(out)
-        return out
-
-    def _framing(self, out: ResponseHead) -> None:
-        coding = out.fields.get(b"transfer-encoding")
-        length = out.fields.get(b"content-length")
-        out.chunked = False
-        out.content_length = -1
-        if coding is not None:
-            if length is not None or not out.http11 or coding.lower() != b"chunked" or out.status in _BODILESS:
-                raise Malformed("Transfer-Encoding that is not chunked alone, on HTTP/1.1, with a body")
-            out.chunked = True
-        elif length is not None:
-            if not length.isdigit() or (length[0] == 0x30 and len(length) > 1) or len(length) > 18:
-                raise Malformed("Content-Length is not a plain number")
-            out.content_length = int(length)
-        if out.content_length != 0:
-            # llhttp waits for the body that it will not be fed.
-            self._parser = httptools.HttpResponseParser(_Quiet())
-
-
-_BODILESS = frozenset((100, 101, 102, 103, 204))
-_NO_TOKENS: frozenset[bytes] = frozenset()
-
-
-def _scanner(names: Iterable[bytes]) -> "re.Pattern[bytes]":
-    """Finds the managed fields in a lower-cased head, in every spelling (`_` for `-`)."""
-    spelled = sorted((re.escape(name).replace(rb"\-", b"[-_]") for name in names), reverse=True)
-    return re.compile(rb"\r\n(x[-_]fusebox[-_][^:]*|" + b"|".join(spelled) + rb"):[ \t]*([^\r]*)")
-
-
-def _spans_of(name: bytes, head: bytes, start: int) -> list[Span]:
-    line = re.compile(rb"\r\n" + re.escape(name) + rb":[^\r]*", re.IGNORECASE)
-    return [found.span() for found in line.finditer(head, start)]
-
-
-def _without(head: bytes, start: int, cuts: list[Span]) -> bytes:
-    """The header lines from `start` (at the CRLF before the first) without the spans cut out."""
-    kept = []
-    for begin, end in sorted(cuts):
-        if begin < start:
-            continue  # named twice
-        kept.append(head[start:begin])
-        start = end
-    kept.append(head[start:-2])
-    return b"".join(kept)[2:]
-
-
-def _tokens(value: bytes) -> frozenset[bytes]:
-    return frozenset(token.strip(b" \t") for token in value.lower().split(b",")) - {b""}

@@ -1,0 +1,108 @@
+"""Response heads of upstreams; read as strictly as requests (see `request_head`)."""
+
+import re
+
+import httptools
+
+from proxy.dataplane.fields import (
+    HOP_BY_HOP,
+    NO_TOKENS,
+    USUAL_TOKENS,
+    Quiet,
+    list_members,
+    scanner,
+    without,
+)
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
+_BODILESS = frozenset((100, 101, 102, 103, 204))
+
+
+class ResponseHead:
+    """One response head of an upstream."""
+
+    __slots__ = ("chunked", "connection", "content_length", "fields", "http11", "lines", "reason", "status")
+
+    status: int
+    reason: bytes
+    http11: bool
+    fields: dict[bytes, bytes]
+    lines: bytes
+    connection: frozenset[bytes]
+    content_length: int  # -1: not stated
+    chunked: bool
+
+
+class Malformed(Exception):
+    """An answer that is refused: 502 `upstream_invalid`."""
+
+
+class ResponseReader:
+    """Reads response heads; shared like `RequestReader`."""
+
+    def __init__(self) -> None:
+        managed = HOP_BY_HOP | {b"content-length", b"x-request-id"}
+        self._scan = scanner(managed).findall
+        self._parser = httptools.HttpResponseParser(Quiet())
+
+    def read(self, head: bytes) -> ResponseHead:
+        """Raises `Malformed`."""
+        line = _STATUS_LINE.match(head)
+        if line is None:
+            raise Malformed("the status line is not HTTP/1.x SP 3DIGIT SP reason")
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            self._parser = httptools.HttpResponseParser(Quiet())
+        except httptools.HttpParserError as error:
+            self._parser = httptools.HttpResponseParser(Quiet())
+            raise Malformed(str(error)) from None
+        out = ResponseHead()
+        minor, status, out.reason = line.groups()
+        out.http11 = minor == b"1"
+        out.status = int(status)
+        fields: dict[bytes, bytes] = {}
+        cut: list[bytes] = []
+        for spelled, value in self._scan(head):
+            name = spelled.lower()
+            fields[name] = fields[name] + b", " + value if name in fields else value
+            if name != b"content-length":
+                cut.append(spelled)
+        out.fields = fields
+        connection = fields.get(b"connection")
+        if connection is None:
+            out.connection = NO_TOKENS
+        else:
+            out.connection = tokens = list_members(connection)
+            if tokens - USUAL_TOKENS:
+                cut += tokens - HOP_BY_HOP - {b"content-length", b"content-type"}
+        start = line.end()
+        out.lines = without(head, cut)[start:-2] if cut else head[start:-2]
+        try:
+            self._framing(out)
+        except Malformed:
+            self._parser = httptools.HttpResponseParser(Quiet())  # it may wait for a body
+            raise
+        return out
+
+    def _framing(self, out: ResponseHead) -> None:
+        coding = out.fields.get(b"transfer-encoding")
+        length = out.fields.get(b"content-length")
+        out.chunked = False
+        out.content_length = -1
+        if coding is not None:
+            if (
+                length is not None
+                or not out.http11
+                or coding.lower() != b"chunked"
+                or out.status in _BODILESS
+            ):
+                raise Malformed("Transfer-Encoding that is not chunked alone, on HTTP/1.1, with a body")
+            out.chunked = True
+        elif length is not None:
+            if not length.isdigit() or (length[0] == 0x30 and len(length) > 1) or len(length) > 18:
+                raise Malformed("Content-Length is not a plain number")
+            out.content_length = int(length)
+        if out.content_length != 0:
+            # llhttp waits for the body that it will not be fed.
+            self._parser = httptools.HttpResponseParser(Quiet())

@@ -1,0 +1,190 @@
+"""Commands that talk to the admin API: what they ask, what they print, how they fail."""
+
+import socket
+import threading
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from proxy.control.kill import KillStatus
+from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus
+from proxy.core.breaker import Breaker, BreakerSettings
+
+OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
+ON = KillStatus(kill=True, reason="cf burns", by="ann", at="2026-01-02T03:04:05+00:00", persisted=True)
+
+
+def breaker():
+    return Breaker(
+        "cf", BreakerSettings(dry_run=True), rng=lambda: 0.5, on_transition=lambda _: None, now=0.0
+    )
+
+
+STATUS = Status(
+    version="9.9",
+    uptime_s=61.5,
+    draining=False,
+    policy_version=3,
+    policy_age_s=1.0,
+    kill=ON,
+    connections=12,
+    routes=(
+        RouteStatus(
+            name="pay",
+            path="/pay/",
+            kind="forward",
+            upstreams=("cf",),
+            flag="billing",
+            on=False,
+            priority="low",
+        ),
+    ),
+    upstreams={"cf": UpstreamStatus(urls=("http://a", "http://b"), inflight=4, queued=5, max_inflight=6)},
+    breakers={"cf": breaker().snapshot(0.0)},
+    reload=None,
+)
+
+
+def wire(value):
+    """As the admin API renders it."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def test_status_shows_kill_switch_breakers_upstreams_and_routes(run, admin):
+    admin.answer = wire(STATUS)
+    result = run("status", "--admin", admin.url, "--token", "fbx_t")
+    assert result.exit_code == 0
+    assert admin.asked == [("GET", "/v1/status", "Bearer fbx_t", b"")]
+    lines = result.output.splitlines()
+    assert lines[0] == "fusebox 9.9, serving for 62 s, 12 connections, policy 3"
+    assert lines[1] == "kill switch ON, 2026-01-02T03:04:05+00:00 by ann: cf burns"
+    rows = [line.split() for line in lines]
+    assert ["cf", "closed", "(dry", "run)", "4", "5", "http://a", "http://b"] in rows
+    assert ["pay", "/pay/", "forward", "low", "cf", "billing", "OFF"] in rows
+
+
+def test_status_tells_of_a_refused_reload(run, admin):
+    admin.answer = wire(replace(STATUS, reload=Reload(ok=False, at="then", problems=("listen.address: no",))))
+    assert (
+        "the reload at then was refused:\n  listen.address: no" in run("status", "--admin", admin.url).output
+    )
+
+
+def test_status_as_json_is_the_whole_answer(run, admin):
+    admin.answer = wire(STATUS)
+    assert orjson.loads(run("status", "--json", "--admin", admin.url).output) == admin.answer
+
+
+def test_the_environment_names_admin_and_token(run, admin):
+    admin.answer = wire(STATUS)
+    bare = admin.url.removeprefix("http://")
+    result = run("status", env={"FUSEBOX_ADMIN": bare, "FUSEBOX_TOKEN": "fbx_e\n"})
+    assert result.exit_code == 0
+    assert admin.asked[0][2] == "Bearer fbx_e"
+
+
+@pytest.mark.parametrize(("word", "method", "answer"), [("on", "PUT", ON), ("off", "DELETE", OFF)])
+def test_kill_sends_the_reason(run, admin, word, method, answer):
+    admin.answer = wire(answer)
+    result = run("kill", word, "--reason", "cf burns", "--admin", admin.url)
+    assert result.exit_code == 0
+    assert admin.asked[0][:2] == (method, "/v1/kill")
+    assert orjson.loads(admin.asked[0][3]) == {"reason": "cf burns"}
+    assert f"kill switch {'ON' if word == 'on' else 'off'}" in result.output
+
+
+def test_kill_status_only_reads(run, admin):
+    admin.answer = wire(OFF)
+    result = run("kill", "status", "--admin", admin.url)
+    assert result.output == "kill switch off\n"
+    assert admin.asked[0][:2] == ("GET", "/v1/kill")
+
+
+@pytest.mark.parametrize(
+    "words", [("kill", "on"), ("kill", "off", "--reason", " "), ("breaker", "cf", "open")]
+)
+def test_changes_without_a_reason_are_not_sent(run, admin, words):
+    result = run(*words, "--admin", admin.url)
+    assert result.exit_code == 2
+    assert "--reason" in result.stderr
+    assert admin.asked == []
+
+
+def test_a_kill_that_a_restart_forgets_is_told_and_exits_1(run, admin):
+    admin.answer = wire(replace(ON, persisted=False))
+    result = run("kill", "on", "--reason", "r", "--admin", admin.url)
+    assert result.exit_code == 1
+    assert "kill switch ON" in result.stdout
+    assert "the switch is ON now, but" in result.stderr
+
+
+def test_breaker_sends_name_and_action(run, admin):
+    held = breaker()
+    held.open(0.0, "r")
+    admin.answer = wire(held.snapshot(0.0))
+    result = run("breaker", "c/f", "open", "--reason", "r", "--admin", admin.url)
+    assert result.output == "c/f: open by hand (dry run)\n"
+    assert admin.asked[0][:2] == ("POST", "/v1/breakers/c%2Ff/open")
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "words"),
+    [
+        (401, "", "give --token or FUSEBOX_TOKEN"),
+        (401, "fbx_t", "not known there"),
+        (403, "fbx_t", "higher role"),
+        (503, "fbx_t", "Not now: really not"),
+    ],
+)
+def test_a_refusal_is_told_with_the_way_out(run, admin, status, token, words):
+    admin.status, admin.answer = status, {"title": "Not now", "detail": "really not"}
+    result = run("status", "--admin", admin.url, env={"FUSEBOX_TOKEN": token})
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: Not now: really not")
+    assert words in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"<html>", b""])
+def test_an_address_that_is_not_the_admin_api_is_told(run, admin, content):
+    admin.content = content
+    result = run("status", "--admin", admin.url)
+    assert result.exit_code == 1
+    assert "no admin API" in result.stderr
+
+
+def test_nobody_there_is_told_with_the_way_out(run):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        result = run("status", "--admin", f"http://127.0.0.1:{unused.getsockname()[1]}")
+    assert result.exit_code == 1
+    assert "is the sidecar running?" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_an_answer_that_breaks_off_leaves_it_open_whether_the_change_happened(run):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up():
+            connection, _ = server.accept()
+            connection.recv(65_536)
+            connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        result = run("kill", "on", "--reason", "r", "--admin", url)
+        thread.join()
+    assert result.exit_code == 1
+    assert "may or may not have happened" in result.stderr
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "http://", "http://[", "http://h:x", ""])
+def test_an_admin_url_that_is_none_is_wrong_usage(run, url):
+    assert run("status", "--admin", url).exit_code == 2
+
+
+def test_a_token_that_is_none_is_wrong_usage_and_not_repeated(run, admin):
+    result = run("status", "--admin", admin.url, "--token", "secret\r\nX: y")
+    assert result.exit_code == 2
+    assert "secret" not in result.output

@@ -1,0 +1,88 @@
+"""The status value."""
+
+from dataclasses import replace
+
+import pytest
+
+from proxy.control import BreakerControl, KillSwitch, Reload, StatusBoard
+from proxy.core.policy import Policy, Route, Sources, Toggles, Upstream
+from proxy.storage.kill_file import KillFile
+from proxy.telemetry.counters import Counters
+
+
+class Plane:
+    def __init__(self):
+        self.draining = False
+        self.breakers = {}
+        self.policy = Policy(
+            routes=(
+                Route(name="pay", path="/pay/", upstream="pay", flag="billing"),
+                Route(name="rec", path="/rec", kind="recommend", sources=Sources(cf="cf", content="pay")),
+            ),
+            upstreams={
+                "cf": Upstream(url=["http://a", "http://b"]),
+                "pay": Upstream(url="http://c", max_inflight=3),
+            },
+            toggles=Toggles(flags={"billing": False}, version=4),
+        )
+
+    def apply(self, policy):
+        self.policy = policy
+
+
+class Rig:
+    def __init__(self, directory):
+        self.now = 100.0
+        self.plane = Plane()
+        self.counters = Counters()
+        self.board = StatusBoard(
+            self.plane,
+            self.counters,
+            kill=KillSwitch(self.plane, KillFile(directory / "kill.json")),
+            breakers=BreakerControl(self.plane),
+            monotonic=lambda: self.now,
+        )
+
+
+@pytest.fixture
+def rig(tmp_path):
+    return Rig(tmp_path)
+
+
+def test_routes_say_whom_they_ask_and_whether_their_flag_is_on(rig):
+    pay, rec = rig.board.read().routes
+    assert (pay.upstreams, pay.flag, pay.on) == (("pay",), "billing", False)
+    assert (rec.upstreams, rec.flag, rec.on) == (("cf", "pay"), "", True)
+
+
+def test_upstreams_say_what_is_under_way_also_before_their_first_call(rig):
+    cell = rig.counters.upstream("pay")
+    cell.inflight, cell.queued = 2, 1
+    rig.counters.connections = 9
+    status = rig.board.read()
+    assert status.connections == 9
+    assert (status.upstreams["pay"].inflight, status.upstreams["pay"].queued) == (2, 1)
+    assert status.upstreams["pay"].max_inflight == 3
+    assert status.upstreams["cf"].inflight == 0
+    assert status.upstreams["cf"].urls == ("http://a", "http://b")
+
+
+def test_times_count_from_the_start_and_from_the_policy(rig):
+    rig.now = 160.0
+    assert rig.board.read().uptime_s == 60.0
+    assert rig.board.policy_age_s() == 60.0
+    rig.plane.apply(replace(rig.plane.policy, routes=()))
+    assert rig.board.policy_age_s() == 0.0
+    rig.now = 161.0
+    status = rig.board.read()
+    assert (status.uptime_s, status.policy_age_s) == (61.0, 1.0)
+
+
+def test_drain_version_and_the_last_reload_are_shown(rig):
+    assert rig.board.read().reload is None
+    rig.plane.draining = True
+    rig.board.reload = Reload(ok=False, at="now", problems=("x",))
+    status = rig.board.read()
+    assert status.draining
+    assert status.policy_version == 4
+    assert status.reload.problems == ("x",)

@@ -1,0 +1,173 @@
+"""What holds for every answer, whatever the sources and the user say."""
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.core.policy import Film
+from proxy.core.popularity import Filters, Popularity
+from proxy.core.recommend import (
+    PROVIDERS,
+    Ask,
+    Candidate,
+    ContractBroken,
+    blend,
+    compose,
+    parse_candidates,
+    popular_answer,
+)
+
+IDS = st.sampled_from([f"m{n}" for n in range(25)])
+GENRES = ("Drama", "Comedy", "Horror", "Ünsinn")
+YEARS = st.integers(1980, 2000)
+ITEM_FIELDS = {"rank", "id", "score", "source", "title", "year", "genres"}
+
+films = st.builds(
+    Film,
+    id=IDS,
+    title=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8),
+    year=YEARS,
+    genres=st.lists(st.sampled_from(GENRES), max_size=2, unique=True).map(tuple),
+    providers=st.lists(st.sampled_from(PROVIDERS), max_size=2, unique=True).map(tuple),
+    score=st.floats(0, 1),
+)
+catalogues = st.lists(films, max_size=25).map(Popularity)
+filters = st.builds(
+    Filters,
+    genres=st.frozensets(st.sampled_from([genre.casefold() for genre in GENRES]), max_size=2),
+    providers=st.frozensets(st.sampled_from(PROVIDERS), max_size=2),
+    year_min=st.none() | YEARS,
+    year_max=st.none() | YEARS,
+)
+asks = st.builds(
+    Ask,
+    user_id=st.text(max_size=5).filter(str.isprintable),
+    k=st.integers(1, 30),
+    filters=filters,
+    query=st.just(b""),
+)
+scores = st.floats(allow_nan=False, allow_infinity=False)
+fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "title": st.text(max_size=3) | st.integers() | st.none(),
+        "year": YEARS | st.text(max_size=2) | st.booleans(),
+        "genres": st.lists(st.sampled_from(GENRES), max_size=2)
+        | st.lists(st.integers(), max_size=1)
+        | st.none(),
+        "providers": st.lists(st.sampled_from(PROVIDERS), max_size=2) | st.just("netflix"),
+    },
+)
+sources = st.none() | st.lists(st.tuples(IDS, scores, fields), max_size=20, unique_by=lambda item: item[0])
+alphas = st.floats(0, 1)
+
+
+@given(asks, catalogues, sources, sources, alphas)
+def test_an_answer_holds_exactly_k_unique_complete_items(ask, popularity, cf, content, alpha):
+    ranked = blend(alpha, cf, content)
+    answer = compose(
+        request_id="r",
+        ask=ask,
+        ranked=ranked,
+        popularity=popularity,
+        bucket=1,
+        alpha=alpha,
+        toggles_version=1,
+    )
+    document = orjson.loads(answer.body)
+    items, metadata = document["items"], document["metadata"]
+    ids = [item["id"] for item in items]
+    assert len(set(ids)) == len(ids) <= ask.k
+    if len(ids) < ask.k:  # then nothing that could be shown was left
+        assert set(popularity.catalogue) <= set(ids)
+    assert [item["rank"] for item in items] == list(range(1, len(items) + 1))
+    for item in items:
+        assert item.keys() == ITEM_FIELDS
+        assert type(item["title"]) is str
+        assert type(item["year"]) is int
+        assert all(type(genre) is str for genre in item["genres"])
+        assert item["source"] in {"hybrid", "cf", "content", "popularity"}
+    covered = sum(item["source"] != "popularity" for item in items)
+    assert covered == answer.covered
+    assert metadata["coverage"] == covered / ask.k
+    assert metadata["k_returned"] == answer.returned == len(items)
+    assert metadata["level"] == answer.level == ("A" if covered == ask.k else "D")
+    assert metadata["degraded"] is answer.degraded is (covered < ask.k)
+
+
+@given(sources, sources, alphas)
+def test_a_blend_ranks_every_item_once_with_scores_from_0_to_1(cf, content, alpha):
+    ranked = blend(alpha, cf, content)
+    ids = [key for _, key, _, _ in ranked]
+    assert sorted(ids) == sorted({key for source in (cf, content) for key, _, _ in source or ()})
+    assert all(0 <= -minus <= 1 for minus, *_ in ranked)
+    assert [row[:2] for row in ranked] == sorted(row[:2] for row in ranked)
+
+
+@given(sources, alphas)
+def test_a_source_that_is_gone_leaves_the_other_s_order(source, alpha):
+    ranked = blend(alpha, source, None)
+    by_score = {key: score for key, score, _ in source or ()}
+    order = [by_score[key] for _, key, _, _ in ranked]
+    # scores closer than a double can tell after stretching may tie
+    assert all(
+        a >= b or -x == -y
+        for (a, x), (b, y) in zip(pairs(order, ranked), pairs(order, ranked)[1:], strict=False)
+    )
+
+
+def pairs(order: list[float], ranked: list[tuple[float, str, str, object]]) -> list[tuple[float, float]]:
+    return [(score, row[0]) for score, row in zip(order, ranked, strict=True)]
+
+
+@given(asks, catalogues, st.booleans())
+def test_the_popular_answer_is_the_composed_one(ask, popularity, killed):
+    labels = {"request_id": "r", "ask": ask, "popularity": popularity, "bucket": 9, "toggles_version": 2}
+    quick = popular_answer(**labels, killed=killed)
+    full = compose(**labels, ranked=(), alpha=0.0, policy="kill_switch" if killed else "hybrid_default")
+    assert orjson.loads(quick.body) == orjson.loads(full.body)
+    assert quick[1:] == full[1:]
+
+
+@given(catalogues, filters, st.integers(1, 30), st.frozensets(IDS, max_size=5))
+def test_the_ladder_agrees_with_a_plain_reading_of_its_rungs(popularity, filters, k, exclude):
+    def year(film: Film) -> bool:
+        low, high = filters.year_min, filters.year_max
+        return (low is None or film.year >= low) and (high is None or film.year <= high)
+
+    def genre(film: Film) -> bool:
+        return not filters.genres or any(name.casefold() in filters.genres for name in film.genres)
+
+    def provider(film: Film) -> bool:
+        return not filters.providers or any(name in filters.providers for name in film.providers)
+
+    def rung(film: Film) -> int:
+        return 3 if not provider(film) else 2 if not genre(film) else 1 if not year(film) else 0
+
+    left = [film for film in popularity.catalogue.values() if film.id not in exclude]
+    assert popularity.top(k, filters, exclude) == sorted(left, key=rung)[:k]
+
+
+json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(-9, 9)
+    | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["items", "id", "score", "error"]), inner, max_size=3)
+    ),
+)
+
+
+@given(
+    st.binary(max_size=20)
+    | json.map(lambda value: orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
+)
+def test_candidates_are_read_or_the_contract_is_broken_and_nothing_else(body):
+    try:
+        found: list[Candidate] = parse_candidates(body)
+    except ContractBroken:
+        return
+    assert all(type(key) is str and key and type(score) is float for key, score, _ in found)
