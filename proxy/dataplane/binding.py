@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from proxy.core.policy import Policy, Priority, Route
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.pool import Pool
+from proxy.errors import Refusal
 from proxy.telemetry.counters import Cell, Counters
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
@@ -56,6 +57,11 @@ class Bound:
         self.source_lanes = {kind: self._lane(pool, ticker) for kind, pool in self.sources.items()}
         self.decision_start = f"X-Fusebox-Decision: route={route.name};arm=none;bucket=".encode()
         self.decision_end = f";level=none;source={route.upstream};v={policy.toggles.version}\r\n".encode()
+
+    def too_large(self) -> Refusal:
+        """What a body over the route's limit is refused with."""
+        detail = f"at most {self.max_body} bytes"
+        return Refusal("body_too_large", 413, "Content Too Large", detail, close=True)
 
     def _lane(self, pool: Pool, ticker: Ticker) -> Lane:
         """From sent to first byte: the route's or the upstream's time, never past the total."""

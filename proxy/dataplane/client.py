@@ -16,7 +16,7 @@ from proxy.dataplane.chunked import BadChunk, ChunkedReader
 from proxy.dataplane.deadlines import Lane
 from proxy.dataplane.request_head import HeadWatch, RequestHead, bad_request
 from proxy.dataplane.rewrite import trust_lines
-from proxy.dataplane.upstream import RECEIVE
+from proxy.dataplane.upstream import HIGH_WATER, RECEIVE
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _HEAD, _BODY, _WAIT, _TUNNEL, _LINGER, _CLOSED = range(6)
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_HIGH_WATER = 32 * 1024
 _DISCARDABLE = 64 * 1024
 
 
@@ -92,7 +91,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=_HIGH_WATER)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.hop_lines = trust_lines(direct(self.peer, tls=False))
@@ -192,8 +191,8 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _head(self, data: bytes) -> bytes:
         """Serve one request; gives the bytes behind its head that are not its body."""
         plane = self.plane
-        if data[0] == 0x0D:  # one empty line before a request is ignored (RFC 9112 §2.2)
-            if data[:3] == b"\r\n\r" or (len(data) > 1 and data[1] != 0x0A):
+        if data[0] <= 0x0D:  # one empty line before a request is ignored (RFC 9112 §2.2)
+            if not (data == b"\r" or data[:2] == b"\r\n") or data[2:3] in (b"\r", b"\n"):
                 self.refuse_unread(bad_request("more than one empty line before the request"))
                 return b""
             if data[:2] == b"\r\n" and len(data) > 2:

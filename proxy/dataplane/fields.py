@@ -19,7 +19,9 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-REPLACED = frozenset((b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
+REPLACED = frozenset(
+    (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip")
+)
 READ = frozenset(
     (
         b"content-length",
@@ -32,7 +34,7 @@ READ = frozenset(
         b"x-request-id",
     )
 )
-OWN_PREFIX = b"x-fusebox-"
+PREFIXES = (b"x-forwarded-", b"x-fusebox-")  # all that begins so is taken off
 
 NO_TOKENS: frozenset[bytes] = frozenset()
 USUAL_TOKENS = frozenset((b"close", b"keep-alive", b"upgrade"))
@@ -62,7 +64,8 @@ def scanner(names: Iterable[bytes]) -> "re.Pattern[bytes]":
     it jumps from CRLF to CRLF and looks at one byte of a field it does not want.
     """
     by_letter: dict[int, list[bytes]] = {}
-    for name in sorted({*names, OWN_PREFIX}):
+    listed = {name for name in names if not name.startswith(PREFIXES)}
+    for name in sorted({*listed, *PREFIXES}):
         by_letter.setdefault(name[0], []).append(_any_case(name[1:]))
     branches = (
         _any_case(bytes((letter,))) + b"(?:" + b"|".join(rest) + b")" for letter, rest in by_letter.items()
@@ -71,12 +74,12 @@ def scanner(names: Iterable[bytes]) -> "re.Pattern[bytes]":
 
 
 def _any_case(name: bytes) -> bytes:
-    """A pattern for `name` in every spelling; the own prefix stands for all that begins with it."""
+    """A pattern for `name` in every spelling; a prefix stands for all that begins with it."""
     pattern = b"".join(
         b"[-_]" if char == b"-" else b"[%b%b]" % (char, char.upper()) if char.isalpha() else re.escape(char)
         for char in (name[i : i + 1] for i in range(len(name)))
     )
-    return pattern + rb"[^:\r]*" if name.endswith(b"fusebox-") else pattern
+    return pattern + rb"[^:\r]*" if name.endswith(b"-") else pattern
 
 
 def without(head: bytes, names: Iterable[bytes]) -> bytes:

@@ -11,7 +11,6 @@ from proxy.dataplane.chunked import framed, last_chunk
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.request_head import RequestHead
 from proxy.dataplane.response_head import ResponseHead
-from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
@@ -46,7 +45,8 @@ class Forward(Call):
         pool = cast("Pool", bound.pool)
         plane = client.plane
         hop = rewrite.hop_lines(head, client.peer, client.hop_lines, plane.trusted)
-        start = rewrite.request(head, hop, pool.endpoints.authority)
+        asked = rewrite.asked_host(head, client.peer, plane.trusted)
+        start = rewrite.request(head, hop, pool.endpoints.authority, asked)
         idempotent = head.method in IDEMPOTENT or (
             bound.route.idempotency_key and b"idempotency-key" in head.fields
         )
@@ -81,17 +81,10 @@ class Forward(Call):
         if self._body_size > self._bound.max_body:
             self.give_up(Failure.ABORTED, monotonic())
             self._stop()
-            too_large = Refusal(
-                "body_too_large",
-                413,
-                "Content Too Large",
-                f"at most {self._bound.max_body} bytes",
-                close=True,
-            )
             if self._begun:
                 self._client.cut_off()
             else:
-                self._client.refuse(too_large)
+                self._client.refuse(self._bound.too_large())
             return
         self._body_ended = ended
         data = piece

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.clock import monotonic
 from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
-from proxy.core.policy import Policy, Upstream
+from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
 from proxy.core.routing import RouteTable, bucket
 from proxy.core.trust import TrustedProxies
@@ -32,7 +32,9 @@ from proxy.telemetry.counters import Counters
 
 _log = logging.getLogger("fusebox.access")
 
-RESERVED = b"/__fusebox/"
+RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
+"""Paths of the sidecar itself (contract, Headers): in the table so that nothing else can be reached there."""
+
 SALT = b"exposure"
 """Salt of the bucket that exposure and the recovery ramp share (facts 2.12)."""
 
@@ -79,26 +81,29 @@ class DataPlane:
 
     def apply(self, policy: Policy) -> None:
         """Serve by `policy` from the next request on. Requests under way end as they began."""
-        fields = IdentityReader(policy.identity)
+        # Whatever can fail comes first: a policy is taken over whole or not at all.
+        identity = IdentityReader(policy.identity)
+        trusted = TrustedProxies(policy.trusted_proxies)
         pools = {name: self._pool(name, settings, policy) for name, settings in policy.upstreams.items()}
-        bound = {
-            route.name: Bound(route, policy, pools, self.counters, self._ticker) for route in policy.routes
-        }
-        gone = [pool for name, pool in self._pools.items() if pools.get(name) is not pool]
+        for name, settings in policy.upstreams.items():
+            pools[name].reconfigure(settings, policy.limits)
         previous = getattr(self, "policy", None)
+        gone = [pool for name, pool in self._pools.items() if pools.get(name) is not pool]
         self.policy = policy
         self._pools = pools
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
-        self._bound = bound
-        self._table = RouteTable(policy.routes)
-        self._identity = fields
-        self.trusted = TrustedProxies(policy.trusted_proxies)
+        self._bound = {
+            route.name: Bound(route, policy, pools, self.counters, self._ticker) for route in policy.routes
+        }
+        self._table = RouteTable((*policy.routes, RESERVED))
+        self._identity = identity
+        self.trusted = trusted
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
         if previous is None or (previous.limits, previous.identity) != (policy.limits, policy.identity):
-            self.reader = RequestReader(policy.limits, fields.header_names)
-            self._forbidden = forbidden_trailers(fields.header_names)
+            self.reader = RequestReader(policy.limits, identity.header_names)
+            self._forbidden = forbidden_trailers(identity.header_names)
         deadlines = policy.deadlines
         self.head_lane = self._ticker.lane(deadlines.head_s)
         self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
@@ -113,11 +118,9 @@ class DataPlane:
         """The pool there is, where it leads to the same place; its breaker remembers either way."""
         known = self._pools.get(name)
         if known is not None and _same_place(known.settings, settings):
-            known.reconfigure(settings, policy.limits)
             return known
         if known is not None:
             breaker = known.breaker
-            breaker.reconfigure(settings.breaker, monotonic())
         else:
             breaker = Breaker(
                 name,
@@ -225,6 +228,8 @@ class DataPlane:
                 self._answer_options(client, head)
                 return None
             bound = head.bound = self._route(head)
+            if max(head.content_length, len(piece)) > bound.max_body:
+                raise bound.too_large()
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -253,17 +258,14 @@ class DataPlane:
             head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
     def _route(self, head: RequestHead) -> Bound:
-        route = None if head.path.startswith(RESERVED) else self._table.resolve(head.path)
-        if route is None:
+        route = self._table.resolve(head.path)
+        if route is None or route is RESERVED:
             raise Refusal("no_route", 404, "Not Found", "no route has this path")
         bound = self._bound[route.name]
         if bound.methods is not None and head.method not in bound.methods:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
             raise Refusal("flag_off", 503, "Service Unavailable", f"{route.flag} is switched off")
-        if head.content_length > bound.max_body:
-            detail = f"at most {bound.max_body} bytes"
-            raise Refusal("body_too_large", 413, "Content Too Large", detail, close=True)
         return bound
 
     def _stays_here(self, head: RequestHead) -> bool:

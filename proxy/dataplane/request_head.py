@@ -34,10 +34,9 @@ if TYPE_CHECKING:
 _VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 # End-to-end fields that a Connection header may name but not take away (wire, Framing).
 _PROTECTED = READ | REPLACED | {b"authorization", b"cookie", b"cache-control", b"content-type", b"via"}
+_OTHER_VERSION = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
-_HOST = re.compile(
-    rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
-)
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -127,7 +126,13 @@ class RequestReader:
     def read(self, head: bytes) -> RequestHead:
         """`head` runs to its first empty line, inclusive. Raises `Refusal`, or gives the parts."""
         line = head.split(b" ", 2)
-        if len(line) != 3 or not line[1] or b"#" in line[1] or line[2][:10] not in _VERSIONS:
+        if (
+            len(line) != 3
+            or not line[0][:1].isalpha()
+            or not line[1]
+            or b"#" in line[1]
+            or line[2][:10] not in _VERSIONS
+        ):
             raise self._bad_line(head)
         if head.count(b"\r\n") > self._fields_limit + 2:
             raise Refusal(
@@ -154,13 +159,16 @@ class RequestReader:
         except Refusal:
             self._parser = httptools.HttpRequestParser(Quiet())  # it may wait for a body
             raise
-        if asked_upgrade and b"upgrade" in out.connection and out.http11:
+        bodiless = not out.content_length and not out.chunked
+        if asked_upgrade and bodiless and out.http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
         return out
 
     def _bad_line(self, head: bytes) -> Refusal:
         if head.find(b"\r\n") > self._target_limit + 32:
             return Refusal("bad_request", 414, "URI Too Long", close=True)
+        if _OTHER_VERSION.match(head):
+            return Refusal("bad_request", 505, "HTTP Version Not Supported", close=True)
         return bad_request("the request line is not METHOD SP target SP HTTP/1.1")
 
     def too_large(self, data: bytes) -> Refusal:
@@ -186,11 +194,11 @@ class RequestReader:
                 fields[name] = value
         out.fields = fields
         out.request_id = fields.get(b"x-request-id", b"")
-        if out.request_id and not _REQUEST_ID.fullmatch(out.request_id):
+        if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(out.request_id):
             out.request_id = b""
             cut.append(b"x-request-id")
         out.traceparent = fields.get(b"traceparent", b"")
-        if out.traceparent and not _TRACEPARENT.fullmatch(out.traceparent):
+        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(out.traceparent):
             out.traceparent = b""
             cut.append(b"traceparent")
         out.upgrade = b""
@@ -217,7 +225,7 @@ class RequestReader:
             if out.http11:
                 raise bad_request("no Host field")
             return
-        valid = _HOST.fullmatch(host)
+        valid = HOST.fullmatch(host)
         if valid is None or int(valid[1] or 0) > 65535:
             raise bad_request("the Host field is not one host with an optional port")
         if len(self._hosts) < 1024:
@@ -233,10 +241,10 @@ class RequestReader:
         if absolute is None:
             raise bad_request("the request target is no path")
         authority, rest = absolute.groups()
-        if not _HOST.fullmatch(authority):
+        if not HOST.fullmatch(authority):
             raise bad_request("the authority in the request target is not valid")
         host = out.fields.get(b"host")
-        if host is not None and not _HOST.fullmatch(host):
+        if host is not None and not HOST.fullmatch(host):
             raise bad_request("the Host field is not one host with an optional port")
         if host is None and out.http11:
             raise bad_request("no Host field")

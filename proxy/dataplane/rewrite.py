@@ -3,15 +3,16 @@
 import re
 
 from proxy.core.trust import Client, TrustedProxies, forwarded
+from proxy.dataplane.fields import REPLACED
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.request_head import RequestHead
+from proxy.dataplane.request_head import HOST, RequestHead
 from proxy.dataplane.response_head import ResponseHead
 
 _STATUS_LINES = {
     (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)
     for status, reason in ((200, b"OK"), (201, b"Created"), (304, b"Not Modified"), (404, b"Not Found"))
 }
-_HOP_FIELDS = frozenset((b"x-forwarded-for", b"forwarded", b"x-forwarded-proto"))
+_MERGED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
 
 
 def trust_lines(client: Client) -> bytes:
@@ -26,7 +27,7 @@ def trust_lines(client: Client) -> bytes:
 def hop_lines(head: RequestHead, peer: str, usual: bytes, trusted: TrustedProxies) -> bytes:
     """`usual` is right unless earlier hops are named by a peer that may be believed."""
     fields = head.fields
-    if not fields.keys().isdisjoint(_HOP_FIELDS) and trusted.trusts(peer):
+    if not fields.keys().isdisjoint(REPLACED) and trusted.trusts(peer):
         client = forwarded(
             peer,
             fields.get(b"x-forwarded-for"),
@@ -36,27 +37,36 @@ def hop_lines(head: RequestHead, peer: str, usual: bytes, trusted: TrustedProxie
             trusted=trusted,
         )
         usual = trust_lines(client)
+        for name, value in fields.items():
+            if name not in _MERGED and name.startswith((b"x-forwarded-", b"x-real-ip")):
+                usual += b"%b: %b\r\n" % (name, value)
     if not head.http11:
         usual = usual.replace(b"Via: 1.1", b"Via: 1.0", 1)
     return usual
 
 
-def request(head: RequestHead, hop: bytes, authority: bytes) -> bytes:
+def asked_host(head: RequestHead, peer: str, trusted: TrustedProxies) -> bytes:
+    """The host the client asked for: its Host, or what a trusted peer says it was."""
+    claimed = head.fields.get(b"x-forwarded-host")
+    if claimed is not None and HOST.fullmatch(claimed) and trusted.trusts(peer):
+        return claimed
+    return head.fields.get(b"host", b"")
+
+
+def request(head: RequestHead, hop: bytes, authority: bytes, asked: bytes) -> bytes:
     """The request line and fields that go upstream, without framing fields and the empty line.
 
     Target and end-to-end fields are untouched. `authority` stands in for a Host that HTTP/1.0
-    does not have to send.
+    does not have to send; `asked` is what `asked_host` says.
     """
-    host = head.fields.get(b"host")
-    if host is None:
-        host = authority
-        hop += b"Host: %b\r\n" % host
+    if b"host" not in head.fields:
+        hop += b"Host: %b\r\n" % authority
     return b"%b %b HTTP/1.1\r\n%b%bX-Forwarded-Host: %b\r\n%b" % (
         head.method,
         head.target,
         head.lines,
         hop,
-        host,
+        asked or authority,
         head.id_lines,
     )
 

@@ -15,6 +15,10 @@ RECEIVE = memoryview(bytearray(64 * 1024))
 """Every connection reads into this one buffer; what is read is copied out before the next read.
 It bounds what one read can add to a stalled peer's backlog."""
 
+HIGH_WATER = 32 * 1024
+"""Bytes that may wait for a slow peer before the other side is paused: with one more read of 64 KiB
+the most that a connection holds per direction."""
+
 _MAX_INTERIM = 16
 _BODILESS = (204, 304)
 
@@ -133,7 +137,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=0)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return RECEIVE

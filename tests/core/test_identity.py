@@ -64,6 +64,7 @@ def test_query_parameters_are_decoded(query, expected):
         (b"xuid=no", b""),
         (b"UID=no", b""),
         (b"uid=", b""),
+        (b"uid=; uid=c2", b"c2"),
         (b";;", b""),
     ],
 )

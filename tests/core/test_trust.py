@@ -49,6 +49,7 @@ def test_a_peer_that_says_nothing_is_the_client():
         "2001:db8::1", "https", b"2001:db8::1", b'for="[2001:db8::1]";proto=https'
     )
     assert told("::ffff:203.0.113.9").address == "203.0.113.9"
+    assert told("fe80::1%eth0").xff_out == b"fe80::1"
     assert told("") == Client("", "http", b"unknown", b"for=unknown;proto=http")
 
 

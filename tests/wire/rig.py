@@ -55,7 +55,11 @@ class Rig:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, ("127.0.0.1", self.port))
+        try:
+            await loop.sock_connect(sock, ("127.0.0.1", self.port))
+        except OSError:
+            sock.close()
+            raise
         _, wire = await loop.create_connection(Wire, sock=sock)
         self._clients.append(wire)
         return wire

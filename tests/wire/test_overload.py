@@ -107,14 +107,13 @@ async def test_what_matters_least_is_shed_first() -> None:
 async def test_waiting_has_a_deadline() -> None:
     gate = Gate()
     async with sidecar(gate, upstream={"max_inflight": 1, "queue_timeout_ms": 120}) as rig:
-        first, second = await asking(rig, b"/1", b"/2")
-        answers = [w for w in (first, second)]
-        await until(lambda: any(w.data for w in answers), "the one that waited")
-        late = next(w for w in answers if w.data)
-        answer = await late.response()
+        (first,) = await asking(rig, b"/1")
+        await until(lambda: gate.running == 1, "the first to run")
+        (second,) = await asking(rig, b"/2")
+        answer = await second.response()
         assert (answer.status, code(answer)) == (503, "overloaded")
         gate.open.set()
-        assert (await next(w for w in answers if w is not late).response()).status == 200
+        assert (await first.response()).status == 200
 
 
 async def test_who_leaves_the_queue_is_never_sent() -> None:
@@ -274,7 +273,7 @@ async def test_a_drain_under_load_fails_no_request() -> None:
             async with asyncio.timeout(DEADLINES.drain_s):
                 await rig.plane.drain()
         assert set(statuses) == {200}
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionRefusedError):
             await rig.client()
 
 
@@ -295,12 +294,27 @@ async def test_a_drain_waits_for_what_runs() -> None:
 
 
 async def test_a_drain_has_a_deadline() -> None:
+    """What still runs then is cut off by `close`."""
     async with sidecar(Gate(), deadlines=replace(DEADLINES, drain_s=0.2)) as rig:
         (wire,) = await asking(rig, b"/never")
         await rig.upstream.until_requests(1)
         async with asyncio.timeout(3):
             await rig.plane.drain()
-        await wire.ended()
+        rig.plane.close()
+        assert b"200 OK" not in await wire.ended()
+
+
+async def test_own_answers_in_a_drain_end_their_connections() -> None:
+    """A 504 or a refusal is a last answer too: the drain is over long before its deadline."""
+    async with sidecar(Wire.ended, upstream={"timeout_ms": 200}) as rig:
+        (wire,) = await asking(rig, b"/late")
+        await rig.upstream.until_requests(1)
+        async with asyncio.timeout(2):
+            await rig.plane.drain()
+        answer = await wire.response()
+        assert answer.status == 504
+        assert answer.has_token("connection", b"close")
+        assert await wire.ended() == b""
 
 
 async def test_new_policies_under_load_fail_no_request() -> None:
