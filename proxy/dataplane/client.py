@@ -382,6 +382,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         plane = self.plane
         if refusal.close or (self._reading == _BODY and (head.expects_continue or self._far_to_go())):
             self._close = True
+        self._close = self._close or plane.draining
         lines = plane.own_lines(head)
         if self._close:
             lines += b"Connection: close\r\n"

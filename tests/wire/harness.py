@@ -29,6 +29,8 @@ class GoneError(ConnectionError):
 class Wire(asyncio.Protocol):
     """One end of a TCP connection: every byte received, and what became of the connection."""
 
+    patience = PATIENCE_S
+
     def __init__(self) -> None:
         self.data = bytearray()  # all that was ever received
         self.at = 0  # up to here it has been parsed
@@ -70,10 +72,10 @@ class Wire(asyncio.Protocol):
 
     # what scripts and tests do with it
 
-    async def until(self, done: Callable[[], object], what: str, patience: float = PATIENCE_S) -> None:
+    async def until(self, done: Callable[[], object], what: str, patience: float = 0.0) -> None:
         """Wait for `done()`; what is missing after `patience` seconds fails the test as `what`."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + patience
+        ends = loop.time() + (patience or self.patience)
         while not done():
             waiter = loop.create_future()
             self._waiting.append(waiter)
@@ -288,6 +290,8 @@ class Scripted:
 
 
 class _Accepted(Wire):
+    patience = 3_600.0  # an upstream waits; it is the client that finds out
+
     def __init__(self, owner: Scripted) -> None:
         super().__init__()
         self._owner = owner
