@@ -1,8 +1,10 @@
-"""The fields of a head that the sidecar manages: found in one pass, cut out where they must not go on."""
+"""The fields of a head: which of them the sidecar manages, and how they are cut out of the bytes.
 
-import re
-from collections.abc import Iterable
-from itertools import chain, product
+llhttp hands every field to a dict (no Python runs per header); names that mean nothing here are
+remembered, so that a head is sorted by one set difference.
+"""
+
+from collections.abc import Iterable, Iterator
 
 # Not passed on: hop-by-hop (RFC 9110 §7.6.1), and what the sidecar says itself.
 HOP_BY_HOP = frozenset(
@@ -27,85 +29,109 @@ READ = frozenset(
         b"content-length",
         b"expect",
         b"host",
-        b"http2-settings",
         b"idempotency-key",
         b"max-forwards",
         b"traceparent",
         b"x-request-id",
     )
 )
-PREFIXES = (b"x-forwarded-", b"x-fusebox-")  # all that begins so is taken off
-
 NO_TOKENS: frozenset[bytes] = frozenset()
 USUAL_TOKENS = frozenset((b"close", b"keep-alive", b"upgrade"))
-KEPT, CUT, ALIAS, OWN = range(4)
+
+KEPT, CUT, ALIAS = range(3)
+
+_OWN = b"x-fusebox-"
+_CLAIMS = b"x-forwarded-"
+_REMEMBERED = 4096
+_MEMORABLE_BYTES = 64
+
+Field = tuple[bytes, bytes, int, bytes]
+"""Name as spelled, lower-case name, what to do with it, value."""
 
 
-def kinds(managed: Iterable[bytes], removed: Iterable[bytes]) -> dict[bytes, int]:
-    """What to do with a managed field, by every spelling of its name; the sidecar's own are not listed."""
-    found = {}
-    for name in managed:
-        for spelling in _spellings(name):
-            found[spelling] = ALIAS
-        found[name] = CUT if name in removed else KEPT
-    return found
+class Sorter:
+    """Tells managed fields from the others, whatever their spelling (case, `_` for `-`)."""
 
+    __slots__ = ("_boring", "_kinds", "_known")
 
-def _spellings(name: bytes) -> Iterable[bytes]:
-    parts = name.split(b"-")
-    for joints in product((b"-", b"_"), repeat=len(parts) - 1):
-        yield b"".join(chain.from_iterable(zip(parts, (*joints, b""), strict=True)))
+    def __init__(self, kept: Iterable[bytes], cut: Iterable[bytes]) -> None:
+        self._kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(cut, CUT)
+        self._boring: set[bytes] = set()
+        self._known: dict[bytes, tuple[bytes, int]] = {}
 
+    def managed(self, fields: dict[bytes, bytes]) -> Iterator[Field]:
+        """The managed ones of a head without repeated names."""
+        known = self._known
+        for spelled in fields.keys() - self._boring:
+            sort = known.get(spelled) or self._learn(spelled)
+            if sort is not None:
+                yield spelled, sort[0], sort[1], fields[spelled]
 
-def scanner(names: Iterable[bytes]) -> "re.Pattern[bytes]":
-    """Finds the managed fields of a head, in every spelling (case, `_` for `-`).
+    def managed_lines(self, head: bytes) -> Iterator[Field]:
+        """The managed ones of a head in their order, repeated ones too. Begins behind its first line."""
+        for line in head.split(b"\r\n"):
+            spelled, colon, value = line.partition(b":")
+            if colon and spelled not in self._boring:
+                sort = self._known.get(spelled) or self._learn(spelled)
+                if sort is not None:
+                    yield spelled, sort[0], sort[1], value.strip(b" \t")
 
-    Character classes instead of a flag, and branches by first letter, keep the search literal:
-    it jumps from CRLF to CRLF and looks at one byte of a field it does not want.
-    """
-    by_letter: dict[int, list[bytes]] = {}
-    listed = {name for name in names if not name.startswith(PREFIXES)}
-    for name in sorted({*listed, *PREFIXES}):
-        by_letter.setdefault(name[0], []).append(_any_case(name[1:]))
-    branches = (
-        _any_case(bytes((letter,))) + b"(?:" + b"|".join(rest) + b")" for letter, rest in by_letter.items()
-    )
-    return re.compile(rb"\r\n(" + b"|".join(branches) + rb"):[ \t]*([^\r]*[^\r \t]|)")
-
-
-def _any_case(name: bytes) -> bytes:
-    """A pattern for `name` in every spelling; a prefix stands for all that begins with it."""
-    pattern = b"".join(
-        b"[-_]" if char == b"-" else b"[%b%b]" % (char, char.upper()) if char.isalpha() else re.escape(char)
-        for char in (name[i : i + 1] for i in range(len(name)))
-    )
-    return pattern + rb"[^:\r]*" if name.endswith(b"-") else pattern
+    def _learn(self, spelled: bytes) -> tuple[bytes, int] | None:
+        """Sort a name that was not seen before; None: nothing to do with it."""
+        folded = spelled.lower()
+        name = folded.replace(b"_", b"-")
+        if name.startswith(_OWN):
+            sort = (name, CUT)
+        else:
+            kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
+            if kind is None:
+                if len(spelled) <= _MEMORABLE_BYTES and len(self._boring) < _REMEMBERED:
+                    self._boring.add(spelled)
+                return None
+            sort = (name, kind if name == folded else ALIAS)
+        if len(self._known) < _REMEMBERED:
+            self._known[spelled] = sort
+        return sort
 
 
 def without(head: bytes, names: Iterable[bytes]) -> bytes:
-    """`head` without the fields of these names, whatever their case."""
+    """`head` without the fields of these names, as they are spelled."""
     for name in names:
-        at = head.find(b"\r\n%b:" % name)
-        if at < 0:  # cut already, or spelled otherwise
-            head = re.sub(rb"(?i)\r\n" + re.escape(name) + rb":[^\r]*", b"", head)
-            continue
+        line = b"\r\n%b:" % name
+        at = head.find(line)
         while at >= 0:
             head = head[:at] + head[head.index(b"\r\n", at + 2) :]
-            at = head.find(b"\r\n%b:" % name)
+            at = head.find(line, at)
     return head
 
 
-_known_tokens: dict[bytes, frozenset[bytes]] = {}
+def spelled_as(name: bytes, head: bytes) -> set[bytes]:
+    """The spellings of a lower-case name that occur in `head`."""
+    found = (line.partition(b":")[0] for line in head.split(b"\r\n"))
+    return {spelled for spelled in found if spelled.lower() == name}
+
+
+_known_members: dict[bytes, frozenset[bytes]] = {}
 
 
 def list_members(value: bytes) -> frozenset[bytes]:
     """The lower-case members of a list, remembered: there are few that occur."""
-    found = _known_tokens.get(value)
+    found = _known_members.get(value)
     if found is None:
         found = frozenset(token.strip(b" \t") for token in value.lower().split(b",")) - {b""}
-        if len(_known_tokens) < 256 and len(value) < 64:
-            _known_tokens[value] = found
+        if len(_known_members) < 256 and len(value) < 64:
+            _known_members[value] = found
     return found
+
+
+class Collector:
+    """What llhttp tells: every field, into a dict, without a Python frame."""
+
+    __slots__ = ("fields", "on_header")
+
+    def __init__(self) -> None:
+        self.fields: dict[bytes, bytes] = {}
+        self.on_header = self.fields.__setitem__
 
 
 class Quiet:

@@ -16,14 +16,14 @@ from proxy.dataplane.fields import (
     ALIAS,
     HOP_BY_HOP,
     NO_TOKENS,
-    OWN,
     READ,
     REPLACED,
     USUAL_TOKENS,
+    Collector,
     Quiet,
-    kinds,
+    Sorter,
     list_members,
-    scanner,
+    spelled_as,
     without,
 )
 from proxy.errors import Refusal
@@ -106,7 +106,7 @@ class RequestHead:
         self.lines = self._dropped(name)
 
     def _dropped(self, name: bytes) -> bytes:
-        return without(b"\r\n" + self.lines, (name,))[2:]
+        return without(b"\r\n" + self.lines, spelled_as(name, self.lines))[2:]
 
 
 class RequestReader:
@@ -116,11 +116,9 @@ class RequestReader:
         self._fields_limit = limits.head_fields
         self._target_limit = limits.target_bytes
         self._protected = _PROTECTED | frozenset(identity_fields)
-        removed = HOP_BY_HOP | REPLACED | {b"http2-settings"}
-        managed = removed | READ | frozenset(identity_fields)
-        self._scan = scanner(managed).findall
-        self._kinds = kinds(managed, removed)
-        self._parser = httptools.HttpRequestParser(Quiet())
+        self._sorter = Sorter(READ | frozenset(identity_fields), HOP_BY_HOP | REPLACED | {b"http2-settings"})
+        self._collector = Collector()
+        self._parser = httptools.HttpRequestParser(self._collector)
         self._hosts: set[bytes] = set()  # values seen to be valid, bounded
 
     def read(self, head: bytes) -> RequestHead:
@@ -134,35 +132,45 @@ class RequestReader:
             or line[2][:10] not in _VERSIONS
         ):
             raise self._bad_line(head)
-        if head.count(b"\r\n") > self._fields_limit + 2:
+        count = head.count(b"\r\n") - 2
+        if count > self._fields_limit:
             raise Refusal(
                 "head_too_large", 431, "Request Header Fields Too Large", "too many header fields", close=True
             )
+        fields = self._collector.fields
+        fields.clear()
         asked_upgrade = False
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
             asked_upgrade = True
-            self._parser = httptools.HttpRequestParser(Quiet())
+            self._renew()
         except httptools.HttpParserError as error:
-            self._parser = httptools.HttpRequestParser(Quiet())
+            self._renew()
             raise bad_request(str(error)) from None
         out = RequestHead()
         out.method, target, rest = line
         out.http11 = rest[7] == 0x31  # "1"
         if len(target) > self._target_limit:
+            self._renew()
             raise Refusal("bad_request", 414, "URI Too Long", close=True)
         try:
-            self._fields(out, rest)
+            self._fields(out, rest, fields, count)
             self._target(out, target)
             self._framing(out)
         except Refusal:
-            self._parser = httptools.HttpRequestParser(Quiet())  # it may wait for a body
+            self._renew()
             raise
         bodiless = not out.content_length and not out.chunked
+        if not bodiless:
+            self._renew()
         if asked_upgrade and bodiless and out.http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
         return out
+
+    def _renew(self) -> None:
+        """Forget the state of the parser: it has failed, or waits for a body that it will not be fed."""
+        self._parser = httptools.HttpRequestParser(self._collector)
 
     def _bad_line(self, head: bytes) -> Refusal:
         if head.find(b"\r\n") > self._target_limit + 32:
@@ -177,13 +185,13 @@ class RequestReader:
             return Refusal("bad_request", 414, "URI Too Long", close=True)
         return Refusal("head_too_large", 431, "Request Header Fields Too Large", close=True)
 
-    def _fields(self, out: RequestHead, head: bytes) -> None:
-        """`head` begins with the version of the request line."""
+    def _fields(self, out: RequestHead, head: bytes, found: dict[bytes, bytes], count: int) -> None:
+        """`head` begins with the version of the request line; it holds `count` fields."""
+        sorter = self._sorter
         fields: dict[bytes, bytes] = {}
         cut: list[bytes] = []
-        for spelled, value in self._scan(head):
-            name = spelled.lower()
-            kind = self._kinds.get(name, OWN)
+        managed = sorter.managed(found) if len(found) == count else sorter.managed_lines(head[10:-4])
+        for spelled, name, kind, value in managed:
             if kind:
                 if kind == ALIAS:
                     raise bad_request(f"the field name {spelled.decode()} could be read as one with dashes")
@@ -191,16 +199,16 @@ class RequestReader:
             if name in fields:
                 fields[name] += (b"; " if name == b"cookie" else b", ") + value
             else:
-                fields[name] = value
+                fields[name] = value.rstrip(b" \t")
         out.fields = fields
         out.request_id = fields.get(b"x-request-id", b"")
         if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(out.request_id):
             out.request_id = b""
-            cut.append(b"x-request-id")
+            cut += spelled_as(b"x-request-id", head)
         out.traceparent = fields.get(b"traceparent", b"")
         if b"traceparent" in fields and not _TRACEPARENT.fullmatch(out.traceparent):
             out.traceparent = b""
-            cut.append(b"traceparent")
+            cut += spelled_as(b"traceparent", head)
         out.upgrade = b""
         connection = fields.get(b"connection")
         if connection is None:
@@ -210,7 +218,8 @@ class RequestReader:
             out.connection = tokens = list_members(connection)
             out.keep_alive = out.http11 and b"close" not in tokens
             if tokens - USUAL_TOKENS:
-                cut += tokens - HOP_BY_HOP - self._protected
+                for name in tokens - HOP_BY_HOP - self._protected:
+                    cut += spelled_as(name, head)
         out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
 
     def _target(self, out: RequestHead, target: bytes) -> None:
@@ -283,9 +292,6 @@ class RequestReader:
                 out.expects_continue = True
             else:  # RFC 9110 §10.1.1: from HTTP/1.0 it is ignored
                 out.drop(b"expect")
-        if out.content_length or out.chunked:
-            # llhttp now waits for a body that it will not be fed.
-            self._parser = httptools.HttpRequestParser(Quiet())
 
 
 class HeadWatch:

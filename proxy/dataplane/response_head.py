@@ -8,9 +8,10 @@ from proxy.dataplane.fields import (
     HOP_BY_HOP,
     NO_TOKENS,
     USUAL_TOKENS,
-    Quiet,
+    Collector,
+    Sorter,
     list_members,
-    scanner,
+    spelled_as,
     without,
 )
 
@@ -41,32 +42,49 @@ class ResponseReader:
     """Reads response heads; shared like `RequestReader`."""
 
     def __init__(self) -> None:
-        managed = HOP_BY_HOP | {b"content-length", b"x-request-id"}
-        self._scan = scanner(managed).findall
-        self._parser = httptools.HttpResponseParser(Quiet())
+        self._sorter = Sorter((b"content-length",), HOP_BY_HOP | {b"x-request-id"})
+        self._collector = Collector()
+        self._parser = httptools.HttpResponseParser(self._collector)
 
     def read(self, head: bytes) -> ResponseHead:
         """Raises `Malformed`."""
         line = _STATUS_LINE.match(head)
         if line is None:
             raise Malformed("the status line is not HTTP/1.x SP 3DIGIT SP reason")
+        found = self._collector.fields
+        found.clear()
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            self._parser = httptools.HttpResponseParser(Quiet())
+            self._renew()
         except httptools.HttpParserError as error:
-            self._parser = httptools.HttpResponseParser(Quiet())
+            self._renew()
             raise Malformed(str(error)) from None
         out = ResponseHead()
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)
+        self._fields(out, head, line.end(), found)
+        try:
+            self._framing(out)
+        finally:
+            if out.content_length:
+                self._renew()
+        return out
+
+    def _renew(self) -> None:
+        """Forget the state of the parser: it has failed, or waits for a body that it will not be fed."""
+        self._parser = httptools.HttpResponseParser(self._collector)
+
+    def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
         fields: dict[bytes, bytes] = {}
         cut: list[bytes] = []
-        for spelled, value in self._scan(head):
-            name = spelled.lower()
-            fields[name] = fields[name] + b", " + value if name in fields else value
-            if name != b"content-length":
+        sorter = self._sorter
+        single = len(found) == head.count(b"\r\n") - 2
+        managed = sorter.managed(found) if single else sorter.managed_lines(head[start:-4])
+        for spelled, name, kind, value in managed:
+            fields[name] = fields[name] + b", " + value if name in fields else value.rstrip(b" \t")
+            if kind:
                 cut.append(spelled)
         out.fields = fields
         connection = fields.get(b"connection")
@@ -75,15 +93,9 @@ class ResponseReader:
         else:
             out.connection = tokens = list_members(connection)
             if tokens - USUAL_TOKENS:
-                cut += tokens - HOP_BY_HOP - {b"content-length", b"content-type"}
-        start = line.end()
+                for name in tokens - HOP_BY_HOP - {b"content-length", b"content-type"}:
+                    cut += spelled_as(name, head)
         out.lines = without(head, cut)[start:-2] if cut else head[start:-2]
-        try:
-            self._framing(out)
-        except Malformed:
-            self._parser = httptools.HttpResponseParser(Quiet())  # it may wait for a body
-            raise
-        return out
 
     def _framing(self, out: ResponseHead) -> None:
         coding = out.fields.get(b"transfer-encoding")
@@ -103,6 +115,3 @@ class ResponseReader:
             if not length.isdigit() or (length[0] == 0x30 and len(length) > 1) or len(length) > 18:
                 raise Malformed("Content-Length is not a plain number")
             out.content_length = int(length)
-        if out.content_length != 0:
-            # llhttp waits for the body that it will not be fed.
-            self._parser = httptools.HttpResponseParser(Quiet())

@@ -4,16 +4,18 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 from harness import Wire, reply, turn
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from rig import Rig, sidecar
-from strict import Request
 
 from proxy.core.policy import Deadlines
+
+if TYPE_CHECKING:
+    import strict
 
 T = TypeVar("T")
 
@@ -21,7 +23,7 @@ EXAMPLES = int(os.environ.get("FUSEBOX_FUZZ_EXAMPLES", "0"))
 """Set it for a longer, random search; without it the same examples run each time."""
 
 fuzzed = settings(
-    max_examples=EXAMPLES or 250,
+    max_examples=EXAMPLES or 1_500,
     derandomize=not EXAMPLES,
     database=None,
     deadline=None,
@@ -81,7 +83,7 @@ class Lab:
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
         self._stack = AsyncExitStack()
-        self.seen: list[Request] = []
+        self.seen: list[strict.Request] = []  # by the upstream
         self.answer: bytes | None = None
         self.cuts: list[int] = []
         self.leaves = False
@@ -118,9 +120,6 @@ class Lab:
         self.seen.clear()
         self.answer, self.leaves = None, False
         self.rig.upstream.wires[:] = [wire for wire in self.rig.upstream.wires if not wire.eof]
-        for wire in self.rig.upstream.wires:
-            del wire.data[: wire.at]
-            wire.at = 0
         self.rig.close_clients()
         self.rig._clients.clear()
 

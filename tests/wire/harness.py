@@ -10,7 +10,7 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import TypeVar, cast
 
 import strict
 
@@ -19,7 +19,8 @@ from proxy.tasks import spawn
 PATIENCE_S = 8.0
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends RST
 
-Script = Callable[["Wire"], Awaitable[None]]
+T = TypeVar("T")
+Script = Callable[["Wire"], Awaitable[object]]
 
 
 class GoneError(ConnectionError):
@@ -134,7 +135,7 @@ class Wire(asyncio.Protocol):
         end = strict._body(head, self.data, self.at)
         return None if end is None else (head, end)
 
-    async def _parsed(self, parse: Callable[[], tuple[Any, int] | None], what: str) -> Any:
+    async def _parsed(self, parse: Callable[[], tuple[T, int] | None], what: str) -> T:
         while (found := parse()) is None:
             if self.eof:
                 raise GoneError(f"no {what}: ended after {bytes(self.data[self.at :][:600])!r}")

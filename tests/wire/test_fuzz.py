@@ -25,7 +25,25 @@ ANSWERS = (
     b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
 )
 MANAGED = frozenset(
-    ["host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "content-length", "upgrade", "via", "forwarded", "x-request-id", "traceparent", "expect", "max-forwards", "date", "server-timing", "http2-settings"]
+    [
+        "host",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "content-length",
+        "upgrade",
+        "via",
+        "forwarded",
+        "expect",
+        "x-request-id",
+        "traceparent",
+        "max-forwards",
+        "date",
+        "server-timing",
+        "http2-settings",
+    ]
 )
 
 

@@ -1,6 +1,7 @@
 """Too much at once: in-flight limit, queue, priority, breaker, drain and a new policy under load."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import orjson
@@ -183,12 +184,12 @@ async def test_clients_cannot_open_a_breaker() -> None:
 
 
 @pytest.mark.parametrize("leave", [Wire.reset, Wire.close], ids=["reset", "close"])
-async def test_an_upstream_that_breaks_off_opens_its_breaker(leave: object) -> None:
+async def test_an_upstream_that_breaks_off_opens_its_breaker(leave: Callable[[Wire], None]) -> None:
     async def script(wire: Wire) -> None:
         await wire.request()
         wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello")
         await turn()
-        leave(wire)  # type: ignore[operator]
+        leave(wire)
 
     async with sidecar(script, upstream={"breaker": TRIPS_AT_3}) as rig:
         for _ in range(3):

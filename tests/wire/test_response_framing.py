@@ -2,7 +2,7 @@
 
 import orjson
 import pytest
-from harness import GoneError, Wire, reply, turn, until
+from harness import GoneError, Script, Wire, reply, turn, until
 from response_cases import CASES, Broken, Case, Either, Passed
 from rig import Rig, sidecar
 
@@ -15,7 +15,7 @@ async def clean(wire: Wire) -> None:
         wire.send(reply(b"" if request.method == b"HEAD" else CLEAN))
 
 
-def scripted(case: Case, size: int) -> object:
+def scripted(case: Case, size: int) -> Script:
     async def script(wire: Wire) -> None:
         await wire.request()
         await wire.pieces(case.raw, size)

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
@@ -95,14 +97,14 @@ async def test_an_upstream_that_leaves_before_a_head(script: Script, raw: bytes)
 @pytest.mark.parametrize(
     "raw", [FULL, FULL.replace(b"Content-Length: 50\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n")]
 )
-async def test_an_upstream_that_leaves_inside_a_body(end: object, raw: bytes) -> None:
+async def test_an_upstream_that_leaves_inside_a_body(end: Callable[[Wire], None], raw: bytes) -> None:
     """The client sees the cut: no last chunk, no full length."""
 
     async def script(wire: Wire) -> None:
         await wire.request()
         wire.send(raw)
         await turn()
-        end(wire)  # type: ignore[operator]
+        end(wire)
 
     async with sidecar(script) as rig:
         wire = await rig.client()
@@ -113,7 +115,8 @@ async def test_an_upstream_that_leaves_inside_a_body(end: object, raw: bytes) ->
 
 
 async def test_a_slow_first_byte_is_504() -> None:
-    for settings in ({"upstream": {"timeout_ms": 120}}, {"route": {"first_byte_ms": 120}}):
+    ways: tuple[dict[str, Any], ...] = ({"upstream": {"timeout_ms": 120}}, {"route": {"first_byte_ms": 120}})
+    for settings in ways:
         async with sidecar(Wire.ended, **settings) as rig:
             wire = await rig.client()
             wire.send(POST + GET)
