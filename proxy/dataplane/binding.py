@@ -53,7 +53,8 @@ class Bound:
         self.total_s = route.total_ms / 1000
         self.max_body = route.max_body_bytes
         self.upgrades = frozenset(protocol.lower().encode() for protocol in route.upgrade)
-        self.first_byte = None if self.pool is None else self._lane(self.pool, ticker)
+        if self.pool is not None:
+            self.first_byte: Lane = self._lane(self.pool, ticker)
         self.source_lanes = {kind: self._lane(pool, ticker) for kind, pool in self.sources.items()}
         self.decision_start = f"X-Fusebox-Decision: route={route.name};arm=none;bucket=".encode()
         self.decision_end = f";level=none;source={route.upstream};v={policy.toggles.version}\r\n".encode()

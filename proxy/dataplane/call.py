@@ -22,39 +22,30 @@ _MAX_ATTEMPTS = 3
 
 
 class Call:
-    """`prepare` fills it, `begin` starts it, hooks tell the subclass."""
+    """The subclass fills what is declared without a value; `begin` starts it, hooks tell the subclass."""
+
+    pool: Pool
+    request: bytes  # what goes out first: the head, and the body as far as it is there
+    priority: int
+    first_byte: Lane  # of the deadline from sent to first byte of the answer
 
     # Defaults stand on the class: a call that goes well touches few of them. (So no __slots__;
     # CPython keeps the attributes of such an object inline as well.)
-    phase = WAITING
-    replayable = True  # `request` is all of it; false once a body is streamed
+    idempotent = True
+    bodiless = False  # HEAD
+    whole = True  # `request` is all of it; false when a body is streamed behind it
     upgrade = b""
+    phase = WAITING
     sent_at = 0.0
     first_byte_s = 0.0
+    _permit = 0
     _lane: Lane | None = None
     _connection: UpstreamConnection | None = None
     _address: Address | None = None
     _attempts = 1
     _stale_retried = False
 
-    def prepare(
-        self, pool: Pool, request: bytes, *, idempotent: bool, bodiless: bool, priority: int, first_byte: Lane
-    ) -> None:
-        """`request` is what goes out first: the head, and the body as far as it is there.
-        `first_byte` is the lane of the deadline from sent to first byte of the answer.
-        """
-        self.pool = pool
-        self.request = request
-        self.idempotent = idempotent
-        self.bodiless = bodiless
-        self.priority = priority
-        self._first_byte = first_byte
-
     # -- hooks of the subclass
-
-    def complete(self) -> bool:
-        """The request has been handed over whole."""
-        return True
 
     def sent(self) -> None:
         """The request is on its way: stream what is there of the body."""
@@ -135,10 +126,10 @@ class Call:
         self._connection = connection
         self._address = connection.address
         self.sent_at = now
-        if self.complete():
+        if self.whole:
             connection.unsent = False
             self.phase = SENT
-            self._arm(self._first_byte, now)
+            self._arm(self.first_byte, now)
             connection.take(self, self.request)
         else:
             connection.unsent = True
@@ -155,17 +146,17 @@ class Call:
         if self.phase == SENDING:
             self.phase = SENT
             self.pool.breaker.sent(self._permit, now)
-            self._arm(self._first_byte, now)
+            self._arm(self.first_byte, now)
 
     # -- the way back
 
     def answered(self, head: ResponseHead, now: float, *, ended: bool) -> None:
         """The answer has begun; called by subclasses first thing in `on_response`."""
         self._clock_first_byte(now)
-        self._disarm()
         if ended:
             self.succeeded(head.status, now)
         else:
+            self._disarm()
             self.phase = ANSWERING
             self.pool.breaker.responded(self._permit, now)
 
@@ -198,8 +189,9 @@ class Call:
         else:
             pool.cell.outcomes["error"] += 1
             pool.breaker.done(self._permit, Outcome.FAILURE, now)
-        if self._address is not None:
-            pool.addresses.succeeded(self._address)
+        address = self._address
+        if address is not None and address.failures:
+            pool.addresses.succeeded(address)
 
     def on_failure(self, failure: Failure, detail: str) -> None:
         """Told by the connection, which is closed: reset, truncated or invalid."""
@@ -225,7 +217,7 @@ class Call:
         return (
             failure is Failure.RESET
             and self.idempotent
-            and self.replayable
+            and self.whole
             and self.phase == SENT
             and not self._stale_retried
         )

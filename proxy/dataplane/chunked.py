@@ -44,8 +44,18 @@ class BadChunk(ValueError):
 class ChunkedReader:
     """Feed bytes, get payload. After the last chunk `done` is set and `rest` holds what followed."""
 
-    __slots__ = ("_extension_limit", "_fields_limit", "_forbidden", "_left", "_line", "_phase", "_trailer_limit", "done", "rest",
-                 "trailers")  # fmt: skip
+    __slots__ = (
+        "_extension_limit",
+        "_fields_limit",
+        "_forbidden",
+        "_left",
+        "_line",
+        "_phase",
+        "_trailer_limit",
+        "done",
+        "rest",
+        "trailers",
+    )
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ request begins when both have ended.
 import asyncio
 import socket
 import struct
+from math import inf
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.clock import monotonic
@@ -60,6 +61,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         "full",
         "head",
         "hop_lines",
+        "idle_since",
         "peer",
         "plane",
         "transport",
@@ -72,6 +74,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.plane = plane
         self.peer = ""
         self.hop_lines = b""  # what is told upstream about this hop, the same for all its requests
+        self.idle_since = inf
         self.full = False  # the client takes no more for now
         self._reading = _HEAD
         self._buffer = b""  # an unfinished head, or what was pipelined
@@ -174,10 +177,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         else:
             self.transport.abort()  # it lingered long enough, or does not read what it asked for
 
-    def close_if_idle(self) -> None:
-        if self._reading == _HEAD and not self._buffer:
-            self._shut()
-
     # -- reading
 
     def _heads(self, data: bytes) -> None:
@@ -209,7 +208,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         except Refusal as refusal:
             self.refuse_unread(refusal)
             return b""
-        self._disarm()
+        if self._lane is not None:
+            self._disarm()
         self._answered = False
         self._close = not head.keep_alive or plane.draining
         rest = data[end:]
@@ -449,7 +449,12 @@ class ClientConnection(asyncio.BufferedProtocol):
             if self._reading == _HEAD and self._eof:
                 self._linger()
         else:
-            self._arm(self.plane.idle_lane)
+            self.idle_since = monotonic()  # read by the sweep
+
+    def close_if_idle(self, before: float = inf) -> None:
+        """Close a connection that has been waiting for a request since before that moment."""
+        if self._reading == _HEAD and not self._buffer and (self.idle_since < before or before == inf):
+            self._shut()
 
     def _shut(self) -> None:
         """Close, once what was written has gone out; a client that does not take it is cut off."""

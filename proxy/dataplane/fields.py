@@ -4,7 +4,7 @@ llhttp hands every field to a dict (no Python runs per header); names that mean 
 remembered, so that a head is sorted by one set difference.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 # Not passed on: hop-by-hop (RFC 9110 §7.6.1), and what the sidecar says itself.
 HOP_BY_HOP = frozenset(
@@ -59,22 +59,26 @@ class Sorter:
         self._boring: set[bytes] = set()
         self._known: dict[bytes, tuple[bytes, int]] = {}
 
-    def managed(self, fields: dict[bytes, bytes]) -> Iterator[Field]:
+    def managed(self, fields: dict[bytes, bytes]) -> list[Field]:
         """The managed ones of a head without repeated names."""
         known = self._known
+        found = []
         for spelled in fields.keys() - self._boring:
             sort = known.get(spelled) or self._learn(spelled)
             if sort is not None:
-                yield spelled, sort[0], sort[1], fields[spelled]
+                found.append((spelled, sort[0], sort[1], fields[spelled]))
+        return found
 
-    def managed_lines(self, head: bytes) -> Iterator[Field]:
+    def managed_lines(self, head: bytes) -> list[Field]:
         """The managed ones of a head in their order, repeated ones too. Begins behind its first line."""
+        found = []
         for line in head.split(b"\r\n"):
             spelled, colon, value = line.partition(b":")
             if colon and spelled not in self._boring:
                 sort = self._known.get(spelled) or self._learn(spelled)
                 if sort is not None:
-                    yield spelled, sort[0], sort[1], value.strip(b" \t")
+                    found.append((spelled, sort[0], sort[1], value.strip(b" \t")))
+        return found
 
     def _learn(self, spelled: bytes) -> tuple[bytes, int] | None:
         """Sort a name that was not seen before; None: nothing to do with it."""

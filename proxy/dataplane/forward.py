@@ -14,14 +14,13 @@ from proxy.dataplane.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
-    from proxy.dataplane.deadlines import Lane
     from proxy.dataplane.pool import Pool
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 §9.2.2
 
 _HELD_BODY = 64 * 1024
 
-_ANSWER = b"%b%b%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%bServer-Timing: total;dur=%.1f%b%.1f\r\n\r\n"
+_ANSWER = b"%b%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%bServer-Timing: total;dur=%.1f%b%.1f\r\n\r\n"
 
 
 class Forward(Call):
@@ -42,39 +41,27 @@ class Forward(Call):
         self._chunked_up = head.chunked
         self._body_ended = ended
         self._body_size = len(piece)
-        pool = cast("Pool", bound.pool)
-        plane = client.plane
-        hop = rewrite.hop_lines(head, client.peer, client.hop_lines, plane.trusted)
-        asked = rewrite.asked_host(head, client.peer, plane.trusted)
-        start = rewrite.request(head, hop, pool.endpoints.authority, asked)
-        idempotent = head.method in IDEMPOTENT or (
+        self.pool = pool = cast("Pool", bound.pool)
+        self.priority = bound.priority
+        self.first_byte = bound.first_byte
+        self.bodiless = head.method == b"HEAD"
+        self.idempotent = head.method in IDEMPOTENT or (
             bound.route.idempotency_key and b"idempotency-key" in head.fields
         )
-        upgrade = head.upgrade if head.upgrade in bound.upgrades else b""
+        start = rewrite.request(head, client, pool.endpoints.authority)
         if self._chunked_up:
             body = framed(piece) + last_chunk(client.trailers()) if ended else framed(piece)
-            request = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (start, body)
-        elif upgrade:
-            request = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (start, upgrade)
+            self.request = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (start, body)
+        elif head.upgrade and head.upgrade in bound.upgrades:
+            self.upgrade = head.upgrade
+            self.request = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (start, head.upgrade)
         else:
-            request = b"%b\r\n%b" % (start, piece)
-        self.prepare(
-            pool,
-            request,
-            idempotent=idempotent,
-            bodiless=head.method == b"HEAD",
-            priority=bound.priority,
-            first_byte=cast("Lane", bound.first_byte),
-        )
-        self.upgrade = upgrade
+            self.request = b"%b\r\n%b" % (start, piece)
         if not ended:
-            self.replayable = False
+            self.whole = False
             self._limit_total(head.started)
 
     # -- the request body
-
-    def complete(self) -> bool:
-        return self._body_ended and not self._pending
 
     def on_request_body(self, piece: bytes, *, ended: bool) -> None:
         self._body_size += len(piece)
@@ -142,7 +129,7 @@ class Forward(Call):
         self._status = head.status
         close = client.must_close()
         framing = b""
-        lines = head.lines
+        start = head.start
         if head.content_length < 0 and not self.bodiless and head.status not in (204, 304):
             if request.http11:
                 framing = b"Transfer-Encoding: chunked\r\n"
@@ -151,13 +138,12 @@ class Forward(Call):
             else:
                 close = True
         elif head.status == 204 and head.content_length >= 0:
-            lines = rewrite.without_length(lines)
+            start = rewrite.without_length(start)
         if close:
             framing += b"Connection: close\r\n"
         bound = self._bound
         start = _ANSWER % (
-            rewrite.status_line(head),
-            lines,
+            start,
             framing,
             request.request_id,
             bound.decision_start,

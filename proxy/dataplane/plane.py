@@ -38,7 +38,7 @@ RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
 SALT = b"exposure"
 """Salt of the bucket that exposure and the recovery ramp share (facts 2.12)."""
 
-_BREAKER_TICK_S = 0.05
+_TICK_S = 0.05
 _DRAIN_QUIET_S = 1.0
 """How long a connection has to be idle before a drain closes it: who is in the middle of a
 conversation hears `Connection: close` with an answer instead."""
@@ -66,6 +66,7 @@ class DataPlane:
         self._ticker = Ticker()
         self._ticker.also(self._tick)
         self._next_tick = 0.0
+        self._next_sweep = 0.0
         self._next_refresh: dict[str, float] = {}
         self._responses = ResponseReader()
         self._pools: dict[str, Pool] = {}
@@ -107,7 +108,6 @@ class DataPlane:
         deadlines = policy.deadlines
         self.head_lane = self._ticker.lane(deadlines.head_s)
         self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
-        self.idle_lane = self._ticker.lane(deadlines.idle_client_s)
         self.linger_lane = self._ticker.lane(deadlines.linger_s)
         self.tunnel_lane = self._ticker.lane(deadlines.tunnel_idle_s)
         self._sample = policy.access_log_sample
@@ -175,7 +175,12 @@ class DataPlane:
     def _tick(self, now: float) -> None:
         if now < self._next_tick:
             return
-        self._next_tick = now + _BREAKER_TICK_S
+        self._next_tick = now + _TICK_S
+        if now >= self._next_sweep:
+            idle_s = self.policy.deadlines.idle_client_s
+            self._next_sweep = now + min(1.0, idle_s / 4)
+            for connection in tuple(self._connections):
+                connection.close_if_idle(now - idle_s)
         for name, pool in self._pools.items():
             pool.breaker.tick(now)
             pool.sweep(now)

@@ -93,11 +93,10 @@ class Pool:
         """A connection at once, or later through the waiter. The slot taken is given back by
         `release`, `lost` or `on_no_connection`. `fresh`: see `WRITE_REUSE_S`.
         """
-        cell = self.cell
-        if cell.inflight >= self.settings.max_inflight:
+        if self.cell.inflight >= self.settings.max_inflight:
             self._queue(waiter)
             return None
-        cell.inflight += 1
+        self.cell.inflight += 1
         return self._serve(waiter, now, fresh=fresh, avoid=avoid)
 
     def queues(self, waiter: Waiter) -> bool:

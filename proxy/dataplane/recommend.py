@@ -42,14 +42,10 @@ class Fetch(Call):
         self.failed = False
         self.over = False
         self.milliseconds = 0.0
-        self.prepare(
-            pool,
-            request,
-            idempotent=True,
-            bodiless=False,
-            priority=bound.priority,
-            first_byte=bound.source_lanes[kind],
-        )
+        self.pool = pool
+        self.request = request
+        self.priority = bound.priority
+        self.first_byte = bound.source_lanes[kind]
 
     def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
         now = monotonic()
@@ -126,7 +122,7 @@ class Recommend:
             popular(client, head, bound, killed=False, ask=ask)
             return None
         self = cls(client, head, bound, ask)
-        hop = rewrite.hop_lines(head, client.peer, client.hop_lines, client.plane.trusted)
+        hop = rewrite.hop_lines(head, client)
         for kind, pool in bound.sources.items():
             request = rewrite.candidates_request(head, hop, pool, ask.query)
             fetch = Fetch(self, kind, pool, request, bound)

@@ -57,6 +57,7 @@ class RequestHead:
         "bound",
         "bucket",
         "chunked",
+        "claims",
         "connection",
         "content_length",
         "expects_continue",
@@ -92,6 +93,7 @@ class RequestHead:
     request_id: bytes  # empty: absent or not well-formed
     traceparent: bytes
     id_lines: bytes  # X-Request-Id and traceparent as far as they had to be made
+    claims: bool  # it says something of earlier hops
     bound: "Bound | None"
     user: bytes
     bucket: int
@@ -201,6 +203,7 @@ class RequestReader:
             else:
                 fields[name] = value.rstrip(b" \t")
         out.fields = fields
+        out.claims = bool(cut) and not fields.keys().isdisjoint(REPLACED)
         out.request_id = fields.get(b"x-request-id", b"")
         if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(out.request_id):
             out.request_id = b""

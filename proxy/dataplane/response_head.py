@@ -18,11 +18,26 @@ from proxy.dataplane.fields import (
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 _BODILESS = frozenset((100, 101, 102, 103, 204))
 
+_REMEMBERED = 512
+_FRUITLESS = 256
+_PAUSE = 16_384
+
 
 class ResponseHead:
     """One response head of an upstream."""
 
-    __slots__ = ("chunked", "connection", "content_length", "fields", "http11", "lines", "reason", "status")
+    __slots__ = (
+        "chunked",
+        "connection",
+        "content_length",
+        "fields",
+        "http11",
+        "keeps",
+        "lines",
+        "reason",
+        "start",
+        "status",
+    )
 
     status: int
     reason: bytes
@@ -32,6 +47,8 @@ class ResponseHead:
     connection: frozenset[bytes]
     content_length: int  # -1: not stated
     chunked: bool
+    keeps: bool  # the connection may be used again
+    start: bytes  # status line and `lines`, as they go on
 
 
 class Malformed(Exception):
@@ -43,11 +60,33 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._sorter = Sorter((b"content-length",), HOP_BY_HOP | {b"x-request-id"})
+        self._known: dict[bytes, ResponseHead] = {}
+        self._fruitless = 0
         self._collector = Collector()
         self._parser = httptools.HttpResponseParser(self._collector)
 
     def read(self, head: bytes) -> ResponseHead:
-        """Raises `Malformed`."""
+        """Raises `Malformed`. What it gives is shared: nobody changes it.
+
+        Under load the same head comes again and again (the date changes once a second), so heads
+        are remembered as long as that pays: after `_FRUITLESS` new ones in a row it is left alone
+        for `_PAUSE` heads.
+        """
+        known = self._known.get(head)
+        if known is not None:
+            self._fruitless = 0
+            return known
+        out = self._read(head)
+        self._fruitless += 1
+        if self._fruitless <= _FRUITLESS:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[head] = out
+        elif self._fruitless > _FRUITLESS + _PAUSE:
+            self._fruitless = 0
+        return out
+
+    def _read(self, head: bytes) -> ResponseHead:
         line = _STATUS_LINE.match(head)
         if line is None:
             raise Malformed("the status line is not HTTP/1.x SP 3DIGIT SP reason")
@@ -95,7 +134,9 @@ class ResponseReader:
             if tokens - USUAL_TOKENS:
                 for name in tokens - HOP_BY_HOP - {b"content-length", b"content-type"}:
                     cut += spelled_as(name, head)
+        out.keeps = out.http11 and b"close" not in out.connection
         out.lines = without(head, cut)[start:-2] if cut else head[start:-2]
+        out.start = b"HTTP/1.1 %d %b\r\n%b" % (out.status, out.reason, out.lines)
 
     def _framing(self, out: ResponseHead) -> None:
         coding = out.fields.get(b"transfer-encoding")

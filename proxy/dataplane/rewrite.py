@@ -1,17 +1,25 @@
 """What the sidecar writes into heads that pass: requests going up, answers going down."""
 
 import re
+from typing import TYPE_CHECKING, Protocol
 
-from proxy.core.trust import Client, TrustedProxies, forwarded
-from proxy.dataplane.fields import REPLACED
+from proxy.core.trust import Client, forwarded
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import HOST, RequestHead
 from proxy.dataplane.response_head import ResponseHead
 
-_STATUS_LINES = {
-    (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)
-    for status, reason in ((200, b"OK"), (201, b"Created"), (304, b"Not Modified"), (404, b"Not Found"))
-}
+if TYPE_CHECKING:
+    from proxy.dataplane.plane import DataPlane
+
+
+class Hop(Protocol):
+    """The connection a request came on."""
+
+    peer: str
+    hop_lines: bytes
+    plane: "DataPlane"
+
+
 _MERGED = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
 
 
@@ -24,49 +32,55 @@ def trust_lines(client: Client) -> bytes:
     )
 
 
-def hop_lines(head: RequestHead, peer: str, usual: bytes, trusted: TrustedProxies) -> bytes:
-    """`usual` is right unless earlier hops are named by a peer that may be believed."""
-    fields = head.fields
-    if not fields.keys().isdisjoint(REPLACED) and trusted.trusts(peer):
+def hop_lines(head: RequestHead, hop: Hop) -> bytes:
+    """What is told about the way a request came: mostly the same for all of a connection."""
+    lines = hop.hop_lines
+    if head.claims and hop.plane.trusted.trusts(hop.peer):
+        fields = head.fields
         client = forwarded(
-            peer,
+            hop.peer,
             fields.get(b"x-forwarded-for"),
             fields.get(b"forwarded"),
             fields.get(b"x-forwarded-proto"),
             tls=False,
-            trusted=trusted,
+            trusted=hop.plane.trusted,
         )
-        usual = trust_lines(client)
+        lines = trust_lines(client)
         for name, value in fields.items():
             if name not in _MERGED and name.startswith((b"x-forwarded-", b"x-real-ip")):
-                usual += b"%b: %b\r\n" % (name, value)
+                lines += b"%b: %b\r\n" % (name, value)
     if not head.http11:
-        usual = usual.replace(b"Via: 1.1", b"Via: 1.0", 1)
-    return usual
+        lines = lines.replace(b"Via: 1.1", b"Via: 1.0", 1)
+    return lines
 
 
-def asked_host(head: RequestHead, peer: str, trusted: TrustedProxies) -> bytes:
+def _asked_host(head: RequestHead, hop: Hop) -> bytes:
     """The host the client asked for: its Host, or what a trusted peer says it was."""
     claimed = head.fields.get(b"x-forwarded-host")
-    if claimed is not None and HOST.fullmatch(claimed) and trusted.trusts(peer):
+    if claimed is not None and HOST.fullmatch(claimed) and hop.plane.trusted.trusts(hop.peer):
         return claimed
     return head.fields.get(b"host", b"")
 
 
-def request(head: RequestHead, hop: bytes, authority: bytes, asked: bytes) -> bytes:
+def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
     """The request line and fields that go upstream, without framing fields and the empty line.
 
     Target and end-to-end fields are untouched. `authority` stands in for a Host that HTTP/1.0
-    does not have to send; `asked` is what `asked_host` says.
+    does not have to send.
     """
-    if b"host" not in head.fields:
-        hop += b"Host: %b\r\n" % authority
+    host = head.fields.get(b"host")
+    lines = hop.hop_lines
+    if head.claims or host is None or not head.http11:
+        lines = hop_lines(head, hop)
+        if host is None:
+            lines += b"Host: %b\r\n" % authority
+        host = _asked_host(head, hop) or authority
     return b"%b %b HTTP/1.1\r\n%b%bX-Forwarded-Host: %b\r\n%b" % (
         head.method,
         head.target,
         head.lines,
-        hop,
-        asked or authority,
+        lines,
+        host,
         head.id_lines,
     )
 
@@ -84,11 +98,6 @@ def candidates_request(head: RequestHead, hop: bytes, pool: Pool, query: bytes) 
         head.id_lines,
         trace,
     )
-
-
-def status_line(head: ResponseHead) -> bytes:
-    key = (head.status, head.reason)
-    return _STATUS_LINES.get(key) or b"HTTP/1.1 %d %b\r\n" % key
 
 
 def interim(head: ResponseHead) -> bytes:

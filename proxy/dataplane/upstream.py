@@ -257,7 +257,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if consumer is None:
             return
         length = head.content_length
-        keeps = self._keeps = head.http11 and b"close" not in head.connection
+        keeps = self._keeps = head.keeps
         if consumer.bodiless or head.status in _BODILESS:
             self._leave(reusable=keeps and not rest)
             consumer.on_response(head, b"", ended=True)

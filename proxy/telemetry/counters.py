@@ -7,6 +7,8 @@ workers and instances merge by addition.
 
 from bisect import bisect_left
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 
 BOUNDS_S: tuple[float, ...] = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -14,9 +16,8 @@ BOUNDS_S: tuple[float, ...] = (
 """Upper bounds of the latency buckets, in seconds, with the SLO targets among them (50, 75, 200 ms)."""
 
 
-def bucket_of(seconds: float) -> int:
-    """The index of the latency bucket that `seconds` falls in."""
-    return bisect_left(BOUNDS_S, seconds)
+bucket_of: Callable[[float], int] = partial(bisect_left, BOUNDS_S)
+"""The index of the latency bucket that so many seconds fall in."""
 
 
 class Cell:
@@ -31,7 +32,7 @@ class Cell:
 
     def count(self, status: int, seconds: float) -> None:
         self.status[status // 100] += 1
-        self.buckets[bisect_left(BOUNDS_S, seconds)] += 1
+        self.buckets[bucket_of(seconds)] += 1
         self.seconds += seconds
 
 

@@ -268,7 +268,8 @@ async def test_half_close_inside_a_body_is_an_abort() -> None:
         await wire.ended()
         assert rig.upstream.requests == []
         for upstream in rig.upstream.wires:
-            await upstream.ended()
+            if upstream.data:  # one that was never used may serve another request
+                await upstream.ended()
 
 
 async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:

@@ -1,0 +1,60 @@
+# Everything here sets itself up: a fresh machine needs Python 3.11 or newer, git, make and a C compiler.
+# PYTHON=python3.12 chooses the interpreter that .venv is made with; ARGS="…" goes to the command.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes -r
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links pyproject.toml
+# $(call have,PROGRAM,PACKAGE): install PACKAGE as root; without root, what needs it says so itself.
+have = command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(2) >/dev/null; } \
+	|| echo "$(1) is missing: apt install $(2)" >&2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lock clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/.demo ## Sidecar, example upstreams, traffic and an incident that it survives
+	$(BIN)/fusebox demo $(ARGS)
+
+test: .venv/.dev ## Linters, types, layers, the shipped settings, then all tests
+	@$(call have,curl,curl)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/fusebox check --config config/fusebox.toml
+	$(BIN)/pytest $(ARGS)
+
+bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp proxy (about 10 minutes)
+	@$(call have,nginx,nginx-light)
+	@$(call have,haproxy,haproxy)
+	@$(call have,wrk,wrk)
+	$(BIN)/python benchmarks/all.py $(ARGS)
+
+lock: .venv/.dev ## Pin and hash what pyproject.toml asks for; ARGS=--upgrade takes the newest
+	$(LOCK) $(ARGS) -o requirements/base.lock
+	for extra in demo dev bench; do $(LOCK) $(ARGS) --extra $$extra -o requirements/$$extra.lock || exit; done
+
+clean: ## Remove what was made here, .venv too
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Which lock file is installed is remembered inside .venv, so that it goes with it.
+.venv/.%: requirements/%.lock pyproject.toml .venv/.made
+	$(INSTALL) $<
+	$(PIP) install --no-deps -e .
+	@touch $@
+
+.venv/.made:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer was found: say PYTHON=/where/it/is" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null; } \
+		|| { echo "$(PYTHON) has no venv module: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
