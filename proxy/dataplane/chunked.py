@@ -51,6 +51,7 @@ class ChunkedReader:
         "_left",
         "_line",
         "_phase",
+        "_trailer_bytes",
         "_trailer_limit",
         "done",
         "rest",
@@ -72,6 +73,7 @@ class ChunkedReader:
         self._phase = _SIZE
         self._line = b""  # an unfinished line
         self._left = 0
+        self._trailer_bytes = 0  # of all trailer lines, those that are dropped too
         self.done = False
         self.rest = b""
         self.trailers = b""  # the lines that may go on, each ended by CRLF
@@ -119,14 +121,14 @@ class ChunkedReader:
                 raise BadChunk("a chunk size is not plain hex")
             if len(line) > self._extension_limit + 18:
                 raise BadChunk("a chunk extension is too long")
-        elif len(self.trailers) + len(line) > self._trailer_limit:
+        elif line != b"\r" and self._trailer_bytes + len(line) > self._trailer_limit:
             raise BadChunk("the trailers are too long")
         self._line = line
 
     def _take(self, line: bytes) -> None:
         if self._phase == _SIZE:
             found = _SIZE_LINE.fullmatch(line)
-            if found is None or len(line) > self._extension_limit + 16:
+            if found is None or len(line) - len(found[1]) > self._extension_limit:
                 raise BadChunk("a chunk size is not plain hex, or its extension is malformed or too long")
             self._left = int(found[1], 16)
             if self._left >> 62:
@@ -144,10 +146,11 @@ class ChunkedReader:
             self._left -= 1
             if not _TRAILER.fullmatch(line) or self._left < 0:
                 raise BadChunk("a trailer field is malformed, or there are too many")
+            self._trailer_bytes += len(line) + 2
+            if self._trailer_bytes > self._trailer_limit:
+                raise BadChunk("the trailers are too long")
             if not self._forbidden.match(line):
                 self.trailers += line + b"\r\n"
-            if len(self.trailers) > self._trailer_limit:
-                raise BadChunk("the trailers are too long")
 
 
 def framed(payload: bytes) -> bytes:

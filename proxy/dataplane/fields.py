@@ -6,6 +6,8 @@ remembered, so that a head is sorted by one set difference.
 
 from collections.abc import Iterable
 
+import httptools
+
 # Not passed on: hop-by-hop (RFC 9110 §7.6.1), and what the sidecar says itself.
 HOP_BY_HOP = frozenset(
     (
@@ -128,14 +130,49 @@ def list_members(value: bytes) -> frozenset[bytes]:
     return found
 
 
-class Collector:
-    """What llhttp tells: every field, into a dict, without a Python frame."""
+class Validator:
+    """llhttp reads a head whole and hands its fields to a dict, without a Python frame per field.
 
-    __slots__ = ("fields", "on_header")
+    One parser serves head after head, but no verdict depends on the head before: when it objects, or
+    saw no field (it may have been waiting for a body, or hold its connection for closed), a fresh
+    parser has the last word.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_parser", "_parser_type", "fields", "on_header")
+
+    def __init__(
+        self, parser: type[httptools.HttpRequestParser] | type[httptools.HttpResponseParser]
+    ) -> None:
         self.fields: dict[bytes, bytes] = {}
         self.on_header = self.fields.__setitem__
+        self._parser_type = parser
+        self._parser = parser(self)
+
+    def read(self, head: bytes) -> bool:
+        """Fill `fields`; whether the head asks for (or grants) an upgrade. Raises `HttpParserError`."""
+        fields = self.fields
+        fields.clear()
+        try:
+            self._parser.feed_data(head)
+            if fields:
+                return False
+        except httptools.HttpParserUpgrade:
+            self.renew()
+            if fields:
+                return True
+        except httptools.HttpParserError:
+            fields.clear()
+        parser = self._parser_type(self)
+        try:
+            parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            return True
+        self._parser = parser
+        return False
+
+    def renew(self) -> None:
+        """The last head was one after which this parser cannot go on; so the next is read once, not twice."""
+        self._parser = self._parser_type(self)
 
 
 class Quiet:

@@ -19,9 +19,9 @@ from proxy.dataplane.fields import (
     READ,
     REPLACED,
     USUAL_TOKENS,
-    Collector,
     Quiet,
     Sorter,
+    Validator,
     list_members,
     spelled_as,
     without,
@@ -119,8 +119,7 @@ class RequestReader:
         self._target_limit = limits.target_bytes
         self._protected = _PROTECTED | frozenset(identity_fields)
         self._sorter = Sorter(READ | frozenset(identity_fields), HOP_BY_HOP | REPLACED | {b"http2-settings"})
-        self._collector = Collector()
-        self._parser = httptools.HttpRequestParser(self._collector)
+        self._validator = Validator(httptools.HttpRequestParser)
         self._hosts: set[bytes] = set()  # values seen to be valid, bounded
 
     def read(self, head: bytes) -> RequestHead:
@@ -139,40 +138,24 @@ class RequestReader:
             raise Refusal(
                 "head_too_large", 431, "Request Header Fields Too Large", "too many header fields", close=True
             )
-        fields = self._collector.fields
-        fields.clear()
-        asked_upgrade = False
         try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            asked_upgrade = True
-            self._renew()
+            asked_upgrade = self._validator.read(head)
         except httptools.HttpParserError as error:
-            self._renew()
             raise bad_request(str(error)) from None
         out = RequestHead()
         out.method, target, rest = line
         out.http11 = rest[7] == 0x31  # "1"
         if len(target) > self._target_limit:
-            self._renew()
             raise Refusal("bad_request", 414, "URI Too Long", close=True)
-        try:
-            self._fields(out, rest, fields, count)
-            self._target(out, target)
-            self._framing(out)
-        except Refusal:
-            self._renew()
-            raise
+        self._fields(out, rest, self._validator.fields, count)
+        self._target(out, target)
+        self._framing(out)
         bodiless = not out.content_length and not out.chunked
-        if not bodiless:
-            self._renew()
+        if not bodiless or not out.keep_alive:
+            self._validator.renew()
         if asked_upgrade and bodiless and out.http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
         return out
-
-    def _renew(self) -> None:
-        """Forget the state of the parser: it has failed, or waits for a body that it will not be fed."""
-        self._parser = httptools.HttpRequestParser(self._collector)
 
     def _bad_line(self, head: bytes) -> Refusal:
         if head.find(b"\r\n") > self._target_limit + 32:

@@ -8,8 +8,8 @@ from proxy.dataplane.fields import (
     HOP_BY_HOP,
     NO_TOKENS,
     USUAL_TOKENS,
-    Collector,
     Sorter,
+    Validator,
     list_members,
     spelled_as,
     without,
@@ -62,8 +62,7 @@ class ResponseReader:
         self._sorter = Sorter((b"content-length",), HOP_BY_HOP | {b"x-request-id"})
         self._known: dict[bytes, ResponseHead] = {}
         self._fruitless = 0
-        self._collector = Collector()
-        self._parser = httptools.HttpResponseParser(self._collector)
+        self._validator = Validator(httptools.HttpResponseParser)
 
     def read(self, head: bytes) -> ResponseHead:
         """Raises `Malformed`. What it gives is shared: nobody changes it.
@@ -90,30 +89,19 @@ class ResponseReader:
         line = _STATUS_LINE.match(head)
         if line is None:
             raise Malformed("the status line is not HTTP/1.x SP 3DIGIT SP reason")
-        found = self._collector.fields
-        found.clear()
         try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            self._renew()
+            self._validator.read(head)
         except httptools.HttpParserError as error:
-            self._renew()
             raise Malformed(str(error)) from None
         out = ResponseHead()
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)
-        self._fields(out, head, line.end(), found)
-        try:
-            self._framing(out)
-        finally:
-            if out.content_length:
-                self._renew()
+        self._fields(out, head, line.end(), self._validator.fields)
+        self._framing(out)
+        if out.content_length or not out.keeps:
+            self._validator.renew()
         return out
-
-    def _renew(self) -> None:
-        """Forget the state of the parser: it has failed, or waits for a body that it will not be fed."""
-        self._parser = httptools.HttpResponseParser(self._collector)
 
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
         fields: dict[bytes, bytes] = {}
