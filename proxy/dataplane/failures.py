@@ -40,6 +40,9 @@ class Failure(Enum):
     OVERLOADED = _Meaning(
         "overloaded", "overloaded", 503, "Service Unavailable", "connection_limit_reached", Fault.SIDECAR
     )
+    INTERNAL = _Meaning(
+        "aborted", "internal_error", 500, "Internal Server Error", "proxy_internal_error", Fault.SIDECAR
+    )
     ABORTED = _Meaning("aborted", "aborted", 499, "Client Closed Request", "", Fault.CLIENT)
 
     def refusal(self, detail: str) -> Refusal:

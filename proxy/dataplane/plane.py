@@ -30,7 +30,8 @@ from proxy.errors import Refusal
 from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 
-_log = logging.getLogger("fusebox.access")
+_log = logging.getLogger("fusebox.dataplane")
+_access_log = logging.getLogger("fusebox.access")
 
 RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
 """Paths of the sidecar itself (contract, Headers): in the table so that nothing else can be reached there."""
@@ -232,9 +233,7 @@ class DataPlane:
             if head.target == b"*" or (head.method in (b"OPTIONS", b"TRACE") and self._stays_here(head)):
                 self._answer_options(client, head)
                 return None
-            bound = head.bound = self._route(head)
-            if max(head.content_length, len(piece)) > bound.max_body:
-                raise bound.too_large()
+            bound = head.bound = self._route(head, len(piece))
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -246,6 +245,10 @@ class DataPlane:
             forward.begin(now, head.bucket)
         except Refusal as refusal:
             client.refuse(refusal)
+            return None
+        except Exception:  # noqa: BLE001 - a fault of ours: the client gets an answer all the same
+            _log.exception("serving a request failed")
+            client.refuse(Failure.INTERNAL.refusal("a fault in the sidecar"))
             return None
         return forward
 
@@ -262,7 +265,8 @@ class DataPlane:
             head.request_id = made
             head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
-    def _route(self, head: RequestHead) -> Bound:
+    def _route(self, head: RequestHead, received: int) -> Bound:
+        """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""
         route = self._table.resolve(head.path)
         if route is None or route is RESERVED:
             raise Refusal("no_route", 404, "Not Found", "no route has this path")
@@ -271,6 +275,8 @@ class DataPlane:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
             raise Refusal("flag_off", 503, "Service Unavailable", f"{route.flag} is switched off")
+        if head.content_length > bound.max_body or received > bound.max_body:
+            raise bound.too_large()
         return bound
 
     def _stays_here(self, head: RequestHead) -> bool:
@@ -338,7 +344,7 @@ class DataPlane:
                 self._access(head, refusal.status, now - head.started, refusal.code)
 
     def _access(self, head: RequestHead, status: int, seconds: float, reason: str) -> None:
-        _log.info(
+        _access_log.info(
             "request",
             extra={
                 "request_id": head.request_id.decode("latin-1"),

@@ -1,5 +1,6 @@
 """Recommend routes: ask the sources side by side, blend what came, always answer k items."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
@@ -25,6 +26,8 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
+
+_log = logging.getLogger("fusebox.dataplane")
 
 _MAX_CANDIDATE_BYTES = 1024 * 1024
 
@@ -141,25 +144,32 @@ class Recommend:
         if self._beginning or self._done or not all(fetch.over for fetch in self._fetches):
             return
         self._done = True
+        try:
+            answer = self._blended()
+        except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
+            _log.exception("blending failed")
+            popular(self._client, self._head, self._bound, killed=False, ask=self._ask)
+            return
+        counters = self._client.plane.counters
+        counters.slots_asked += self._ask.k
+        counters.slots_covered += answer.covered
+        timings = b"".join(b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds) for fetch in self._fetches)
+        _write(self._client, self._head, self._bound, answer, now, timings)
+
+    def _blended(self) -> Answer:
         items = {fetch.kind: fetch.items for fetch in self._fetches}
-        head, bound = self._head, self._bound
+        alpha = self._bound.route.alpha
         plane = self._client.plane
-        alpha = bound.route.alpha
-        answer = compose(
-            request_id=head.request_id.decode("ascii"),
+        return compose(
+            request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
             ranked=blend(alpha, items.get("cf"), items.get("content")),
             popularity=plane.popularity,
             failed=any(fetch.failed for fetch in self._fetches),
-            bucket=head.bucket,
+            bucket=self._head.bucket,
             alpha=alpha,
             toggles_version=plane.policy.toggles.version,
         )
-        counters = plane.counters
-        counters.slots_asked += self._ask.k
-        counters.slots_covered += answer.covered
-        timings = b"".join(b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds) for fetch in self._fetches)
-        _write(self._client, head, bound, answer, now, timings)
 
     # -- told by the client's connection
 

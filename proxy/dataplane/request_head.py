@@ -182,6 +182,9 @@ class RequestReader:
                     raise bad_request(f"the field name {spelled.decode()} could be read as one with dashes")
                 cut.append(spelled)
             if name in fields:
+                if len(found) == count:  # spelled in two ways: their order counts
+                    self._fields(out, head, found, -1)
+                    return
                 fields[name] += (b"; " if name == b"cookie" else b", ") + value
             else:
                 fields[name] = value.rstrip(b" \t")

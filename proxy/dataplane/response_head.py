@@ -106,9 +106,9 @@ class ResponseReader:
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
         fields: dict[bytes, bytes] = {}
         cut: list[bytes] = []
-        sorter = self._sorter
-        single = len(found) == head.count(b"\r\n") - 2
-        managed = sorter.managed(found) if single else sorter.managed_lines(head[start:-4])
+        managed = self._sorter.managed(found)
+        if len(found) != head.count(b"\r\n") - 2 or len({name for _, name, _, _ in managed}) != len(managed):
+            managed = self._sorter.managed_lines(head[start:-4])  # repeated names: their order counts
         for spelled, name, kind, value in managed:
             fields[name] = fields[name] + b", " + value if name in fields else value.rstrip(b" \t")
             if kind:

@@ -1,6 +1,7 @@
 """One connection to an upstream: it writes a request and reads exactly one answer at a time."""
 
 import asyncio
+import logging
 import os
 import socket
 from typing import Protocol, cast
@@ -10,6 +11,8 @@ from proxy.core.policy import Limits
 from proxy.dataplane.chunked import FORBIDDEN_TRAILERS, BadChunk, ChunkedReader
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
+
+_log = logging.getLogger("fusebox.dataplane")
 
 RECEIVE = memoryview(bytearray(64 * 1024))
 """Every connection reads into this one buffer; what is read is copied out before the next read.
@@ -143,7 +146,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         return RECEIVE
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._received(bytes(RECEIVE[:nbytes]))
+        try:
+            self._received(bytes(RECEIVE[:nbytes]))
+        except Exception:  # noqa: BLE001 - a fault of ours: whoever waits for this answer must hear of it
+            _log.exception("reading an answer failed")
+            self._fail(Failure.INTERNAL, "a fault in the sidecar")
 
     def pause_writing(self) -> None:
         if self._consumer is not None:
