@@ -72,7 +72,7 @@ class _Relay(pybreaker.CircuitBreakerListener):
         self._breaker = breaker
         self._on_transition = on_transition
 
-    def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:  # noqa: ARG002
+    def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:
         if self._breaker.last is not None:
             self._on_transition(self._breaker.last)
 

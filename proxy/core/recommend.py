@@ -7,6 +7,7 @@ fewer); what they left open is filled from the popularity list, and said so.
 import re
 from collections.abc import Mapping, Sequence
 from math import isinf
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeGuard
 from urllib.parse import quote_from_bytes
 
@@ -27,6 +28,11 @@ Candidate = tuple[str, float, Mapping[str, Any]]
 
 Ranked = tuple[float, str, str, Mapping[str, Any]]
 """Minus the score (0…1), id, label and fields: sorts best first, then by id."""
+
+
+_BEST_FIRST = itemgetter(0, 1)
+_TEXT = frozenset((str,))
+_NUMBER = frozenset((float, int))
 
 
 class ContractBroken(ValueError):
@@ -123,21 +129,20 @@ def parse_candidates(body: bytes) -> list[Candidate]:
         raise ContractBroken(f"more than {MAX_CANDIDATES} items")
     if not items and "error" in document:
         raise ContractBroken("an error with an empty list")
-    found: dict[str, Candidate] = {}
-    for item in items:
-        try:
-            key, score = item["id"], item["score"]
-        except (KeyError, TypeError) as error:
-            raise ContractBroken("an item without id and score") from error
-        if type(key) is not str or not key:
-            raise ContractBroken("an id that is no text")
-        if type(score) is not float:
-            if type(score) is not int:
-                raise ContractBroken("a score that is no number")
-            score = float(score)
-        if key not in found:
-            found[key] = (key, score, item)
-    return list(found.values())
+    try:
+        keys = [item["id"] for item in items]
+        scores = [item["score"] for item in items]
+    except (KeyError, TypeError) as error:
+        raise ContractBroken("an item without id and score") from error
+    if not _TEXT.issuperset(map(type, keys)) or "" in keys:
+        raise ContractBroken("an id that is no text")
+    if not _NUMBER.issuperset(map(type, scores)):
+        raise ContractBroken("a score that is no number")
+    candidates = list(zip(keys, map(float, scores), items, strict=True))
+    if len(set(keys)) < len(keys):
+        first = {candidate[0]: candidate for candidate in reversed(candidates)}
+        candidates = [candidate for candidate in candidates if first[candidate[0]] is candidate]
+    return candidates
 
 
 def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candidate] | None) -> list[Ranked]:
@@ -151,19 +156,15 @@ def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candid
         return _alone(cf or (), "cf")
     if not cf:
         return _alone(content, "content")
-    shares = _normalised(content, 1.0 - alpha)
-    others = {candidate[0]: (share, candidate[2]) for candidate, share in zip(content, shares, strict=True)}
-    ranked: list[Ranked] = []
-    for (key, _, fields), share in zip(cf, _normalised(cf, alpha), strict=True):
-        other = others.pop(key, None)
-        if other is None:
-            ranked.append((-share, key, "cf", fields))
-        else:
-            more = other[1]
-            ranked.append((-share - other[0], key, "hybrid", more if len(more) > len(fields) else fields))
-    ranked += [(-share, key, "content", fields) for key, (share, fields) in others.items()]
-    ranked.sort()
-    return ranked
+    by_key = {ranked[1]: ranked for ranked in _weighted(content, 1.0 - alpha, "content")}
+    for ranked in _weighted(cf, alpha, "cf"):
+        key = ranked[1]
+        other = by_key.get(key)
+        if other is not None:
+            fields = other[3] if len(other[3]) > len(ranked[3]) else ranked[3]
+            ranked = (ranked[0] + other[0], key, "hybrid", fields)  # noqa: PLW2901 - the same item, merged
+        by_key[key] = ranked
+    return sorted(by_key.values(), key=_BEST_FIRST)
 
 
 def compose(
@@ -322,26 +323,27 @@ def _is_names(value: Any) -> TypeGuard[list[str]]:
 
 
 def _alone(candidates: Sequence[Candidate], label: str) -> list[Ranked]:
-    shares = _normalised(candidates, 1.0)
-    return sorted(
-        (-share, key, label, fields) for (key, _, fields), share in zip(candidates, shares, strict=True)
-    )
+    return sorted(_weighted(candidates, 1.0, label), key=_BEST_FIRST)
 
 
-def _normalised(candidates: Sequence[Candidate], weight: float) -> list[float]:
-    """The scores stretched to 0…weight; `weight` for all when they do not differ (facts 2.1)."""
+def _weighted(candidates: Sequence[Candidate], weight: float, label: str) -> list[Ranked]:
+    """The candidates with their scores stretched to 0…weight; `weight` for all when they do not
+    differ (facts 2.1).
+    """
     scores = [candidate[1] for candidate in candidates]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
-    if low == high:
-        return [weight] * len(scores)
-    if isinf(high - low):
-        return _normalised([(key, score / 2, fields) for key, score, fields in candidates], weight)
     span = high - low
-    return [(score - low) / span * weight for score in scores]
+    if not span:
+        return [(-weight, key, label, fields) for key, _, fields in candidates]
+    if isinf(span):
+        return _weighted([(key, score / 2, fields) for key, score, fields in candidates], weight, label)
+    return [((low - score) / span * weight, key, label, fields) for key, score, fields in candidates]
 
 
 def _source_query(user: bytes, k: int, rest: bytes) -> bytes:
-    return b"user_id=%b&k=%d%b%b" % (quote_from_bytes(user, "").encode(), k, b"&" if rest else b"", rest)
+    if not user.isalnum():
+        user = quote_from_bytes(user, "").encode()
+    return b"user_id=%b&k=%d%b%b" % (user, k, b"&" if rest else b"", rest)
 
 
 def _k(value: bytes, k_max: int) -> int:

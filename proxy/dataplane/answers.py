@@ -8,7 +8,7 @@ import orjson
 from proxy.clock import wall
 from proxy.errors import Refusal
 
-_REASONS = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
+_STARTS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
 class _Date:
@@ -28,9 +28,8 @@ def date_line() -> bytes:
 
 def head(status: int, length: int, content_type: bytes, lines: bytes) -> bytes:
     """The head of an own answer. `lines` are complete header lines, each ended by CRLF."""
-    return b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n" % (
-        status,
-        _REASONS.get(status, "Unknown").encode(),
+    return b"%b%bContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n" % (
+        _STARTS[status],
         date_line(),
         content_type,
         length,
@@ -41,13 +40,7 @@ def head(status: int, length: int, content_type: bytes, lines: bytes) -> bytes:
 def empty(status: int, lines: bytes) -> bytes:
     """A whole answer without content; 204 carries no Content-Length (RFC 9110 §8.6)."""
     length = b"" if status == 204 else b"Content-Length: 0\r\n"
-    return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
-        status,
-        _REASONS.get(status, "Unknown").encode(),
-        date_line(),
-        length,
-        lines,
-    )
+    return b"%b%b%b%b\r\n" % (_STARTS[status], date_line(), length, lines)
 
 
 def problem(refusal: Refusal, request_id: bytes, lines: bytes, *, bodiless: bool) -> bytes:

@@ -154,6 +154,7 @@ class Recommend:
         counters.slots_asked += self._ask.k
         counters.slots_covered += answer.covered
         timings = b"".join(b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds) for fetch in self._fetches)
+        self._fetches = []  # they point back here: without this only the collector would free them
         _write(self._client, self._head, self._bound, answer, now, timings)
 
     def _blended(self) -> Answer:
@@ -179,6 +180,7 @@ class Recommend:
             now = monotonic()
             for fetch in self._fetches:
                 fetch.give_up(Failure.ABORTED, now)
+            self._fetches = []
             self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return False
 

@@ -59,7 +59,7 @@ def test_who_is_told_may_clear_and_set_others_and_itself():
     """Each is cleared before it is told, so it can start again at once."""
     lane, told = Lane(1.0), []
     last = Timed(told)
-    again = Timed(told, then=lambda me: lane.set(me, 5.0))
+    again = Timed(told, then=lambda me: lane.set(me, me.at))
     clears = Timed(told, then=lambda _: lane.clear(last))
     for who in (again, clears, last):
         lane.set(who, 0.0)

@@ -98,7 +98,7 @@ REMOVED = {
 }  # fmt: skip
 OTHERS = (
     b"x-a", b"x-b", b"set-cookie", b"vary", b"content-type", b"content-lengths", b"server-timing", b"date",
-    b"x-forwarded-for", b"trailers", b"x_a",
+    b"trailers", b"x_a",
 )  # fmt: skip
 
 

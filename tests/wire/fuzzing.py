@@ -87,6 +87,7 @@ class Lab:
         self.answer: bytes | None = None
         self.cuts: list[int] = []
         self.leaves = False
+        self.left = False
         self.rig: Rig = self.run(self._enter())
 
     async def _enter(self) -> Rig:
@@ -108,6 +109,7 @@ class Lab:
                 await send_cut(wire, answer, self.cuts)
             if leaves:
                 wire.close()
+                self.left = True
                 return
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -118,7 +120,7 @@ class Lab:
         assert not self.rig.complaints, self.rig.complaints
         assert not self.rig.upstream.faults, self.rig.upstream.faults
         self.seen.clear()
-        self.answer, self.leaves = None, False
+        self.answer, self.leaves, self.left = None, False, False
         self.rig.upstream.wires[:] = [wire for wire in self.rig.upstream.wires if not wire.eof]
         self.rig.close_clients()
         self.rig._clients.clear()
