@@ -5,16 +5,14 @@ request begins when both have ended.
 """
 
 import asyncio
-import socket
-import struct
-from math import inf
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.clock import monotonic
 from proxy.core.trust import direct
 from proxy.dataplane import answers
-from proxy.dataplane.chunked import BadChunk, ChunkedReader
-from proxy.dataplane.deadlines import Lane
+from proxy.dataplane.chunked import BadChunk
+from proxy.dataplane.downstream import BODY, CLOSED, HEAD, NO_BODY, TUNNEL, WAIT, Downstream
+from proxy.dataplane.request_body import RequestBody
 from proxy.dataplane.request_head import HeadWatch, RequestHead, bad_request
 from proxy.dataplane.rewrite import trust_lines
 from proxy.dataplane.upstream import HIGH_WATER, RECEIVE
@@ -22,13 +20,6 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.plane import DataPlane
-
-# What the next bytes are. LINGER: an answer is out, the rest is read and thrown away (so that the
-# answer is not lost to a reset), until the client closes or `linger_s` is over.
-_HEAD, _BODY, _WAIT, _TUNNEL, _LINGER, _CLOSED = range(6)
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_DISCARDABLE = 64 * 1024
 
 
 class Exchange(Protocol):
@@ -41,53 +32,19 @@ class Exchange(Protocol):
     def on_client_tunnel(self, data: bytes) -> None: ...
 
 
-class ClientConnection(asyncio.BufferedProtocol):
+class ClientConnection(Downstream):
     """Downstream side of the data plane."""
 
-    __slots__ = (
-        "_answered",
-        "_body_left",
-        "_body_room",
-        "_buffer",
-        "_chunks",
-        "_close",
-        "_eof",
-        "_exchange",
-        "_head_watch",
-        "_held",
-        "_lane",
-        "_reading",
-        "_stalled",
-        "full",
-        "head",
-        "hop_lines",
-        "idle_since",
-        "peer",
-        "plane",
-        "transport",
-    )
+    __slots__ = ("_answered", "_close", "_exchange", "_head_watch", "_stalled", "head")
 
-    transport: asyncio.Transport
     head: RequestHead
 
     def __init__(self, plane: "DataPlane") -> None:
-        self.plane = plane
-        self.peer = ""
-        self.hop_lines = b""  # what is told upstream about this hop, the same for all its requests
-        self.idle_since = inf
-        self.full = False  # the client takes no more for now
-        self._reading = _HEAD
-        self._buffer = b""  # an unfinished head, or what was pipelined
+        super().__init__(plane)
         self._exchange: Exchange | None = None
         self._answered = True
-        self._body_left = 0
-        self._body_room = 0
-        self._chunks: ChunkedReader | None = None
         self._close = False  # after the present answer
-        self._eof = False
-        self._held = False  # reading is paused
         self._stalled = False  # the next request waits until the client reads
-        self._lane: Lane | None = None
         self._head_watch: HeadWatch | None = None
 
     # -- told by the loop
@@ -108,19 +65,16 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._shut()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._reading = _CLOSED
+        self._reading = CLOSED
         self._disarm()
         self.plane.gone(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_client_gone()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return RECEIVE
-
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(RECEIVE[:nbytes])
-        if self._reading == _HEAD:
+        if self._reading == HEAD:
             if self._buffer:
                 data = self._buffer + data
                 self._buffer = b""
@@ -131,18 +85,18 @@ class ClientConnection(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         """A half-close after a full request is no abort: the answer still goes out."""
         reading = self._reading
-        if reading == _WAIT:
+        if reading == WAIT:
             self._eof = True
             return True
-        if reading == _BODY:
+        if reading == BODY:
             self._eof = True
             self._body_failed(bad_request("the connection ended inside the body"))
             return True
-        if reading == _HEAD and self._buffer:
+        if reading == HEAD and self._buffer:
             self._eof = True
             self.refuse_unread(bad_request("the connection ended inside a head"))
             return True
-        if reading == _TUNNEL and self._exchange is not None:
+        if reading == TUNNEL and self._exchange is not None:
             self._exchange.on_client_gone()
         return False
 
@@ -163,16 +117,16 @@ class ClientConnection(asyncio.BufferedProtocol):
     def on_deadline(self, _now: float) -> None:
         self._lane = None
         reading = self._reading
-        if reading == _BODY:
+        if reading == BODY:
             timeout = Refusal(
                 "request_timeout", 408, "Request Timeout", "the body came too slowly", close=True
             )
             self._body_failed(timeout)
-        elif reading == _HEAD and self._buffer:
+        elif reading == HEAD and self._buffer:
             self.refuse_unread(
                 Refusal("request_timeout", 408, "Request Timeout", "the head came too slowly", close=True)
             )
-        elif reading == _HEAD:
+        elif reading == HEAD:
             self._shut()
         else:
             self.transport.abort()  # it lingered long enough, or does not read what it asked for
@@ -182,7 +136,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _heads(self, data: bytes) -> None:
         """Serve the requests in `data`; what has to wait is kept."""
         while data:
-            if self._reading != _HEAD:
+            if self._reading != HEAD:
                 self._received(data)
                 return
             data = self._head(data)
@@ -214,7 +168,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._close = not head.keep_alive or plane.draining
         rest = data[end:]
         if not head.content_length and not head.chunked:
-            self._reading = _WAIT
+            self._reading = WAIT
             exchange = plane.exchange(self, head, b"", ended=True)
             if not self._answered:
                 self._exchange = exchange
@@ -223,20 +177,17 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _with_body(self, head: RequestHead, rest: bytes) -> bytes:
         """The first piece of the body goes with the head; a small body is whole at once."""
-        self._reading = _BODY
-        self._body_left = head.content_length
-        self._chunks = self.plane.chunks() if head.chunked else None
-        self._body_room = self.plane.policy.limits.pipelined_bytes
+        self._reading = BODY
+        self._body = RequestBody(head.content_length, self.plane.chunks() if head.chunked else None)
         try:
-            piece, ended, rest = self._piece(rest)
+            piece, ended, rest = self._body.take(rest)
         except BadChunk as error:
             self.refuse_unread(bad_request(str(error)))
             return b""
         if ended:
-            self._reading = _WAIT
-        self._body_room = 0
+            self._reading = WAIT
         exchange = self.plane.exchange(self, head, piece, ended=ended)
-        if self._reading == _BODY:
+        if self._reading == BODY:
             self._exchange = exchange
             if exchange is None:
                 self._discard_body()
@@ -246,50 +197,33 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._exchange = exchange
         return rest
 
-    def _piece(self, data: bytes) -> tuple[bytes, bool, bytes]:
-        """(payload, whether the body ends with it, what is behind the body)."""
-        if self._chunks is not None:
-            payload = self._chunks.feed(data) if data else b""
-            return payload, self._chunks.done, self._chunks.rest
-        left = self._body_left
-        if len(data) <= left:
-            self._body_left = left - len(data)
-            return data, len(data) == left, b""
-        self._body_left = 0
-        return data[:left], True, data[left:]
-
     def _received(self, data: bytes) -> None:
         """Bytes that are not a head."""
         reading = self._reading
-        if reading == _BODY:
+        if reading == BODY:
             try:
-                piece, ended, rest = self._piece(data)
+                piece, ended, rest = self._body.take(data)
             except BadChunk as error:
                 self._body_failed(bad_request(str(error)))
                 return
-            self._body(piece, ended=ended)
+            self._pass_on(piece, ended=ended)
             if rest:
                 self._heads(rest)
-        elif reading == _WAIT:
+        elif reading == WAIT:
             self._buffer += data
             if len(self._buffer) > self.plane.policy.limits.pipelined_bytes:
                 self.hold()
-        elif reading == _TUNNEL and self._exchange is not None:
+        elif reading == TUNNEL and self._exchange is not None:
             self._exchange.on_client_tunnel(data)
 
-    def _body(self, piece: bytes, *, ended: bool) -> None:
+    def _pass_on(self, piece: bytes, *, ended: bool) -> None:
         if ended:
-            self._reading = _WAIT
+            self._reading = WAIT
             self._disarm()
         elif not self._held:
             self._arm(self.plane.gap_lane)
         if self._exchange is not None:
             self._exchange.on_request_body(piece, ended=ended)
-        elif self._body_room:
-            self._body_room -= len(piece)
-            if self._body_room <= 0:
-                self._linger()
-                return
         if ended and self._answered:
             self._next()
 
@@ -311,33 +245,13 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def trailers(self) -> bytes:
         """The trailer lines of the request that may go on, once its body has ended."""
-        return self._chunks.trailers if self._chunks is not None else b""
-
-    def hold(self) -> None:
-        """Read no more for now."""
-        if not self._held:
-            self._held = True
-            self.transport.pause_reading()
-            if self._reading == _BODY:
-                self._disarm()  # it is not the client that is slow
-
-    def go_on(self) -> None:
-        """Read again."""
-        if self._held and self._reading != _CLOSED:
-            self._held = False
-            self.transport.resume_reading()
-            if self._reading == _BODY:
-                self._arm(self.plane.gap_lane)
+        return self._body.trailers
 
     # -- answering
 
-    def write(self, data: bytes) -> None:
-        if self._reading != _CLOSED:
-            self.transport.write(data)
-
     def must_close(self) -> bool:
         """Whether the answer that begins now has to say `Connection: close`."""
-        if self._reading == _BODY or self.plane.draining:
+        if self._reading == BODY or self.plane.draining:
             self._close = True  # in the first case it is answered before the body was there
         return self._close
 
@@ -346,28 +260,22 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._exchange = None
         self._answered = True
         self._close = self._close or close
-        if self._reading == _BODY:
+        if self._reading == BODY:
             if self._close:
                 self._linger()
             else:
                 self._discard_body()
-        elif self._reading == _WAIT:
+        elif self._reading == WAIT:
             self._next()
 
     def cut_off(self) -> None:
         """The answer cannot be completed: the client must see that it is not whole."""
         self._exchange = None
-        self._reading = _CLOSED
-        self._disarm()
-        sock = self.transport.get_extra_info("socket")
-        if sock is not None:
-            # A reset, because to HTTP/1.0 a plain close is how a body ends.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self.transport.abort()
+        self._reset()
 
     def tunnel(self) -> None:
         """From here on bytes pass as they come."""
-        self._reading = _TUNNEL
+        self._reading = TUNNEL
         if self._buffer and self._exchange is not None:
             data, self._buffer = self._buffer, b""
             self._exchange.on_client_tunnel(data)
@@ -380,7 +288,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Answer the present request with a problem document; the head was read."""
         head = self.head
         plane = self.plane
-        if refusal.close or (self._reading == _BODY and (head.expects_continue or self._far_to_go())):
+        if refusal.close or (self._reading == BODY and (head.expects_continue or self._body.far_to_go)):
             self._close = True
         self._close = self._close or plane.draining
         lines = plane.own_lines(head)
@@ -416,21 +324,17 @@ class ClientConnection(asyncio.BufferedProtocol):
             refusal.close = True
             self.refuse(refusal)
 
-    def _far_to_go(self) -> bool:
-        return self._chunks is not None or self._body_left > _DISCARDABLE
-
     def _discard_body(self) -> None:
         """The request was answered; its body is small enough to be read to its end and forgotten."""
-        if self._close or self._far_to_go():
+        if self._close or self._body.far_to_go:
             self._linger()
             return
-        self._body_room = _DISCARDABLE + 1
         self.go_on()
         self._arm(self.plane.gap_lane)
 
     def _next(self) -> None:
         """The request is over, both ways."""
-        self._chunks = None
+        self._body = NO_BODY
         if self.full and not self._close:
             # A client that does not read its answers gets no further ones made.
             self._stalled = True
@@ -440,48 +344,13 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._close or (self._eof and not self._buffer):
             self._shut()
             return
-        self._reading = _HEAD
+        self._reading = HEAD
         if self._held:
             self.go_on()
         if self._buffer:
             data, self._buffer = self._buffer, b""
             self._heads(data)
-            if self._reading == _HEAD and self._eof:
+            if self._reading == HEAD and self._eof:
                 self._linger()
         else:
             self.idle_since = monotonic()  # read by the sweep
-
-    def close_if_idle(self, before: float = inf) -> None:
-        """Close a connection that has been waiting for a request since before that moment."""
-        if self._reading == _HEAD and not self._buffer and (self.idle_since < before or before == inf):
-            self._shut()
-
-    def _shut(self) -> None:
-        """Close, once what was written has gone out; a client that does not take it is cut off."""
-        self._reading = _CLOSED
-        self._disarm()
-        self.transport.close()
-        if self.transport.get_write_buffer_size():
-            self._arm(self.plane.gap_lane)
-
-    def _linger(self) -> None:
-        self._reading = _LINGER
-        self._buffer = b""
-        self._chunks = None
-        if self._eof or self.transport.is_closing() or not self.transport.can_write_eof():
-            self._shut()
-            return
-        self.transport.write_eof()
-        self.go_on()
-        self._arm(self.plane.linger_lane)
-
-    def _arm(self, lane: Lane) -> None:
-        if self._lane is not None and self._lane is not lane:
-            self._lane.clear(self)
-        self._lane = lane
-        lane.set(self, monotonic())
-
-    def _disarm(self) -> None:
-        if self._lane is not None:
-            self._lane.clear(self)
-            self._lane = None

@@ -26,7 +26,7 @@ from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
-from proxy.errors import Refusal
+from proxy.errors import Fault, Refusal
 from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 
@@ -233,7 +233,7 @@ class DataPlane:
             if head.target == b"*" or (head.method in (b"OPTIONS", b"TRACE") and self._stays_here(head)):
                 self._answer_options(client, head)
                 return None
-            bound = head.bound = self._route(head, len(piece))
+            bound = self._route(head, len(piece))
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -270,7 +270,7 @@ class DataPlane:
         route = self._table.resolve(head.path)
         if route is None or route is RESERVED:
             raise Refusal("no_route", 404, "Not Found", "no route has this path")
-        bound = self._bound[route.name]
+        bound = head.bound = self._bound[route.name]
         if bound.methods is not None and head.method not in bound.methods:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
@@ -331,15 +331,17 @@ class DataPlane:
             self._access(head, status, seconds, failure.name.lower() if failure else "")
 
     def refused(self, head: RequestHead | None, refusal: Refusal, now: float) -> None:
-        """Count an answer that the sidecar made itself."""
+        """Count an answer that the sidecar made itself; log a sample, and every failure of an upstream."""
         self.counters.refusals[refusal.code] += 1
         if head is None or head.bound is None:
             self.counters.cell("none", "none").count(refusal.status, now - head.started if head else 0.0)
         else:
             head.bound.cell.count(refusal.status, now - head.started)
         self._sampled += self._sample
-        if self._sampled >= 1.0:
-            self._sampled -= 1.0
+        failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
+        if self._sampled >= 1.0 or failed:
+            if self._sampled >= 1.0:
+                self._sampled -= 1.0
             if head is not None:
                 self._access(head, refusal.status, now - head.started, refusal.code)
 
