@@ -7,7 +7,7 @@ Times are monotonic seconds handed in by the caller; one thread calls.
 
 from collections.abc import Callable, Mapping
 from math import ceil, inf
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import pybreaker
 
@@ -17,6 +17,7 @@ from proxy.core.breaker_values import (
     OPEN,
     BreakerSettings,
     BreakerStatus,
+    Cause,
     Outcome,
     Refused,
     Rule,
@@ -53,16 +54,6 @@ _NEUTRAL = Outcome.NEUTRAL
 
 class IllegalMoveError(FuseboxError):
     """A transition that is not in `MOVES`. Nothing has changed."""
-
-
-class _Cause(NamedTuple):
-    """What `Transition` says about why, in its units."""
-
-    rule: Rule
-    reason: str
-    observed: float = 0.0
-    n: int = 0
-    threshold: float = 0.0
 
 
 class _Relay(pybreaker.CircuitBreakerListener):
@@ -142,7 +133,7 @@ class Breaker:
         if self.state == OPEN and self.forced is None and now >= self._until:
             waited, cooldown = now - self._since, self._until - self._since
             reason = f"cooled down for {waited:.1f} s"
-            self._move(HALF_OPEN, now, _Cause("cooldown", reason, waited, 0, cooldown))
+            self._move(HALF_OPEN, now, Cause("cooldown", reason, waited, 0, cooldown))
         if self._trial is not None:
             admitted = self._trial.lease(token, now)
         else:
@@ -236,20 +227,20 @@ class Breaker:
         self.forced = "open"
         self._forced_reason = reason
         if self.state != OPEN:
-            self._move(OPEN, now, _Cause("manual", reason))
+            self._move(OPEN, now, Cause("manual", reason))
 
     def close(self, now: float, reason: str) -> None:
         """Admit all calls, without a ramp, until `open` or `auto`. The window goes on counting."""
         self.forced = "closed"
         if self.state != CLOSED:
-            self._move(CLOSED, now, _Cause("manual", reason))
+            self._move(CLOSED, now, Cause("manual", reason))
         self._passing = True
 
     def auto(self, now: float, reason: str) -> None:
         """Decide alone again: after `open` closed with a fresh window and a ramp, else as things stand."""
         forced, self.forced = self.forced, None
         if forced == "open":
-            self._move(CLOSED, now, _Cause("manual", reason))
+            self._move(CLOSED, now, Cause("manual", reason))
 
     def reconfigure(self, settings: BreakerSettings, now: float) -> None:
         """Go on under new settings in the same state; a trial under way ends under its own.
@@ -303,15 +294,15 @@ class Breaker:
         row, limit = self._consecutive, settings.consecutive_failures
         if 0 < limit <= row:
             reason = f"{row} failures in a row"
-            self._move(OPEN, now, _Cause("consecutive_failures", reason, row, calls, limit))
+            self._move(OPEN, now, Cause("consecutive_failures", reason, row, calls, limit))
         elif calls >= settings.minimum_calls:
             among = f"of {calls} calls in {settings.window_s:g} s"
             if failures / calls >= (most := settings.failure_rate):
                 reason = f"{failures} {among} failed"
-                self._move(OPEN, now, _Cause("failure_rate", reason, failures / calls, calls, most))
+                self._move(OPEN, now, Cause("failure_rate", reason, failures / calls, calls, most))
             elif slow / calls >= (most := settings.slow_rate):
                 reason = f"{slow} {among} took over {settings.slow_call_ms:g} ms"
-                self._move(OPEN, now, _Cause("slow_rate", reason, slow / calls, calls, most))
+                self._move(OPEN, now, Cause("slow_rate", reason, slow / calls, calls, most))
 
     def _probe_done(self, trial: Probes, token: int, outcome: Outcome, now: float) -> None:
         if outcome is _NEUTRAL:
@@ -326,15 +317,15 @@ class Breaker:
         told = f"{trial.passed} of {verdicts} probes passed"
         lasted = now - self._since
         if trial.succeeded:
-            self._move(CLOSED, now, _Cause("probes_passed", told, trial.passed, verdicts, trial.needed))
+            self._move(CLOSED, now, Cause("probes_passed", told, trial.passed, verdicts, trial.needed))
         elif trial.hopeless:
             rule: Rule = "lease_expired" if trial.lapsed else "probes_failed"
             most = trial.attempts - trial.needed + 1
-            self._move(OPEN, now, _Cause(rule, told, trial.failed, verdicts, most))
+            self._move(OPEN, now, Cause(rule, told, trial.failed, verdicts, most))
         elif lasted >= (limit := self.settings.half_open_s):
             to: State = CLOSED if trial.promising else OPEN
             reason = f"{told} in {lasted:.1f} s"
-            self._move(to, now, _Cause("half_open_timeout", reason, lasted, verdicts, limit))
+            self._move(to, now, Cause("half_open_timeout", reason, lasted, verdicts, limit))
 
     def _share(self, now: float) -> float:
         """The share of users admitted without being probes."""
@@ -369,7 +360,7 @@ class Breaker:
         elif self.state == CLOSED and now - self._since >= self.settings.cooldown_max_s:
             self._doublings = 0
 
-    def _move(self, to: State, now: float, cause: _Cause) -> None:
+    def _move(self, to: State, now: float, cause: Cause) -> None:
         """Go to another state by a row of `MOVES`. The only place where the state changes."""
         before = self.state
         if cause.rule not in MOVES.get((before, to), ()):

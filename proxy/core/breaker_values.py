@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple, TypeAlias
 
 from annotated_types import Ge, Gt, Interval
 
@@ -114,3 +114,13 @@ class BreakerStatus:
     probes_passed: int
     probes_failed: int
     last: Transition | None
+
+
+class Cause(NamedTuple):
+    """What `Transition` says about why, in its units."""
+
+    rule: Rule
+    reason: str
+    observed: float = 0.0
+    n: int = 0
+    threshold: float = 0.0

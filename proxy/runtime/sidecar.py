@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Awaitable
@@ -82,6 +83,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
+        _raise_open_files(self._settings.limits.connections)
         async with AsyncExitStack() as closing:
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
@@ -167,6 +169,22 @@ async def _bound(start: Awaitable[T], setting: str, address: str) -> T:
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         raise StartError(f"cannot listen on {address} ({setting}): {cause}") from error
+
+
+def _raise_open_files(connections: int) -> None:
+    """Each client connection may need one to an upstream; the soft limit of a shell is often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + 256
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < 2 * connections + 256:
+        _log.warning(
+            "the open-file limit of %d is less than limits.connections = %d may need; raise it (ulimit -Hn)",
+            wanted,
+            connections,
+        )
 
 
 def _settle_memory() -> None:

@@ -189,6 +189,7 @@ CHUNKS = (
             "data-cr": b"5\r\nhello\r0\r\n\r\n",
             "data-lf-cr": b"5\r\nhello\n\r0\r\n\r\n",
             "data-spills": b"5\r\nhello!!\r\n0\r\n\r\n",
+            "data-spills-open": b"5\r\nhello!",
             "data-short": b"5\r\nhell\r\n0\r\n\r\n",
             "overflow-17": b"10000000000000005\r\nhello\r\n0\r\n\r\n",
             "overflow-wrap": b"FFFFFFFFFFFFFFFF0\r\nhello\r\n0\r\n\r\n",

@@ -126,8 +126,9 @@ async def test_a_keyed_write_may_be_sent_again() -> None:
 
 
 async def test_a_retry_is_not_retried() -> None:
-    """A request that kills every connection kills two at most."""
+    """A request that kills every connection kills two, however many are idle."""
     poison = 0
+    gate = asyncio.Event()
 
     async def script(wire: Wire) -> None:
         nonlocal poison
@@ -137,11 +138,17 @@ async def test_a_retry_is_not_retried() -> None:
                 poison += 1
                 wire.close()
                 return
+            await gate.wait()
             wire.send(reply())
 
     async with sidecar(script) as rig:
-        for _ in range(5):
-            await rig.ask(GET)
+        clients = [await rig.client() for _ in range(5)]
+        for wire in clients:
+            wire.send(GET)
+        await rig.upstream.until_requests(5)
+        gate.set()
+        for wire in clients:
+            await wire.response()
         answer = await rig.ask(b"GET /poison HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer.status == 502
         assert poison == 2

@@ -23,7 +23,7 @@ TABLE = PROJECT / "docs" / "wire.md"
 # Incomplete requests are cases too: their end is a deadline, so it comes soon.
 DEADLINES = Deadlines(head_s=0.4, body_gap_s=0.4, idle_client_s=0.4, linger_s=0.2)
 
-# The stored cases lost every byte beyond ASCII to "?", which is a valid target. As their descriptions have it:
+# The stored cases lost every byte beyond ASCII to "?". As their descriptions have it:
 MENDED = {
     "MAL-NON-ASCII-HEADER-NAME": b"\xc3\xab",
     "MAL-NON-ASCII-URL": b"\xc3\xa9",
