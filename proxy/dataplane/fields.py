@@ -47,57 +47,47 @@ _CLAIMS = b"x-forwarded-"
 _REMEMBERED = 4096
 _MEMORABLE_BYTES = 64
 
-Field = tuple[bytes, bytes, int, bytes]
-"""Name as spelled, lower-case name, what to do with it, value."""
-
 
 class Sorter:
     """Tells managed fields from the others, whatever their spelling (case, `_` for `-`)."""
 
-    __slots__ = ("_boring", "_kinds", "_known")
+    __slots__ = ("_boring", "_kinds", "sorts")
 
     def __init__(self, kept: Iterable[bytes], cut: Iterable[bytes]) -> None:
         self._kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(cut, CUT)
         self._boring: set[bytes] = set()
-        self._known: dict[bytes, tuple[bytes, int]] = {}
+        self.sorts: dict[bytes, tuple[bytes, int]] = {}
+        """Of managed names as spelled: the lower-case name, and what to do with it."""
 
-    def managed(self, fields: dict[bytes, bytes]) -> list[Field]:
-        """The managed ones of a head without repeated names."""
-        known = self._known
-        found = []
-        for spelled in fields.keys() - self._boring:
-            sort = known.get(spelled) or self._learn(spelled)
-            if sort is not None:
-                found.append((spelled, sort[0], sort[1], fields[spelled]))
+    def managed(self, names: Iterable[bytes]) -> set[bytes]:
+        """Those of the names that are managed. Each is in `sorts` as long as nothing else is asked."""
+        if len(self.sorts) > _REMEMBERED:
+            self.sorts.clear()
+        found = set(names) - self._boring
+        if not self.sorts.keys() >= found:
+            found = {spelled for spelled in found if spelled in self.sorts or self._learn(spelled)}
         return found
 
-    def managed_lines(self, head: bytes) -> list[Field]:
-        """The managed ones of a head in their order, repeated ones too. Begins behind its first line."""
-        found = []
-        for line in head.split(b"\r\n"):
-            spelled, colon, value = line.partition(b":")
-            if colon and spelled not in self._boring:
-                sort = self._known.get(spelled) or self._learn(spelled)
-                if sort is not None:
-                    found.append((spelled, sort[0], sort[1], value.strip(b" \t")))
-        return found
-
-    def _learn(self, spelled: bytes) -> tuple[bytes, int] | None:
-        """Sort a name that was not seen before; None: nothing to do with it."""
+    def _learn(self, spelled: bytes) -> bool:
+        """Sort a name that was not seen before; False: there is nothing to do with it."""
         folded = spelled.lower()
         name = folded.replace(b"_", b"-")
         if name.startswith(_OWN):
-            sort = (name, CUT)
-        else:
-            kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
-            if kind is None:
-                if len(spelled) <= _MEMORABLE_BYTES and len(self._boring) < _REMEMBERED:
-                    self._boring.add(spelled)
-                return None
-            sort = (name, kind if name == folded else ALIAS)
-        if len(self._known) < _REMEMBERED:
-            self._known[spelled] = sort
-        return sort
+            self.sorts[spelled] = (name, CUT)
+            return True
+        kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
+        if kind is None:
+            if len(spelled) <= _MEMORABLE_BYTES and len(self._boring) < _REMEMBERED:
+                self._boring.add(spelled)
+            return False
+        self.sorts[spelled] = (name, kind if name == folded else ALIAS)
+        return True
+
+
+def lines_of(head: bytes) -> list[tuple[bytes, bytes]]:
+    """All fields in their order, repeated ones too. `head` begins behind its first line."""
+    fields = (line.partition(b":") for line in head.split(b"\r\n"))
+    return [(spelled, value.strip(b" \t")) for spelled, colon, value in fields if colon]
 
 
 def without(head: bytes, names: Iterable[bytes]) -> bytes:

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("fusebox.dataplane")
 
+_ANSWER = (
+    b"HTTP/1.1 200 OK\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n"
+    b"X-Fusebox-Decision: route=%b;arm=none;bucket=%d;level=%b;source=%b;v=%d\r\n"
+    b"Server-Timing: total;dur=%.1f%b\r\n%b\r\n"
+)
+
 _MAX_CANDIDATE_BYTES = 1024 * 1024
 
 
@@ -223,23 +229,22 @@ def _write(
 ) -> None:
     plane = client.plane
     plane.counters.levels[answer.level] += 1
-    lines = (
-        b"X-Request-Id: %b\r\nX-Fusebox-Decision: route=%b;arm=none;bucket=%d;level=%b;source=%b;v=%d\r\n"
-        b"Server-Timing: total;dur=%.1f%b\r\n%b%b"
-        % (
-            head.request_id,
-            bound.name.encode(),
-            head.bucket,
-            answer.level.encode(),
-            answer.source.encode(),
-            plane.policy.toggles.version,
-            (now - head.started) * 1000,
-            timings,
-            b"Cache-Control: no-store\r\n" if answer.degraded else b"",
-            b"Connection: close\r\n" if client.must_close() else b"",
-        )
+    more = b"Cache-Control: no-store\r\n" if answer.degraded else b""
+    if client.must_close():
+        more += b"Connection: close\r\n"
+    start = _ANSWER % (
+        answers.date_line(),
+        len(answer.body),
+        head.request_id,
+        bound.label,
+        head.bucket,
+        answer.level.encode(),
+        answer.source.encode(),
+        plane.policy.toggles.version,
+        (now - head.started) * 1000,
+        timings,
+        more,
     )
-    start = answers.head(200, len(answer.body), b"application/json", lines)
     client.write(start if head.method == b"HEAD" else start + answer.body)
     plane.finished(head, 200, now)
     client.answered()

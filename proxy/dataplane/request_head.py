@@ -22,6 +22,7 @@ from proxy.dataplane.fields import (
     Quiet,
     Sorter,
     Validator,
+    lines_of,
     list_members,
     spelled_as,
     without,
@@ -133,7 +134,7 @@ class RequestReader:
             or line[2][:10] not in _VERSIONS
         ):
             raise self._bad_line(head)
-        count = head.count(b"\r\n") - 2
+        count = head.count(b"\n") - 2
         if count > self._fields_limit:
             raise Refusal(
                 "head_too_large", 431, "Request Header Fields Too Large", "too many header fields", close=True
@@ -173,29 +174,27 @@ class RequestReader:
     def _fields(self, out: RequestHead, head: bytes, found: dict[bytes, bytes], count: int) -> None:
         """`head` begins with the version of the request line; it holds `count` fields."""
         sorter = self._sorter
+        sorts = sorter.sorts
+        managed = sorter.managed(found)
         fields: dict[bytes, bytes] = {}
         cut: list[bytes] = []
-        managed = sorter.managed(found) if len(found) == count else sorter.managed_lines(head[10:-4])
-        for spelled, name, kind, value in managed:
+        for spelled in managed:
+            name, kind = sorts[spelled]
             if kind:
                 if kind == ALIAS:
                     raise bad_request(f"the field name {spelled.decode()} could be read as one with dashes")
                 cut.append(spelled)
-            if name in fields:
-                if len(found) == count:  # spelled in two ways: their order counts
-                    self._fields(out, head, found, -1)
-                    return
-                fields[name] += (b"; " if name == b"cookie" else b", ") + value
-            else:
-                fields[name] = value.rstrip(b" \t")
+            fields[name] = found[spelled].rstrip(b" \t")
+        if len(found) != count or len(fields) != len(managed):
+            fields = self._in_order(head[10:-4], managed)  # repeated names
         out.fields = fields
         out.claims = bool(cut) and not fields.keys().isdisjoint(REPLACED)
-        out.request_id = fields.get(b"x-request-id", b"")
-        if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(out.request_id):
+        out.request_id = request_id = fields.get(b"x-request-id", b"")
+        if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(request_id):
             out.request_id = b""
             cut += spelled_as(b"x-request-id", head)
-        out.traceparent = fields.get(b"traceparent", b"")
-        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(out.traceparent):
+        out.traceparent = traceparent = fields.get(b"traceparent", b"")
+        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(traceparent):
             out.traceparent = b""
             cut += spelled_as(b"traceparent", head)
         out.upgrade = b""
@@ -210,6 +209,16 @@ class RequestReader:
                 for name in tokens - HOP_BY_HOP - self._protected:
                     cut += spelled_as(name, head)
         out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
+
+    def _in_order(self, lines: bytes, managed: set[bytes]) -> dict[bytes, bytes]:
+        """The managed fields when names come more than once: their values in a list, as they stood."""
+        fields: dict[bytes, bytes] = {}
+        for spelled, value in lines_of(lines):
+            if spelled in managed:
+                name = self._sorter.sorts[spelled][0]
+                joint = b"; " if name == b"cookie" else b", "
+                fields[name] = fields[name] + joint + value if name in fields else value
+        return fields
 
     def _target(self, out: RequestHead, target: bytes) -> None:
         if target[0] != 0x2F or out.method == b"CONNECT":  # "/"

@@ -10,6 +10,7 @@ from proxy.dataplane.fields import (
     USUAL_TOKENS,
     Sorter,
     Validator,
+    lines_of,
     list_members,
     spelled_as,
     without,
@@ -104,15 +105,16 @@ class ResponseReader:
         return out
 
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
-        fields: dict[bytes, bytes] = {}
-        cut: list[bytes] = []
+        sorts = self._sorter.sorts
         managed = self._sorter.managed(found)
-        if len(found) != head.count(b"\r\n") - 2 or len({name for _, name, _, _ in managed}) != len(managed):
-            managed = self._sorter.managed_lines(head[start:-4])  # repeated names: their order counts
-        for spelled, name, kind, value in managed:
-            fields[name] = fields[name] + b", " + value if name in fields else value.rstrip(b" \t")
-            if kind:
-                cut.append(spelled)
+        fields = {sorts[spelled][0]: found[spelled].rstrip(b" \t") for spelled in managed}
+        if len(found) != head.count(b"\n") - 2 or len(fields) != len(managed):
+            fields = {}
+            for spelled, value in lines_of(head[start:-4]):  # repeated names: their order counts
+                if spelled in managed:
+                    name = sorts[spelled][0]
+                    fields[name] = fields[name] + b", " + value if name in fields else value
+        cut = [spelled for spelled in managed if sorts[spelled][1]]
         out.fields = fields
         connection = fields.get(b"connection")
         if connection is None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import count
 
 import pytest
 from harness import Script, Scripted, Wire, echo, until
@@ -33,6 +32,7 @@ class Caller:
         self.priority = int(priority)
         self.connection = None
         self.failure: Failure | None = None
+        self.address = None  # that failed
         self.log = [] if log is None else log
         self.answered = asyncio.Event()
 
@@ -48,6 +48,7 @@ class Caller:
 
     def on_no_connection(self, failure, detail, address) -> None:
         self.failure = failure
+        self.address = address
 
     def on_deadline(self, now) -> None:
         if self.pool.leave(self):
@@ -97,6 +98,14 @@ async def served(*scripts: Script, **settings) -> AsyncIterator[tuple[Pool, Scri
     finally:
         pool.close()
         await upstream.stop()
+
+
+async def unserved() -> str:
+    """The url of a port where nobody listens any more."""
+    upstream = Scripted()
+    await upstream.start()
+    await upstream.stop()
+    return upstream.url
 
 
 def at_rest(pool: Pool) -> bool:
@@ -199,11 +208,7 @@ async def test_a_place_is_left_once():
 
 async def test_a_refused_connection_gives_its_slot_to_the_next():
     """Nobody listens: each is told in its turn, and nothing stays taken."""
-    upstream = Scripted()
-    await upstream.start()
-    url = upstream.url
-    await upstream.stop()
-    pool = pool_of(url, max_inflight=1)
+    pool = pool_of(await unserved(), max_inflight=1)
     callers = [Caller(pool).ask() for _ in range(3)]
     for caller in callers:
         assert (await caller.connected()).failure is Failure.UNREACHABLE
@@ -212,7 +217,7 @@ async def test_a_refused_connection_gives_its_slot_to_the_next():
 
 async def test_a_write_goes_out_on_a_connection_that_was_just_in_use_or_a_new_one():
     """The idle race: an older connection may be closing at this very moment."""
-    async with served() as (pool, upstream):
+    async with served() as (pool, _):
         first = await Caller(pool).ask().connected()
         first.done()
         ended = first.connection.idle_since
@@ -309,17 +314,15 @@ async def test_a_higher_limit_holds_from_the_next_call_and_the_lower_too():
         assert at_rest(pool)
 
 
-async def test_addresses_that_nobody_serves_are_avoided_when_asked():
-    live = Scripted()
-    await live.start()
-    pool = pool_of([live.url, "http://127.0.0.1:9"])
-    for _ in range(8):
-        caller = await Caller(pool).ask().connected()
-        if caller.failure:
-            dead = next(a for a in (pool.addresses.pick(0.0) for _ in count()) if a.port == 9)
-            assert (await Caller(pool).ask(avoid=dead).connected()).failure is None
-    pool.close()
-    await live.stop()
+async def test_an_address_that_just_failed_is_avoided_while_there_is_a_better():
+    async with served() as (_, upstream):
+        pool = pool_of([upstream.url, await unserved()])
+        failed = None
+        while failed is None:
+            failed = (await Caller(pool).ask().connected()).address
+        for _ in range(10):
+            assert (await Caller(pool).ask(avoid=failed).connected()).failure is None
+        pool.close()
 
 
 # -- never more than allowed, and nothing kept: any order of events

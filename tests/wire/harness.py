@@ -157,7 +157,7 @@ class Wire(asyncio.Protocol):
 
     def reset(self) -> None:
         sock = self.transport.get_extra_info("socket")
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # closed already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 
