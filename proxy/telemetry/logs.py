@@ -21,6 +21,7 @@ from proxy.telemetry.counters import Counters
 QUEUED_LINES = 10_000
 """Lines that wait for a slow reader; at some 300 bytes each, about 3 MB."""
 
+_GATHER_S = 0.05
 _BATCH = 200  # lines per write: one system call for a burst, and a stop is noticed soon
 _FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _NAMES = ("time", "level", "logger", "message", "exception")
@@ -87,6 +88,7 @@ class LogWriter(logging.Handler):
         self._counters = counters
         self._stream = stream
         self._queue: queue.Queue[bytes | None] = queue.Queue(queued_lines)
+        self._ending = threading.Event()
         # A daemon: a reader that never comes back must not keep the process from ending.
         self._thread = threading.Thread(target=self._write_all, name="fusebox-log-writer", daemon=True)
         self._thread.start()
@@ -101,6 +103,7 @@ class LogWriter(logging.Handler):
 
     def finish(self, timeout_s: float) -> None:
         """Write what is queued and end the thread; give up after `timeout_s` seconds."""
+        self._ending.set()
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
@@ -116,6 +119,8 @@ class LogWriter(logging.Handler):
 
     def _write_all(self) -> None:
         while (line := self._queue.get()) is not None:
+            # Wait for company: each time this thread wakes, the loop's thread has to hand over the GIL.
+            self._ending.wait(_GATHER_S)
             lines = [line]
             while len(lines) < _BATCH and not self._queue.empty():
                 following = self._queue.get()  # the only reader: what is there stays there
