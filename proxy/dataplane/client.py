@@ -224,7 +224,7 @@ class ClientConnection(Downstream):
             self._arm(self.plane.gap_lane)
         if self._exchange is not None:
             self._exchange.on_request_body(piece, ended=ended)
-        if ended and self._answered:
+        if ended and self._answered and self._reading == WAIT:
             self._next()
 
     def _unfinished(self, data: bytes, limit: int) -> None:
@@ -342,7 +342,10 @@ class ClientConnection(Downstream):
             self._arm(self.plane.gap_lane)
             return
         if self._close or (self._eof and not self._buffer):
-            self._shut()
+            if self._buffer or self.plane.draining:
+                self._linger()  # more may be on its way: closing on it could destroy the answer
+            else:
+                self._shut()
             return
         self._reading = HEAD
         if self._held:

@@ -196,16 +196,13 @@ async def echo(wire: Wire) -> None:
         wire.send(reply(b"" if request.method == b"HEAD" else request.body))
 
 
-def answering(raw: bytes, *, then: Callable[[Wire], object] | None = None, pieces: int = 0) -> Script:
+def answering(raw: bytes, *, then: Callable[[Wire], object] | None = None) -> Script:
     """Answers every request on a connection with `raw`, then does `then` to the connection."""
 
     async def script(wire: Wire) -> None:
         while True:
             await wire.request()
-            if pieces:
-                await wire.pieces(raw, pieces)
-            else:
-                wire.send(raw)
+            wire.send(raw)
             if then is not None:
                 then(wire)
 
@@ -249,9 +246,9 @@ class Scripted:
                 at = whole[1]
         return found
 
-    async def start(self, port: int = 0) -> None:
+    async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, "127.0.0.1", port, ssl=self._tls, backlog=4096)
+        self._server = await loop.create_server(self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=4096)
         port = self._server.sockets[0].getsockname()[1]
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
 
@@ -276,9 +273,6 @@ class Scripted:
     async def until_requests(self, count: int) -> list[strict.Request]:
         await until(lambda: len(self.requests) >= count, f"{count} requests upstream")
         return self.requests
-
-    def stop_listening(self) -> None:
-        self._server.close()
 
     async def stop(self) -> None:
         self._server.close()

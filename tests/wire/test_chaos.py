@@ -11,7 +11,7 @@ from rig import Rig, sidecar
 
 from proxy.core.policy import Deadlines
 
-SEEDS = range(int(__import__("os").environ.get("SEEDS","6")))
+SEEDS = range(4)
 HOWS = (
     b"plain",
     b"chunked",

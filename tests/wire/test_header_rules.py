@@ -62,6 +62,17 @@ async def test_connection_cannot_remove_what_is_relied_on(named: bytes) -> None:
         assert got.get(named.decode().lower()) or named == b"Content-Length"
 
 
+async def test_connection_cannot_remove_the_chunked_coding() -> None:
+    async with sidecar() as rig:
+        got = await sent(
+            rig,
+            b"Connection: Transfer-Encoding",
+            b"Transfer-Encoding: chunked",
+            body=b"5\r\nhello\r\n0\r\n\r\n",
+        )
+        assert got.body == b"hello"
+
+
 async def test_connection_cannot_remove_who_is_asking() -> None:
     """The identity that was decided on is the identity that the upstream sees."""
     async with sidecar() as rig:

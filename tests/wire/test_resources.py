@@ -16,7 +16,7 @@ import pytest
 from harness import GoneError, Wire, reply, turn, until
 from rig import Rig, sidecar
 
-from proxy.core.policy import Deadlines
+from proxy.core.policy import Deadlines, Limits
 
 CROWD = Path(__file__).with_name("crowd.py")
 GET = b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -280,8 +280,6 @@ async def test_a_stalled_reader_is_not_waited_for_forever() -> None:
 
 
 async def test_more_connections_than_allowed_are_turned_away() -> None:
-    from proxy.core.policy import Limits
-
     async with sidecar(limits=Limits(connections=3)) as rig:
         kept = [await rig.client() for _ in range(3)]
         for wire in kept:

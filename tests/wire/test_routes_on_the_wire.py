@@ -201,6 +201,13 @@ async def test_max_forwards_zero_ends_here(method: bytes) -> None:
             assert request.get("max-forwards") == b"2"
 
 
+@pytest.mark.parametrize("hops", [b"", b"-1", b"+1", b"abc", b"0, 0", b"9" * 40, b"\xb2"])
+async def test_nonsensical_max_forwards_is_refused(hops: bytes) -> None:
+    async with sidecar() as rig:
+        assert (await ask(rig, b"/p", b"OPTIONS", b"Max-Forwards: " + hops + b"\r\n")).status == 400
+        assert rig.upstream.data == b""
+
+
 async def test_an_own_trace_answer_shows_no_secrets() -> None:
     """RFC 9110 9.3.8: credentials are not reflected."""
     async with sidecar() as rig:

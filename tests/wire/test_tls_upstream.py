@@ -7,7 +7,7 @@ import orjson
 import pytest
 import trustme
 from harness import Wire
-from rig import sidecar
+from rig import policy, sidecar
 
 GET = b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -61,8 +61,6 @@ async def test_an_unverified_upstream_gets_nothing(fault: str, authority: trustm
 
     async with sidecar(script, tls=tls) as rig:
         url = rig.upstream.url.replace("http://", "https://")
-        from rig import policy
-
         rig.plane.apply(policy(url, upstream=upstream))
         answer = await rig.ask(GET)
         assert answer.status == 502

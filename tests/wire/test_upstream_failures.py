@@ -265,6 +265,14 @@ async def test_an_upstreams_own_keep_alive_is_kept_below() -> None:
         await rig.upstream.wires[0].ended()
 
 
+@pytest.mark.parametrize(
+    "hint", [b"timeout=0", b"timeout=-1", b"timeout=1e400", b"timeout=\xb2", b",,=,timeout==5", b"x"]
+)
+async def test_a_nonsensical_keep_alive_does_no_harm(hint: bytes) -> None:
+    async with sidecar(answering(reply(b"ok", b"Keep-Alive: " + hint))) as rig:
+        assert [(await rig.ask(POST)).status for _ in range(3)] == [200] * 3
+
+
 async def test_a_connection_has_an_age() -> None:
     async with sidecar(upstream={"max_connection_age_s": 0.05}) as rig:
         wire = await rig.client()

@@ -1,0 +1,191 @@
+"""A data plane with one recommend route before two scripted sources, and readers that check each answer."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import strict
+from harness import Script, Scripted, Wire, answering, reply, turn
+from rig import DEADLINES, UPSTREAM, Rig
+
+from proxy.core.policy import Film, Policy, Route, Sources, Upstream
+from proxy.dataplane.plane import DataPlane
+from proxy.telemetry.counters import Counters
+
+FILMS = tuple(
+    Film(
+        id=f"p{n}", title=f"Popular {n}", year=1980 + n, genres=("drama",) if n % 2 else ("comedy",),
+        providers=("netflix",), score=1 - n / 100,
+    )
+    for n in range(30)
+)  # fmt: skip
+ROUTE = Route(
+    name="films", path="/recommendations", kind="recommend", sources=Sources(cf="cf", content="content"),
+    k_default=5, k_max=20, alpha=0.6, total_ms=5_000,
+)  # fmt: skip
+GET = b"GET /recommendations?user_id=7&k=%d%b HTTP/1.1\r\nHost: x\r\n%b\r\n"
+
+
+def film(key: str, score: float, **more: Any) -> dict[str, Any]:
+    return {"id": key, "score": score, "title": key.upper(), "year": 1999, "genres": ["drama"], **more}
+
+
+def offers(*films: dict[str, Any]) -> bytes:
+    """A source's whole answer."""
+    return reply(orjson.dumps({"items": films}), b"Content-Type: application/json")
+
+
+def offering(*films: dict[str, Any]) -> Script:
+    return answering(offers(*films))
+
+
+def many(prefix: str, n: int) -> list[dict[str, Any]]:
+    return [film(f"{prefix}{i}", 1 - i / n) for i in range(n)]
+
+
+async def hanging(wire: Wire) -> None:
+    """Takes requests and never says a word."""
+    await wire.request()
+    await asyncio.Event().wait()
+
+
+class Recommended:
+    """An answer of the route, after it was checked against the contract."""
+
+    def __init__(self, answer: strict.Response, k: int) -> None:
+        assert answer.status == 200, answer.body
+        assert answer.get("content-type") == b"application/json"
+        document = orjson.loads(answer.body)
+        self.answer = answer
+        self.items = document["items"]
+        self.metadata = document["metadata"]
+        self.ids = [item["id"] for item in self.items]
+        self.sources = [item["source"] for item in self.items]
+        assert set(document) == {"request_id", "user_id", "k", "items", "metadata"}
+        assert set(self.metadata) == {
+            "k_requested", "k_returned", "coverage", "arm", "bucket", "exposed", "policy", "alpha", "level",
+            "toggles_version", "degraded", "cache",
+        }  # fmt: skip
+        for item in self.items:
+            assert set(item) >= {"rank", "id", "score", "source", "title", "year", "genres"}
+        assert [item["rank"] for item in self.items] == list(range(1, k + 1))
+        assert len(set(self.ids)) == k == document["k"] == self.metadata["k_requested"]
+        assert self.metadata["k_returned"] == k
+        scored = [item["score"] for item in self.items if item["source"] != "popularity"]
+        assert all(one >= other for one, other in pairwise(scored))
+        covered = sum(source != "popularity" for source in self.sources)
+        assert self.metadata["coverage"] == covered / k
+        assert answer.get("x-request-id") == document["request_id"].encode()
+        decision = dict(
+            part.split("=") for part in (answer.get("x-fusebox-decision") or b"").decode().split(";")
+        )
+        assert decision == {
+            "route": "films", "arm": self.metadata["arm"], "bucket": str(self.metadata["bucket"]),
+            "level": self.metadata["level"], "source": self.sources[0],
+            "v": str(self.metadata["toggles_version"]),
+        }  # fmt: skip
+        assert (answer.get("cache-control") == b"no-store") == self.degraded
+        timings = [
+            part.strip().split(";dur=") for part in (answer.get("server-timing") or b"").decode().split(",")
+        ]
+        self.timings = {name: float(duration) for name, duration in timings}
+
+    @property
+    def level(self) -> str:
+        return self.metadata["level"]
+
+    @property
+    def degraded(self) -> bool:
+        return self.metadata["degraded"]
+
+
+class Stage(Rig):
+    """The running plane with its two sources."""
+
+    cf: Scripted
+    content: Scripted
+
+    async def recommend(self, k: int = 4, query: bytes = b"", fields: bytes = b"") -> Recommended:
+        return Recommended(await self.ask(GET % (k, query, fields)), k)
+
+    def outcomes(self, name: str) -> dict[str, int]:
+        """What is not zero."""
+        return {key: n for key, n in self.counters.upstreams[name].outcomes.items() if n}
+
+    def failures(self, name: str) -> tuple[int, int]:
+        """Calls and failures as the breaker of the source counts them."""
+        status = self.plane.breakers[name].snapshot(asyncio.get_running_loop().time())
+        return status.n, status.failures
+
+    @property
+    def slots(self) -> tuple[int, int]:
+        return self.counters.slots_asked, self.counters.slots_covered
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is in flight or waiting."""
+        return not any(cell.inflight or cell.queued for cell in self.counters.upstreams.values())
+
+
+def upstreams(cf: str, content: str, **changed: Any) -> dict[str, Upstream]:
+    return {
+        name: replace(UPSTREAM, url=url, **changed.get(name, {}))
+        for name, url in (("cf", cf), ("content", content))
+    }
+
+
+@asynccontextmanager
+async def stage(
+    cf: Script,
+    content: Script,
+    *,
+    route: dict[str, Any] | None = None,
+    sources: dict[str, dict[str, Any]] | None = None,
+) -> AsyncIterator[Stage]:
+    """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error."""
+    scripted = Scripted(cf), Scripted(content)
+    for one in scripted:
+        await one.start()
+    policy = Policy(
+        routes=(replace(ROUTE, **(route or {})),),
+        upstreams=upstreams(scripted[0].url, scripted[1].url, **(sources or {})),
+        deadlines=DEADLINES,
+        popularity=FILMS,
+        access_log_sample=0.0,
+    )
+    counters = Counters()
+    transitions: list[Any] = []
+    plane = DataPlane(policy, counters, on_transition=transitions.append)
+    rig = Stage(plane, scripted[0], policy, counters)
+    rig.cf, rig.content = scripted
+    rig.transitions = transitions
+    watch = Complaints(rig.complaints)
+    logging.getLogger("fusebox").addHandler(watch)
+    await plane.start("127.0.0.1:0")
+    try:
+        yield rig
+        assert not rig.complaints, rig.complaints
+        assert not scripted[0].faults + scripted[1].faults
+    finally:
+        rig.close_clients()
+        plane.close()
+        for one in scripted:
+            await one.stop()
+        await turn()
+        logging.getLogger("fusebox").removeHandler(watch)
+
+
+class Complaints(logging.Handler):
+    """Keeps what was logged as an error."""
+
+    def __init__(self, into: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._into = into
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._into.append(self.format(record))
