@@ -11,6 +11,7 @@ from proxy.dataplane.chunked import framed, last_chunk
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.request_head import RequestHead
 from proxy.dataplane.response_head import ResponseHead
+from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
@@ -27,6 +28,8 @@ class Forward(Call):
     """One request of a client, forwarded to the route's upstream."""
 
     _begun = False  # part of the answer is out
+    _upstream_full = False
+    _client_was_full = False
     _status = 0
     _chunked_down = False
     _pending: tuple[bytes, ...] = ()  # body that came before there was a connection
@@ -105,11 +108,13 @@ class Forward(Call):
             self._client.go_on()
 
     def on_upstream_full(self) -> None:
+        self._upstream_full = True
         if self.phase == SENDING:
             self._arm(self._client.plane.gap_lane, monotonic())
         self._client.hold()
 
     def on_upstream_ready(self) -> None:
+        self._upstream_full = False
         if self.phase == SENDING:
             self._disarm()
         self._client.go_on()
@@ -182,6 +187,7 @@ class Forward(Call):
         client.answered(close=not self._head.http11)
 
     def on_client_full(self) -> None:
+        self._client_was_full = True
         if self.phase in (ANSWERING, TUNNEL) and self._connection is not None:
             self._connection.transport.pause_reading()
 
@@ -234,8 +240,28 @@ class Forward(Call):
             self._total = loop.call_later(max(0.0, left), self._overdue)
 
     def _overdue(self) -> None:
-        if self.phase != OVER:
-            self.expire(Failure.TIMEOUT, "the request took longer than the route allows", monotonic())
+        """The route's total time is over; whose fault that is depends on who was waited for."""
+        now = monotonic()
+        phase = self.phase
+        self._total = None
+        if phase == OVER:
+            return
+        if phase == WAITING:
+            self.expire(Failure.OVERLOADED, "no connection in the time the route allows", now)
+        elif not self._body_ended and not self._upstream_full:
+            self._client_too_slow(now)
+        elif phase == ANSWERING and self._client_was_full:
+            self.expire(Failure.ABORTED, "the client read too slowly", now)
+        else:
+            self.expire(Failure.TIMEOUT, "the request took longer than the route allows", now)
+
+    def _client_too_slow(self, now: float) -> None:
+        self.give_up(Failure.ABORTED, now)
+        if self._begun:
+            self._client.cut_off()
+        else:
+            detail = "the body took longer than the route allows"
+            self._client.refuse(Refusal("request_timeout", 408, "Request Timeout", detail, close=True))
 
     def _stop(self) -> None:
         if self._total is not None:

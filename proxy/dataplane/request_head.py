@@ -15,6 +15,7 @@ from proxy.core.policy import Limits
 from proxy.dataplane.fields import (
     ALIAS,
     HOP_BY_HOP,
+    MOST_CONNECTION_OPTIONS,
     NO_TOKENS,
     READ,
     REPLACED,
@@ -109,7 +110,7 @@ class RequestHead:
         self.lines = self._dropped(name)
 
     def _dropped(self, name: bytes) -> bytes:
-        return without(b"\r\n" + self.lines, spelled_as(name, self.lines))[2:]
+        return without(b"\r\n" + self.lines, spelled_as((name,), self.lines))[2:]
 
 
 class RequestReader:
@@ -152,8 +153,6 @@ class RequestReader:
         self._target(out, target)
         self._framing(out)
         bodiless = not out.content_length and not out.chunked
-        if not bodiless or not out.keep_alive:
-            self._validator.renew()
         if asked_upgrade and bodiless and out.http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
         return out
@@ -192,11 +191,11 @@ class RequestReader:
         out.request_id = request_id = fields.get(b"x-request-id", b"")
         if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(request_id):
             out.request_id = b""
-            cut += spelled_as(b"x-request-id", head)
+            cut += spelled_as((b"x-request-id",), head)
         out.traceparent = traceparent = fields.get(b"traceparent", b"")
         if b"traceparent" in fields and not _TRACEPARENT.fullmatch(traceparent):
             out.traceparent = b""
-            cut += spelled_as(b"traceparent", head)
+            cut += spelled_as((b"traceparent",), head)
         out.upgrade = b""
         connection = fields.get(b"connection")
         if connection is None:
@@ -206,8 +205,9 @@ class RequestReader:
             out.connection = tokens = list_members(connection)
             out.keep_alive = out.http11 and b"close" not in tokens
             if tokens - USUAL_TOKENS:
-                for name in tokens - HOP_BY_HOP - self._protected:
-                    cut += spelled_as(name, head)
+                if len(tokens) > MOST_CONNECTION_OPTIONS:
+                    raise bad_request("too many options in the Connection field")
+                cut += spelled_as(tokens - HOP_BY_HOP - self._protected, head)
         out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
 
     def _in_order(self, lines: bytes, managed: set[bytes]) -> dict[bytes, bytes]:

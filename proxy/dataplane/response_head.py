@@ -6,6 +6,7 @@ import httptools
 
 from proxy.dataplane.fields import (
     HOP_BY_HOP,
+    MOST_CONNECTION_OPTIONS,
     NO_TOKENS,
     USUAL_TOKENS,
     Sorter,
@@ -100,8 +101,6 @@ class ResponseReader:
         out.status = int(status)
         self._fields(out, head, line.end(), self._validator.fields)
         self._framing(out)
-        if out.content_length or not out.keeps:
-            self._validator.renew()
         return out
 
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
@@ -122,8 +121,9 @@ class ResponseReader:
         else:
             out.connection = tokens = list_members(connection)
             if tokens - USUAL_TOKENS:
-                for name in tokens - HOP_BY_HOP - {b"content-length", b"content-type"}:
-                    cut += spelled_as(name, head)
+                if len(tokens) > MOST_CONNECTION_OPTIONS:
+                    raise Malformed("too many options in the Connection field")
+                cut += spelled_as(tokens - HOP_BY_HOP - {b"content-length", b"content-type"}, head)
         out.keeps = out.http11 and b"close" not in out.connection
         out.lines = without(head, cut)[start:-2] if cut else head[start:-2]
         out.start = b"HTTP/1.1 %d %b\r\n%b" % (out.status, out.reason, out.lines)
