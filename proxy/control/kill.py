@@ -88,8 +88,9 @@ class KillSwitch:
     async def reload(self, policy: Policy) -> None:
         """Apply a policy read anew from files. It never releases what a person has thrown."""
         newly_on = policy.toggles.kill_switch and not self._file_on
-        self._file_on = policy.toggles.kill_switch
-        self._put(policy, on=self._decision.kill if self._decision else self._file_on)
+        file_on = policy.toggles.kill_switch
+        self._put(policy, on=self._decision.kill if self._decision else file_on)
+        self._file_on = file_on  # only now: a policy that was refused has changed nothing
         if newly_on and self._decision:
             await self.set(True, reason="kill_switch is newly true", by=_FILE)
 

@@ -140,7 +140,7 @@ class Breaker:
             admitted = bucket < self._share(now) * BUCKETS
             if admitted:
                 self._waiting[token] = now
-        return token if admitted or self.settings.dry_run else 0
+        return token if admitted or (self.settings.dry_run and self.forced is None) else 0
 
     def refusal(self, now: float) -> Refused:
         """Why `admit` has just answered 0."""

@@ -4,12 +4,14 @@ What the answer is used for is the subclass's business: `forward` streams it to 
 collects candidates. A call ends once, by `_settle`; whatever comes later finds it over.
 """
 
+from math import inf
+
 from proxy.clock import monotonic
 from proxy.core.addresses import Address
 from proxy.core.breaker import Outcome
 from proxy.dataplane.deadlines import Lane
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.pool import Pool
+from proxy.dataplane.pool import WRITE_REUSE_S, Pool
 from proxy.dataplane.response_head import ResponseHead
 from proxy.dataplane.upstream import UpstreamConnection
 from proxy.errors import Fault, Refusal
@@ -35,6 +37,7 @@ class Call:
     bodiless = False  # HEAD
     whole = True  # `request` is all of it; false when a body is streamed behind it
     upgrade = b""
+    one_deadline = False  # `first_byte` runs from the beginning to the end, not from phase to phase
     phase = WAITING
     sent_at = 0.0
     first_byte_s = 0.0
@@ -71,11 +74,14 @@ class Call:
             pool.cell.outcomes["breaker_open"] += 1
             raise self._breaker_refusal(now)
         pool.budget.deposit(now)
-        connection = pool.acquire(self, now, fresh=not self.idempotent, avoid=None)
+        unused_s = inf if self.idempotent else WRITE_REUSE_S
+        connection = pool.acquire(self, now, unused_s=unused_s, avoid=None)
         if connection is not None:
             self._send(connection, now)
-        elif pool.queues(self):
-            pool.breaker.paused(self._permit)
+        elif self.phase == WAITING:
+            self._arm(self.first_byte, now)  # it covers the way to a connection, too
+            if pool.queues(self):
+                pool.breaker.paused(self._permit)
 
     def _breaker_refusal(self, now: float) -> Refusal:
         refused = self.pool.breaker.refusal(now)
@@ -102,7 +108,8 @@ class Call:
         if self.phase != WAITING:
             return
         now = monotonic()
-        self._disarm()
+        if not self.one_deadline:
+            self._disarm()
         if (
             failure is Failure.UNREACHABLE
             and self._attempts < _MAX_ATTEMPTS
@@ -111,6 +118,7 @@ class Call:
         ):
             self._retry(now, address)
             return
+        self._disarm()
         self._settle(failure, now)
         self.on_failed(failure, detail)
 
@@ -118,9 +126,11 @@ class Call:
         self._attempts += 1
         self.pool.cell.retries += 1
         self.phase = WAITING
-        connection = self.pool.acquire(self, now, fresh=not self.idempotent, avoid=avoid)
+        connection = self.pool.acquire(self, now, unused_s=0.0, avoid=avoid)
         if connection is not None:
             self._send(connection, now)
+        elif self._lane is None:
+            self._arm(self.first_byte, now)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         self._connection = connection
@@ -129,11 +139,13 @@ class Call:
         if self.whole:
             connection.unsent = False
             self.phase = SENT
-            self._arm(self.first_byte, now)
+            if self._lane is None or not self.one_deadline:
+                self._arm(self.first_byte, now)
             connection.take(self, self.request)
         else:
             connection.unsent = True
             self.phase = SENDING
+            self._disarm()
             self.pool.breaker.paused(self._permit)
             connection.take(self, self.request)
             connection.keep_spare()
@@ -156,7 +168,8 @@ class Call:
         if ended:
             self.succeeded(head.status, now)
         else:
-            self._disarm()
+            if not self.one_deadline:
+                self._disarm()
             self.phase = ANSWERING
             self.pool.breaker.responded(self._permit, now)
 
@@ -231,6 +244,8 @@ class Call:
             if self.pool.leave(self):
                 self._settle(Failure.OVERLOADED, now)
                 self.on_failed(Failure.OVERLOADED, "no slot became free in time")
+            else:
+                self.expire(Failure.TIMEOUT, "no connection came about in time", now)
             return
         self.expire(Failure.TIMEOUT, "the upstream did not answer in time", now)
 
@@ -253,6 +268,14 @@ class Call:
         else:
             self.pool.leave(self)
         self._settle(failure, now)
+
+    def on_fault(self) -> None:
+        """An exception of ours while the answer was handled; the connection is back in the pool."""
+        if self.phase != OVER:
+            self._connection = None
+            self._disarm()
+            self._settle(Failure.INTERNAL, monotonic())
+        self.on_failed(Failure.INTERNAL, "a fault in the sidecar")
 
     def _settle(self, failure: Failure, now: float) -> None:
         """The one account of a call that did not succeed."""

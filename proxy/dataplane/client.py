@@ -35,13 +35,13 @@ class Exchange(Protocol):
 class ClientConnection(Downstream):
     """Downstream side of the data plane."""
 
-    __slots__ = ("_answered", "_close", "_exchange", "_head_watch", "_stalled", "head")
+    __slots__ = ("_answered", "_close", "_head_watch", "_stalled", "exchange", "head")
 
     head: RequestHead
 
     def __init__(self, plane: "DataPlane") -> None:
         super().__init__(plane)
-        self._exchange: Exchange | None = None
+        self.exchange: Exchange | None = None
         self._answered = True
         self._close = False  # after the present answer
         self._stalled = False  # the next request waits until the client reads
@@ -68,7 +68,7 @@ class ClientConnection(Downstream):
         self._reading = CLOSED
         self._disarm()
         self.plane.gone(self)
-        exchange, self._exchange = self._exchange, None
+        exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.on_client_gone()
 
@@ -96,19 +96,19 @@ class ClientConnection(Downstream):
             self._eof = True
             self.refuse_unread(bad_request("the connection ended inside a head"))
             return True
-        if reading == TUNNEL and self._exchange is not None:
-            self._exchange.on_client_gone()
+        if reading == TUNNEL and self.exchange is not None:
+            self.exchange.on_client_gone()
         return False
 
     def pause_writing(self) -> None:
         self.full = True
-        if self._exchange is not None:
-            self._exchange.on_client_full()
+        if self.exchange is not None:
+            self.exchange.on_client_full()
 
     def resume_writing(self) -> None:
         self.full = False
-        if self._exchange is not None:
-            self._exchange.on_client_ready()
+        if self.exchange is not None:
+            self.exchange.on_client_ready()
         elif self._stalled:
             self._stalled = False
             self._disarm()
@@ -171,7 +171,7 @@ class ClientConnection(Downstream):
             self._reading = WAIT
             exchange = plane.exchange(self, head, b"", ended=True)
             if not self._answered:
-                self._exchange = exchange
+                self.exchange = exchange
             return rest
         return self._with_body(head, rest)
 
@@ -188,13 +188,13 @@ class ClientConnection(Downstream):
             self._reading = WAIT
         exchange = self.plane.exchange(self, head, piece, ended=ended)
         if self._reading == BODY:
-            self._exchange = exchange
+            self.exchange = exchange
             if exchange is None:
                 self._discard_body()
             elif not self._held:
                 self._arm(self.plane.gap_lane)
         elif not self._answered:
-            self._exchange = exchange
+            self.exchange = exchange
         return rest
 
     def _received(self, data: bytes) -> None:
@@ -213,8 +213,8 @@ class ClientConnection(Downstream):
             self._buffer += data
             if len(self._buffer) > self.plane.policy.limits.pipelined_bytes:
                 self.hold()
-        elif reading == TUNNEL and self._exchange is not None:
-            self._exchange.on_client_tunnel(data)
+        elif reading == TUNNEL and self.exchange is not None:
+            self.exchange.on_client_tunnel(data)
 
     def _pass_on(self, piece: bytes, *, ended: bool) -> None:
         if ended:
@@ -222,8 +222,8 @@ class ClientConnection(Downstream):
             self._disarm()
         elif not self._held:
             self._arm(self.plane.gap_lane)
-        if self._exchange is not None:
-            self._exchange.on_request_body(piece, ended=ended)
+        if self.exchange is not None:
+            self.exchange.on_request_body(piece, ended=ended)
         if ended and self._answered and self._reading == WAIT:
             self._next()
 
@@ -249,6 +249,10 @@ class ClientConnection(Downstream):
 
     # -- answering
 
+    def awaits(self, exchange: Exchange) -> bool:
+        """Whether `exchange` still owes an answer here (one that ends while it begins is not yet known)."""
+        return self.exchange is exchange or (self.exchange is None and not self._answered)
+
     def must_close(self) -> bool:
         """Whether the answer that begins now has to say `Connection: close`."""
         if self._reading == BODY or self.plane.draining:
@@ -257,7 +261,7 @@ class ClientConnection(Downstream):
 
     def answered(self, *, close: bool = False) -> None:
         """The present answer is written whole."""
-        self._exchange = None
+        self.exchange = None
         self._answered = True
         self._close = self._close or close
         if self._reading == BODY:
@@ -270,18 +274,19 @@ class ClientConnection(Downstream):
 
     def cut_off(self) -> None:
         """The answer cannot be completed: the client must see that it is not whole."""
-        self._exchange = None
+        self.exchange = None
         self._reset()
 
     def tunnel(self) -> None:
         """From here on bytes pass as they come."""
         self._reading = TUNNEL
-        if self._buffer and self._exchange is not None:
+        if self._buffer and self.exchange is not None:
             data, self._buffer = self._buffer, b""
-            self._exchange.on_client_tunnel(data)
+            self.exchange.on_client_tunnel(data)
+        self.go_on()
 
     def close_tunnel(self) -> None:
-        self._exchange = None
+        self.exchange = None
         self._shut()
 
     def refuse(self, refusal: Refusal) -> None:
@@ -297,7 +302,7 @@ class ClientConnection(Downstream):
         self.write(answers.problem(refusal, head.request_id, lines, bodiless=head.method == b"HEAD"))
         plane.refused(head, refusal, monotonic())
         if refusal.close:
-            self._exchange = None
+            self.exchange = None
             self._answered = True
             self._linger()
         else:
@@ -305,7 +310,7 @@ class ClientConnection(Downstream):
 
     def refuse_unread(self, refusal: Refusal) -> None:
         """Answer bytes that are no request; nothing behind them can be trusted."""
-        self._exchange = None
+        self.exchange = None
         self._buffer = b""
         request_id = self.plane.new_id()
         lines = b"X-Request-Id: %b\r\nConnection: close\r\n" % request_id
@@ -315,7 +320,7 @@ class ClientConnection(Downstream):
 
     def _body_failed(self, refusal: Refusal) -> None:
         """The body cannot be read on: the client's fault, so the upstream's call is neutral."""
-        exchange, self._exchange = self._exchange, None
+        exchange, self.exchange = self.exchange, None
         if exchange is not None and exchange.on_client_gone():
             self.cut_off()
         elif self._answered:

@@ -54,18 +54,20 @@ _MEMORABLE_BYTES = 64
 class Sorter:
     """Tells managed fields from the others, whatever their spelling (case, `_` for `-`)."""
 
-    __slots__ = ("_boring", "_kinds", "sorts")
+    __slots__ = ("_boring", "_bulky", "_kinds", "sorts")
 
     def __init__(self, kept: Iterable[bytes], cut: Iterable[bytes]) -> None:
         self._kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(cut, CUT)
         self._boring: set[bytes] = set()
+        self._bulky = False  # a name is in there that is too long to be kept
         self.sorts: dict[bytes, tuple[bytes, int]] = {}
         """Of managed names as spelled: the lower-case name, and what to do with it."""
 
     def managed(self, names: Iterable[bytes]) -> set[bytes]:
         """Those of the names that are managed. Each is in `sorts` as long as nothing else is asked."""
-        if len(self.sorts) > _REMEMBERED:
+        if len(self.sorts) > _REMEMBERED or self._bulky:
             self.sorts.clear()
+            self._bulky = False
         found = set(names) - self._boring
         if not self.sorts.keys() >= found:
             found = {spelled for spelled in found if spelled in self.sorts or self._learn(spelled)}
@@ -73,6 +75,8 @@ class Sorter:
 
     def _learn(self, spelled: bytes) -> bool:
         """Sort a name that was not seen before; False: there is nothing to do with it."""
+        memorable = len(spelled) <= _MEMORABLE_BYTES
+        self._bulky = self._bulky or not memorable
         folded = spelled.lower()
         name = folded.replace(b"_", b"-")
         if name.startswith(_OWN):
@@ -80,7 +84,7 @@ class Sorter:
             return True
         kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
         if kind is None:
-            if len(spelled) <= _MEMORABLE_BYTES and len(self._boring) < _REMEMBERED:
+            if memorable and len(self._boring) < _REMEMBERED:
                 self._boring.add(spelled)
             return False
         self.sorts[spelled] = (name, kind if name == folded else ALIAS)

@@ -51,7 +51,7 @@ class Forward(Call):
         self.idempotent = head.method in IDEMPOTENT or (
             bound.route.idempotency_key and b"idempotency-key" in head.fields
         )
-        start = rewrite.request(head, client, pool.endpoints.authority)
+        start = rewrite.request(head, client, pool.place.authority)
         if self._chunked_up:
             body = framed(piece) + last_chunk(client.trailers()) if ended else framed(piece)
             self.request = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (start, body)
@@ -62,7 +62,6 @@ class Forward(Call):
             self.request = b"%b\r\n%b" % (start, piece)
         if not ended:
             self.whole = False
-            self._limit_total(head.started)
 
     # -- the request body
 
@@ -164,7 +163,7 @@ class Forward(Call):
             client.plane.finished(request, head.status, now)
             client.answered(close=close)
             return
-        self._limit_total(request.started)
+        self.limit_total()
         if self.phase == ANSWERING:
             self._arm(client.plane.gap_lane, now)
             if client.full:
@@ -202,6 +201,8 @@ class Forward(Call):
     def on_failed(self, failure: Failure, detail: str) -> None:
         self._stop()
         client = self._client
+        if not client.awaits(self):
+            return
         if self._begun:
             client.plane.finished(self._head, self._status, monotonic(), failure)
             client.cut_off()
@@ -232,11 +233,11 @@ class Forward(Call):
             self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return self._begun
 
-    def _limit_total(self, started: float) -> None:
+    def limit_total(self) -> None:
         """A request that does not end with its first packet needs a timer of its own."""
         if self._total is None and self._bound.total_s:
             loop = asyncio.get_running_loop()
-            left = self._bound.total_s - (monotonic() - started)
+            left = self._bound.total_s - (monotonic() - self._head.started)
             self._total = loop.call_later(max(0.0, left), self._overdue)
 
     def _overdue(self) -> None:
@@ -258,6 +259,7 @@ class Forward(Call):
     def _client_too_slow(self, now: float) -> None:
         self.give_up(Failure.ABORTED, now)
         if self._begun:
+            self._client.plane.finished(self._head, self._status, now, Failure.ABORTED)
             self._client.cut_off()
         else:
             detail = "the body took longer than the route allows"

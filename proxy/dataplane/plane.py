@@ -22,6 +22,7 @@ from proxy.dataplane.client import ClientConnection, Exchange
 from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
+from proxy.dataplane.place import Place
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.request_head import RequestHead, RequestReader
@@ -86,9 +87,11 @@ class DataPlane:
         # Whatever can fail comes first: a policy is taken over whole or not at all.
         identity = IdentityReader(policy.identity)
         trusted = TrustedProxies(policy.trusted_proxies)
-        pools = {name: self._pool(name, settings, policy) for name, settings in policy.upstreams.items()}
+        places = {name: Place(settings) for name, settings in policy.upstreams.items()}
+        pools = {}
         for name, settings in policy.upstreams.items():
-            pools[name].reconfigure(settings, policy.limits)
+            pools[name] = self._pools.get(name) or self._new_pool(name, settings, places[name], policy)
+            pools[name].reconfigure(settings, places[name], policy.limits)
         previous = getattr(self, "policy", None)
         gone = [pool for name, pool in self._pools.items() if pools.get(name) is not pool]
         self.policy = policy
@@ -115,23 +118,16 @@ class DataPlane:
         for pool in gone:
             pool.close()
 
-    def _pool(self, name: str, settings: Upstream, policy: Policy) -> Pool:
-        """The pool there is, where it leads to the same place; its breaker remembers either way."""
-        known = self._pools.get(name)
-        if known is not None and _same_place(known.settings, settings):
-            return known
-        if known is not None:
-            breaker = known.breaker
-        else:
-            breaker = Breaker(
-                name,
-                settings.breaker,
-                rng=random.random,
-                on_transition=self._on_transition,
-                now=monotonic(),
-            )
+    def _new_pool(self, name: str, settings: Upstream, place: Place, policy: Policy) -> Pool:
+        breaker = Breaker(
+            name,
+            settings.breaker,
+            rng=random.random,
+            on_transition=self._on_transition,
+            now=monotonic(),
+        )
         cell = self.counters.upstream(name)
-        return Pool(name, settings, breaker, cell, self._ticker, self._responses, policy.limits)
+        return Pool(name, settings, place, breaker, cell, self._ticker, self._responses, policy.limits)
 
     # -- life
 
@@ -148,20 +144,16 @@ class DataPlane:
     async def drain(self) -> None:
         """Take no more connections, end those there are with their present request."""
         self.draining = True
+        self._next_sweep = 0.0
         self._emptied = asyncio.Event()
         if self._server is not None:
             await asyncio.sleep(0)  # take what the kernel has already accepted for us
             self._server.close()
         if self._connections:
             deadline = self.policy.deadlines.drain_s
-            asyncio.get_running_loop().call_later(min(_DRAIN_QUIET_S, deadline / 2), self._close_quiet)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline):
                     await self._emptied.wait()
-
-    def _close_quiet(self) -> None:
-        for connection in tuple(self._connections):
-            connection.close_if_idle()
 
     def close(self) -> None:
         """Abort what is left and stop."""
@@ -179,13 +171,15 @@ class DataPlane:
         self._next_tick = now + _TICK_S
         if now >= self._next_sweep:
             idle_s = self.policy.deadlines.idle_client_s
+            if self.draining:
+                idle_s = min(idle_s, _DRAIN_QUIET_S)
             self._next_sweep = now + min(1.0, idle_s / 4)
             for connection in tuple(self._connections):
                 connection.close_if_idle(now - idle_s)
         for name, pool in self._pools.items():
             pool.breaker.tick(now)
             pool.sweep(now)
-            if not pool.endpoints.literal and now >= self._next_refresh.get(name, 0.0):
+            if not pool.place.literal and now >= self._next_refresh.get(name, 0.0):
                 self._next_refresh[name] = now + pool.settings.dns_refresh_s
                 spawn(_refresh(pool), f"resolve {name}")
 
@@ -229,6 +223,7 @@ class DataPlane:
         head.bucket = 0
         head.user = b""
         self._identify(head)
+        forward: Forward | None = None
         try:
             if head.target == b"*" or (head.method in (b"OPTIONS", b"TRACE") and self._stays_here(head)):
                 self._answer_options(client, head)
@@ -243,11 +238,15 @@ class DataPlane:
                 return Recommend.begin(client, head, bound, now)
             forward = Forward(client, head, bound, piece, ended=ended)
             forward.begin(now, head.bucket)
+            if not ended:
+                forward.limit_total()
         except Refusal as refusal:
             client.refuse(refusal)
             return None
         except Exception:  # noqa: BLE001 - a fault of ours: the client gets an answer all the same
             _log.exception("serving a request failed")
+            if forward is not None:
+                forward.give_up(Failure.INTERNAL, now)
             client.refuse(Failure.INTERNAL.refusal("a fault in the sidecar"))
             return None
         return forward
@@ -365,11 +364,6 @@ async def _refresh(pool: Pool) -> None:
     """Resolve again; what was good stays good when that fails."""
     with contextlib.suppress(OSError):
         await pool.refresh()
-
-
-def _same_place(one: Upstream, other: Upstream) -> bool:
-    fields = ("urls", "ca_file", "server_name", "eject_after", "eject_s", "eject_max_s")
-    return all(getattr(one, field) == getattr(other, field) for field in fields)
 
 
 if TYPE_CHECKING:  # what this class is to others

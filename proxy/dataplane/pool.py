@@ -14,10 +14,9 @@ from proxy.core.budget import RetryBudget
 from proxy.core.policy import Limits, Priority, Upstream
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.resolver import Endpoints
+from proxy.dataplane.place import Place
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.upstream import UpstreamConnection
-from proxy.errors import Problem, SettingsError
 from proxy.tasks import spawn
 from proxy.telemetry.counters import UpstreamCell
 
@@ -43,6 +42,7 @@ class Pool:
         self,
         name: str,
         settings: Upstream,
+        place: Place,
         breaker: Breaker,
         cell: UpstreamCell,
         ticker: Ticker,
@@ -50,6 +50,7 @@ class Pool:
         limits: Limits,
     ) -> None:
         self.name = name
+        self._idle: defaultdict[Address, list[UpstreamConnection]] = defaultdict(list)
         self.timing = f", {name};dur=".encode()  # its part of Server-Timing
         self.candidates_path = settings.candidates_path.encode()
         self.settings = settings
@@ -59,45 +60,56 @@ class Pool:
         self.reader = reader
         self.limits = limits
         self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
-        self.endpoints = Endpoints(settings)
+        self._resolving: asyncio.Task[OSError | None] | None = None
+        self._move(place, settings)
+        self._queues: tuple[dict[Waiter, Lane], ...] = tuple({} for _ in Priority)  # in order of arrival
+        self._closed = False
+
+    def reconfigure(self, settings: Upstream, place: Place, limits: Limits) -> None:
+        """New settings from now on. At the same place connections stay; at another one, calls under
+        way end where they began, and nobody loses a place in the queue.
+        """
+        before = self.settings
+        if (before.retry_budget, before.retry_floor_per_s) != (
+            settings.retry_budget,
+            settings.retry_floor_per_s,
+        ):
+            self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
+        ejection = (before.eject_after, before.eject_s, before.eject_max_s)
+        moved = place.key != self.place.key
+        if moved or ejection != (settings.eject_after, settings.eject_s, settings.eject_max_s):
+            self._close_idle()
+            self._move(place if moved else self.place, settings)
+        self.candidates_path = settings.candidates_path.encode()
+        self.settings = settings
+        self.limits = limits
+        self.breaker.reconfigure(settings.breaker, monotonic())
+
+    def _move(self, place: Place, settings: Upstream) -> None:
+        self.place = place
         self.addresses = Addresses(
             eject_after=settings.eject_after,
             eject_s=settings.eject_s,
             eject_max_s=settings.eject_max_s,
             rng=random.random,
         )
-        if self.endpoints.known:
-            self.addresses.replace(self.endpoints.known)
-        self._tls = tls_context(settings) if self.endpoints.tls else None
-        self._idle: defaultdict[Address, list[UpstreamConnection]] = defaultdict(list)
-        self._queues: tuple[dict[Waiter, Lane], ...] = tuple({} for _ in Priority)  # in order of arrival
-        self._closed = False
-
-    def reconfigure(self, settings: Upstream, limits: Limits) -> None:
-        """New limits and deadlines for the same addresses; connections stay."""
-        self.candidates_path = settings.candidates_path.encode()
-        if (self.settings.retry_budget, self.settings.retry_floor_per_s) != (
-            settings.retry_budget,
-            settings.retry_floor_per_s,
-        ):
-            self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
-        self.settings = settings
-        self.limits = limits
-        self.breaker.reconfigure(settings.breaker, monotonic())
+        if place.known:
+            self.addresses.replace(place.known)
 
     # -- asked by calls
 
     def acquire(
-        self, waiter: Waiter, now: float, *, fresh: bool, avoid: Address | None
+        self, waiter: Waiter, now: float, *, unused_s: float, avoid: Address | None
     ) -> UpstreamConnection | None:
         """A connection at once, or later through the waiter. The slot taken is given back by
-        `release`, `lost` or `on_no_connection`. `fresh`: see `WRITE_REUSE_S`.
+        `release`, `give_up` or with `on_no_connection`. A kept-alive connection is taken only when
+        it was unused for less than `unused_s` (see `WRITE_REUSE_S`).
         """
         if self.cell.inflight >= self.settings.max_inflight:
             self._queue(waiter)
             return None
         self.cell.inflight += 1
-        return self._serve(waiter, now, fresh=fresh, avoid=avoid)
+        return self._serve(waiter, now, unused_s=unused_s, avoid=avoid)
 
     def queues(self, waiter: Waiter) -> bool:
         """Whether it waits for a slot."""
@@ -113,9 +125,9 @@ class Pool:
         return True
 
     def _serve(
-        self, waiter: Waiter, now: float, *, fresh: bool, avoid: Address | None
+        self, waiter: Waiter, now: float, *, unused_s: float, avoid: Address | None
     ) -> UpstreamConnection | None:
-        if not self.endpoints.known:
+        if not self.place.known:
             spawn(self._connect(waiter, None, avoid), f"connect {self.name}")
             return None
         address = self.addresses.pick(now, avoid)
@@ -125,7 +137,7 @@ class Pool:
             connection = idle[-1]
             unused = now - connection.idle_since
             usable = unused < connection.idle_limit and not connection.transport.is_closing()
-            if usable and fresh and unused >= WRITE_REUSE_S:
+            if usable and unused >= unused_s:
                 break  # still good for what may be repeated; those below are older
             idle.pop()
             if usable:
@@ -165,7 +177,7 @@ class Pool:
         address = connection.address
         address.inflight -= 1
         now = connection.idle_since = monotonic()
-        if reusable and now < connection.retire_at and not self._closed:
+        if reusable and now < connection.retire_at and connection.place is self.place and not self._closed:
             self._idle[address].append(connection)
         else:
             connection.transport.close()
@@ -201,7 +213,7 @@ class Pool:
                 waiter = next(iter(queue))
                 self.leave(waiter)
                 cell.inflight += 1
-                connection = self._serve(waiter, monotonic(), fresh=True, avoid=None)
+                connection = self._serve(waiter, monotonic(), unused_s=WRITE_REUSE_S, avoid=None)
                 if connection is not None:
                     waiter.on_connection(connection)
                 return
@@ -212,7 +224,8 @@ class Pool:
         """Open one connection for one waiter; whatever happens, the waiter is told."""
         try:
             if address is None:
-                await self.refresh()
+                async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
+                    await self.refresh()
                 address = self.addresses.pick(monotonic(), avoid)
                 address.inflight += 1
             connection = await self._open(address)
@@ -233,11 +246,11 @@ class Pool:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
             _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self, address, self.settings.idle_s),
+                lambda: UpstreamConnection(self, self.place, address, self.settings.idle_s),
                 address.host,
                 address.port,
-                ssl=self._tls,
-                server_hostname=self.endpoints.server_name if self._tls is not None else None,
+                ssl=self.place.tls,
+                server_hostname=self.place.server_name if self.place.tls is not None else None,
             )
         age = self.settings.max_connection_age_s
         connection.retire_at = monotonic() + age if age else inf
@@ -251,29 +264,38 @@ class Pool:
         waiter.on_no_connection(failure, detail, address)
 
     async def refresh(self) -> None:
-        """Resolve the names again; on failure the last good addresses stay. OSError: never resolved."""
-        fresh = await self.endpoints.resolve()
-        for gone in self.addresses.replace(fresh):
-            for connection in self._idle.pop(gone, []):
-                connection.quiet_close()
+        """Resolve the names again; on failure the last good addresses stay. OSError: never resolved.
+
+        There is one resolution at a time, whoever waits for it.
+        """
+        if self._resolving is None:
+            self._resolving = spawn(self._resolve(self.place), f"resolve {self.name}")
+        failed = await asyncio.shield(self._resolving)
+        if failed is not None:
+            raise failed
+
+    async def _resolve(self, place: Place) -> OSError | None:
+        try:
+            found = await place.resolve()
+        except OSError as error:
+            return error
+        finally:
+            self._resolving = None
+        if place is self.place:
+            for gone in self.addresses.replace(found):
+                for connection in self._idle.pop(gone, []):
+                    connection.quiet_close()
+        return None
 
     # -- the end
 
     def close(self) -> None:
         """Close idle connections; those in use end with their answer."""
         self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         for idle in self._idle.values():
             for connection in tuple(idle):
                 connection.quiet_close()
         self._idle.clear()
-
-
-def tls_context(settings: Upstream) -> ssl.SSLContext:
-    """Always verifies: against `ca_file`, or the system's authorities."""
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file or None)
-    except (OSError, ssl.SSLError) as error:
-        problem = Problem(
-            settings.ca_file, "", f"cannot be used: {error}", "give a PEM file of trusted certificates"
-        )
-        raise SettingsError([problem]) from None

@@ -39,7 +39,9 @@ _MAX_CANDIDATE_BYTES = 1024 * 1024
 
 
 class Fetch(Call):
-    """One source asked for its candidates."""
+    """One source asked for its candidates, within its upstream's `timeout_ms` in all."""
+
+    one_deadline = True
 
     def __init__(self, recommend: "Recommend", kind: str, pool: Pool, request: bytes, bound: Bound) -> None:
         self._recommend = recommend
@@ -62,11 +64,7 @@ class Fetch(Call):
         if ended:
             self._conclude(head.status, body, now)
             return
-        lane = self._lane
         self.answered(head, now, ended=False)
-        self._lane = lane
-        if lane is not None:
-            lane.set(self, now)  # the same time again, for the body
         self.on_body(body, b"", ended=False)
 
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
@@ -93,8 +91,9 @@ class Fetch(Call):
         self._end(now)
 
     def on_failed(self, failure: Failure, detail: str) -> None:
-        self.failed = True
-        self._end(monotonic())
+        if not self.over:
+            self.failed = True
+            self._end(monotonic())
 
     def refused(self) -> None:
         """Its breaker is open: a failure of the request's source (facts 2.18)."""

@@ -235,7 +235,7 @@ class RequestReader:
         valid = HOST.fullmatch(host)
         if valid is None or int(valid[1] or 0) > 65535:
             raise bad_request("the Host field is not one host with an optional port")
-        if len(self._hosts) < 1024:
+        if len(self._hosts) < 1024 and len(host) < 256:
             self._hosts.add(host)
 
     def _other_form(self, out: RequestHead, target: bytes) -> bytes:

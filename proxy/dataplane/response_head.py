@@ -23,6 +23,7 @@ _BODILESS = frozenset((100, 101, 102, 103, 204))
 _REMEMBERED = 512
 _FRUITLESS = 256
 _PAUSE = 16_384
+_MEMORABLE_BYTES = 4096
 
 
 class ResponseHead:
@@ -79,7 +80,7 @@ class ResponseReader:
             return known
         out = self._read(head)
         self._fruitless += 1
-        if self._fruitless <= _FRUITLESS:
+        if self._fruitless <= _FRUITLESS and len(head) <= _MEMORABLE_BYTES:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
             self._known[head] = out

@@ -93,7 +93,7 @@ def candidates_request(head: RequestHead, hop: bytes, pool: Pool, query: bytes) 
     return b"GET %b?%b HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n%b%b%b\r\n" % (
         pool.candidates_path,
         query,
-        pool.endpoints.authority,
+        pool.place.authority,
         hop,
         head.id_lines,
         trace,

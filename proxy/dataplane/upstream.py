@@ -39,6 +39,7 @@ class Consumer(Protocol):
     def on_tunnel(self, data: bytes) -> None: ...
     def on_tunnel_end(self) -> None: ...
     def on_failure(self, failure: Failure, detail: str) -> None: ...
+    def on_fault(self) -> None: ...  # ours, after the connection was given back
     def on_upstream_full(self) -> None: ...
     def on_upstream_ready(self) -> None: ...
 
@@ -72,6 +73,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "address",
         "idle_limit",
         "idle_since",
+        "place",
         "retire_at",
         "reused",
         "transport",
@@ -80,8 +82,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, home: Home, address: Address, idle_limit: float) -> None:
+    def __init__(self, home: Home, place: object, address: Address, idle_limit: float) -> None:
         self._home = home
+        self.place = place  # where the upstream was when this was opened
         self.address = address
         self.idle_limit = idle_limit  # seconds; less where the upstream says so (Keep-Alive: timeout)
         self.idle_since = 0.0
@@ -146,11 +149,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         return RECEIVE
 
     def buffer_updated(self, nbytes: int) -> None:
+        consumer = self._consumer
         try:
             self._received(bytes(RECEIVE[:nbytes]))
         except Exception:  # noqa: BLE001 - a fault of ours: whoever waits for this answer must hear of it
             _log.exception("reading an answer failed")
-            self._fail(Failure.INTERNAL, "a fault in the sidecar")
+            if self._consumer is not None:
+                self._fail(Failure.INTERNAL, "a fault in the sidecar")
+            elif consumer is not None:
+                consumer.on_fault()
 
     def pause_writing(self) -> None:
         if self._consumer is not None:

@@ -140,7 +140,7 @@ LIES = {
     "NaN": reply(b'{"items": [{"id": "a", "score": NaN}]}'),
     "Infinity": reply(b'{"items": [{"id": "a", "score": Infinity}]}'),
     "too large": offers(*many("a", 4), film("b", 1, note="x" * 2 * 1024 * 1024)),
-    "too large and chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n" + b" " * 2**21,
+    "too large, chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n" + b" " * 2**21,
     "no JSON": reply(b"<html>"),
     "half JSON": reply(b'{"items": [{"id": "a", '),
     "a list": reply(b"[]"),

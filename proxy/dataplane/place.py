@@ -1,20 +1,27 @@
-"""From an upstream's urls to addresses, again and again."""
+"""Where an upstream is: its urls, resolved again and again, and whom to trust there."""
 
 import asyncio
 import ipaddress
 import socket
+import ssl
 from urllib.parse import urlsplit
 
 from proxy.core.policy import Upstream
+from proxy.errors import Problem, SettingsError
 
 
-class Endpoints:
-    """The urls of one upstream as (ip, port) pairs. Literal addresses need no resolver."""
+class Place:
+    """The urls of one upstream as (ip, port) pairs. Literal addresses need no resolver.
+
+    Places with the same `key` are the same. `SettingsError`: the CA file cannot be used.
+    """
 
     def __init__(self, settings: Upstream) -> None:
         urls = [urlsplit(url) for url in settings.urls]
-        self.tls = urls[0].scheme == "https"
-        default = 443 if self.tls else 80
+        secure = urls[0].scheme == "https"
+        self.key = (settings.urls, settings.ca_file, settings.server_name)
+        self.tls = _tls_context(settings) if secure else None
+        default = 443 if secure else 80
         self._names = [(url.hostname or "", url.port or default) for url in urls]
         self.server_name = settings.server_name or self._names[0][0]
         self.authority = urls[0].netloc.rpartition("@")[2].encode("ascii", "replace")
@@ -44,6 +51,17 @@ class Endpoints:
         elif not self.known and failed is not None:
             raise failed
         return self.known
+
+
+def _tls_context(settings: Upstream) -> ssl.SSLContext:
+    """Always verifies: against `ca_file`, or the system's authorities."""
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        problem = Problem(
+            settings.ca_file, "", f"cannot be used: {error}", "give a PEM file of trusted certificates"
+        )
+        raise SettingsError([problem]) from None
 
 
 def _is_address(host: str) -> bool:
