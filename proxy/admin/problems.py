@@ -62,7 +62,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         response = refused(_translated(error), request_id)
     except StoreError as error:
-        _log.exception("store unavailable", extra={"request_id": request_id, "path": request.path})
+        extra = {"request_id": request_id, "path": request.path}
+        _log.error("store unavailable: %s", error, extra=extra)
         response = refused(Refusal("store_unavailable", 503, "Store unavailable", str(error)), request_id)
     except Exception:  # noqa: BLE001 - the boundary: logged with its stack, shown without
         _log.exception("admin request failed", extra={"request_id": request_id, "path": request.path})

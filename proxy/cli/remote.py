@@ -72,16 +72,19 @@ def status(api: Admin, *, as_json: bool) -> None:
         click.echo(f"the reload at {reload['at']} was refused:")
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
     _tell_table(
-        ("UPSTREAM", "BREAKER", "IN FLIGHT", "QUEUED", "URL"),
+        ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),
         (
             (
                 name,
-                _breaker_text(answer["breakers"].get(name)),
+                _breaker_text(breaker),
+                _since(breaker),
                 it["inflight"],
                 it["queued"],
                 " ".join(it["urls"]),
+                _why(breaker),
             )
             for name, it in answer["upstreams"].items()
+            for breaker in (answer["breakers"].get(name),)
         ),
     )
     _tell_table(
@@ -107,7 +110,8 @@ def status(api: Admin, *, as_json: bool) -> None:
 def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
     """Throw or release the kill switch.
 
-    While it is on, every recommendation comes from memory and no upstream is touched.
+    While it is on, every recommend answer comes from memory and no recommend source is asked.
+    Forwarding routes go on; their flags switch those off.
     """
     if action == "status":
         answer = api.call("GET", "/v1/kill")
@@ -155,7 +159,29 @@ def _breaker_text(breaker: dict[str, Any] | None) -> str:
     text = str(breaker["state"]).replace("_", "-")
     if breaker["forced"]:
         text += " by hand"
+    elif breaker["state"] == "closed" and breaker["ramp_share"] < 1:
+        text += f", letting users back in: {int(100 * breaker['ramp_share'])} %"
     return f"{text} (dry run)" if breaker["dry_run"] else text
+
+
+def _since(breaker: dict[str, Any] | None) -> str:
+    if breaker is None or not breaker["last"]:
+        return "-"
+    seconds = int(breaker["last"]["ago_s"])
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def _why(breaker: dict[str, Any] | None) -> str:
+    """What moved it last and, when that was a step of recovery, what had tripped it."""
+    if breaker is None or not (last := breaker["last"]):
+        return "-"
+    text = str(last["reason"])
+    if last["to"] != "open" and (trip := breaker["last_trip"]):
+        text += f"; was opened at {trip['at']}: {trip['reason']}"
+    return " ".join(text.split())  # a reason may have several lines, a row has one
 
 
 def _tell_table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

@@ -1,6 +1,8 @@
 """Tokens of the admin API, made and listed in the state directory: no running sidecar is needed."""
 
+import errno
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -41,7 +43,15 @@ def create(role: str, name: str, config: Path) -> None:
     with faults():
         made = file.create(name, Role.named(role))
     click.echo(f"{name} is {role}; kept as a hash in {file.path}, so copy it now:", err=True)
-    click.echo(made)
+    try:
+        _show(made)
+    except OSError as error:
+        with faults():
+            file.revoke(name)
+        raise click.ClickException(
+            f"the token could not be shown ({error.strerror or error}), so it was revoked: "
+            "nobody has seen it. Say it again where stdout can be written"
+        ) from error
 
 
 @token.command("list")
@@ -67,6 +77,20 @@ def revoke(name: str, config: Path) -> None:
     if not found:
         raise click.ClickException(f"no token is named {name!r}: see fusebox token list")
     click.echo(f"revoked {name}")
+
+
+def _show(line: str) -> None:
+    """On stdout, or OSError."""
+    if sys.stdout is None:  # `>&-`; click would say nothing to nobody
+        raise OSError(errno.EBADF, "stdout is closed")
+    try:
+        click.echo(line)
+    except OSError:
+        # The interpreter flushes stdout once more as it ends; let that succeed, into nothing.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise
 
 
 def _file(config: Path) -> TokenFile:

@@ -22,6 +22,7 @@ from proxy.ports import KillDecision, KillStore, PolicyTarget, StoreError
 
 _log = logging.getLogger("fusebox.kill")
 _FILE = "toggles file"
+_MEND = "`fusebox kill off` (or `on`) with a reason writes it anew"
 
 
 class KillRefused(FuseboxError):
@@ -71,9 +72,10 @@ class KillSwitch:
         try:
             self._decision = self._store.load()
         except StoreError as error:
-            self._decision = self._said(True, f"the kill state cannot be read: {error}", "fusebox")
-            self._persisted = False
-            _log.critical("starting killed: %s", error)
+            # `persisted` stays true: until somebody mends the file, a restart is killed again.
+            why = f"the kill state cannot be read: {error}; {_MEND}"
+            self._decision = self._said(True, why, "fusebox")
+            _log.critical("starting killed: %s; %s", error, _MEND)
         if self._decision is None:
             return
         if self._file_on and not self._decision.kill:

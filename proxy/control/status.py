@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from proxy import __version__
 from proxy.clock import Clock, monotonic
-from proxy.control.breakers import BreakerControl
+from proxy.control.breakers import BreakerControl, BreakerReport
 from proxy.control.kill import KillStatus, KillSwitch
-from proxy.core.breaker import BreakerStatus
 from proxy.ports import Plane, Traffic
 
 
@@ -52,7 +51,7 @@ class Status:
     connections: int
     routes: tuple[RouteStatus, ...]
     upstreams: Mapping[str, UpstreamStatus]
-    breakers: Mapping[str, BreakerStatus]
+    breakers: Mapping[str, BreakerReport]
     reload: Reload | None  # None: settings are as at the start
 
 

@@ -51,7 +51,7 @@ class Deadlines:
     tunnel_idle_s: Annotated[float, Gt(0)] = 300.0
     linger_s: Annotated[float, Ge(0)] = 2.0  # reading on after an early answer, so that it arrives
     drain_s: Annotated[float, Ge(0)] = 30.0
-    drain_notice_s: Annotated[float, Ge(0)] = 0.0  # between readiness failing and the listener closing
+    drain_notice_s: Annotated[float, Ge(0)] = 1.0  # between readiness failing and the listener closing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,4 +161,4 @@ class Policy:
     toggles: Toggles = field(default_factory=Toggles)
     popularity: tuple[Film, ...] = ()
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
-    access_log_sample: float = 0.01  # share of answered requests that are logged; errors always are
+    access_log_sample: float = 0.01  # share of answered requests that are logged; failures of upstreams always are

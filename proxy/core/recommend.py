@@ -285,7 +285,7 @@ def _shown(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) ->
             {
                 "rank": len(items) + 1,
                 "id": key,
-                "score": -minus,
+                "score": 0.0 - minus,  # not -0.0
                 "source": source,
                 "title": title,
                 "year": year,

@@ -22,6 +22,13 @@ WAITING, SENDING, SENT, ANSWERING, TUNNEL, OVER = range(6)
 
 _MAX_ATTEMPTS = 3
 
+_CUT_OFF = {
+    "manual": "held cut off by an operator",
+    "half_open": "being probed after an outage",
+    "ramp": "recovering and takes back its users step by step",
+    "slow_rate": "cut off after slow answers",
+}
+
 
 class Call:
     """The subclass fills what is declared without a value; `begin` starts it, hooks tell the subclass."""
@@ -89,7 +96,8 @@ class Call:
             "breaker_open",
             503,
             "Service Unavailable",
-            f"the breaker of {self.pool.name} does not let this request pass: {refused.reason}",
+            # Not the reason as given: an operator's words are not for the public.
+            f"{self.pool.name} is {_CUT_OFF.get(refused.rule, 'cut off after failures')}; nothing was sent",
             fault=Fault.SIDECAR,
             retry_after_s=refused.retry_after_s,
             proxy_error="destination_unavailable",
@@ -119,7 +127,7 @@ class Call:
             self._retry(now, address)
             return
         self._disarm()
-        self._settle(failure, now)
+        self._settle(failure, detail, now)
         self.on_failed(failure, detail)
 
     def _retry(self, now: float, avoid: Address | None) -> None:
@@ -188,7 +196,7 @@ class Call:
         else:
             self._connection = None
             self._disarm()
-            self._settle(Failure.INVALID, now)
+            self._settle(Failure.INVALID, "not what sources answer", now)
 
     def succeeded(self, status: int, now: float) -> None:
         """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""
@@ -201,6 +209,7 @@ class Call:
             pool.breaker.done(self._permit, Outcome.SUCCESS, now)
         else:
             pool.cell.outcomes["error"] += 1
+            pool.complain("error", f"answered {status}", now)
             pool.breaker.done(self._permit, Outcome.FAILURE, now)
         address = self._address
         if address is not None and address.failures:
@@ -223,7 +232,7 @@ class Call:
                 self._retry(now, None)
                 return
             self.pool.addresses.failed(connection.address, now)
-        self._settle(failure, now)
+        self._settle(failure, detail, now)
         self.on_failed(failure, detail)
 
     def _may_repeat(self, failure: Failure) -> bool:
@@ -242,7 +251,7 @@ class Call:
             return
         if self.phase == WAITING:
             if self.pool.leave(self):
-                self._settle(Failure.OVERLOADED, now)
+                self._settle(Failure.OVERLOADED, "", now)
                 self.on_failed(Failure.OVERLOADED, "no slot became free in time")
             else:
                 self.expire(Failure.TIMEOUT, "no connection came about in time", now)
@@ -251,10 +260,10 @@ class Call:
 
     def expire(self, failure: Failure, detail: str, now: float) -> None:
         """End the call for `failure`, whatever phase it is in."""
-        self.give_up(failure, now)
+        self.give_up(failure, now, detail)
         self.on_failed(failure, detail)
 
-    def give_up(self, failure: Failure, now: float) -> None:
+    def give_up(self, failure: Failure, now: float, detail: str = "") -> None:
         """End the call without telling the subclass: it knows."""
         if self.phase == OVER:
             return
@@ -267,21 +276,23 @@ class Call:
                 self.pool.addresses.failed(connection.address, now)
         else:
             self.pool.leave(self)
-        self._settle(failure, now)
+        self._settle(failure, detail, now)
 
     def on_fault(self) -> None:
         """An exception of ours while the answer was handled; the connection is back in the pool."""
         if self.phase != OVER:
             self._connection = None
             self._disarm()
-            self._settle(Failure.INTERNAL, monotonic())
+            self._settle(Failure.INTERNAL, "", monotonic())
         self.on_failed(Failure.INTERNAL, "a fault in the sidecar")
 
-    def _settle(self, failure: Failure, now: float) -> None:
+    def _settle(self, failure: Failure, detail: str, now: float) -> None:
         """The one account of a call that did not succeed."""
         self.phase = OVER
         self.pool.cell.outcomes[failure.value.outcome] += 1
         counts = failure.value.fault is Fault.UPSTREAM
+        if counts:
+            self.pool.complain(failure.value.outcome, detail, now)
         self.pool.breaker.done(self._permit, Outcome.FAILURE if counts else Outcome.NEUTRAL, now)
 
     def _arm(self, lane: Lane, now: float) -> None:

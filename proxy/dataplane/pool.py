@@ -1,6 +1,7 @@
 """The connections of one upstream: kept alive, spread over its addresses, limited, queued for."""
 
 import asyncio
+import logging
 import random
 import ssl
 from collections import defaultdict
@@ -19,6 +20,10 @@ from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.upstream import UpstreamConnection
 from proxy.tasks import spawn
 from proxy.telemetry.counters import UpstreamCell
+
+_log = logging.getLogger("fusebox.upstream")
+
+_SILENCE_S = 1.0
 
 WRITE_REUSE_S = 0.01
 """A request that must not be sent twice goes out on a new connection, or on one whose last answer
@@ -60,6 +65,8 @@ class Pool:
         self.reader = reader
         self.limits = limits
         self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
+        self._silent_until = 0.0
+        self._unsaid = 0
         self._resolving: asyncio.Task[OSError | None] | None = None
         self._move(place, settings)
         self._queues: tuple[dict[Waiter, Lane], ...] = tuple({} for _ in Priority)  # in order of arrival
@@ -108,8 +115,9 @@ class Pool:
         if self.cell.inflight >= self.settings.max_inflight:
             self._queue(waiter)
             return None
+        connection = self._serve(waiter, now, unused_s=unused_s, avoid=avoid)
         self.cell.inflight += 1
-        return self._serve(waiter, now, unused_s=unused_s, avoid=avoid)
+        return connection
 
     def queues(self, waiter: Waiter) -> bool:
         """Whether it waits for a slot."""
@@ -217,6 +225,18 @@ class Pool:
                 if connection is not None:
                     waiter.on_connection(connection)
                 return
+
+    def complain(self, what: str, detail: str, now: float) -> None:
+        """Say in the log why calls fail: once a second, with how many went unsaid since."""
+        if now < self._silent_until:
+            self._unsaid += 1
+            return
+        _log.warning(
+            "calls of %s fail", self.name, extra={"upstream": self.name, "failure": what, "detail": detail,
+                                                  "unsaid": self._unsaid},
+        )  # fmt: skip
+        self._silent_until = now + _SILENCE_S
+        self._unsaid = 0
 
     # -- connecting
 

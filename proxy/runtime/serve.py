@@ -7,9 +7,12 @@ from pathlib import Path
 
 import uvloop
 
-from proxy.errors import SettingsError
-from proxy.runtime.sidecar import Sidecar, StartError, say
+from proxy.errors import Problem, SettingsError
+from proxy.ports import StoreError
+from proxy.runtime.announce import say
+from proxy.runtime.sidecar import Sidecar, StartError
 from proxy.settings import Settings, load
+from proxy.storage import directory
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.logs import Logs, descriptor, setup
 
@@ -34,12 +37,23 @@ def serve(config: Path) -> int:
 
 
 def _serve(settings: Settings) -> int:
+    _make_state_directory(settings)
+    if sys.stdout is None:
+        raise StartError("stdout is closed, and the log goes there: redirect it, to /dev/null if need be")
     counters = Counters()
     logs = setup(settings.log.level, counters, descriptor(sys.stdout.fileno()))
     try:
         return uvloop.run(_run(settings, counters, logs))
     finally:
         logs.stop()
+
+
+def _make_state_directory(settings: Settings) -> None:
+    try:
+        directory.make(settings.state_directory)
+    except StoreError as error:
+        hint = "the kill decision and the tokens are kept there: name a directory that can be written"
+        raise SettingsError([Problem(str(settings.file), "state.directory", str(error), hint)]) from error
 
 
 async def _run(settings: Settings, counters: Counters, logs: Logs) -> int:

@@ -6,19 +6,17 @@ import logging
 import os
 import resource
 import signal
-import sys
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
-from proxy import __version__
 from proxy.admin.app import AdminServer, application
 from proxy.admin.endpoints import Services
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
 from proxy.core.breaker import Transition
 from proxy.dataplane.plane import DataPlane
 from proxy.errors import FuseboxError
-from proxy.ports import StoreError
+from proxy.runtime.announce import announce
 from proxy.runtime.reload import Reloader
 from proxy.settings import Settings, split_address
 from proxy.storage.kill_file import KillFile
@@ -54,9 +52,9 @@ class Sidecar:
         self._counters = counters
         self._plane = DataPlane(settings.policy(), counters, on_transition=self._on_transition)
         self._tokens = TokenFile(settings.tokens_file)
-        kill = KillSwitch(self._plane, KillFile(settings.kill_file))
+        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
         kill.restore()
-        breakers = BreakerControl(self._plane)
+        self._breakers = breakers = BreakerControl(self._plane)
         board = StatusBoard(self._plane, counters, kill=kill, breakers=breakers)
         metrics = Metrics(SidecarCollector(counters, self._plane, board.policy_age_s))
         services = Services(
@@ -94,7 +92,13 @@ class Sidecar:
             await _bound(self._plane.start(address), "listen.address", address)
             self._listening = True
             _settle_memory()
-            self._announce(admin)
+            announce(
+                self._settings,
+                listen=_url(self._plane.address),
+                admin=_url(admin),
+                kill=self._kill.status,
+                tokens=self._tokens,
+            )
             await self._stopping.wait()
             code = await self._wind_down()
         _log.info("stopped")
@@ -122,6 +126,7 @@ class Sidecar:
         spawn(self._reloader.reload(), "reload")
 
     def _on_transition(self, change: Transition) -> None:
+        self._breakers.heard(change)
         self._counters.transitions[change.upstream, change.to, change.rule] += 1
         _breaker_log.warning(
             "breaker %s: %s to %s: %s",
@@ -140,27 +145,6 @@ class Sidecar:
                 "dry_run": change.dry_run,
             },
         )
-
-    def _announce(self, admin: tuple[str, int]) -> None:
-        listen, api = _url(self._plane.address), _url(admin)
-        _log.info("started", extra={"version": __version__, "listen": listen, "admin": api})
-        say(f"fusebox {__version__} listens on {listen}, admin on {api}")
-        try:
-            known = self._tokens.records()
-        except StoreError as error:
-            say(f"fusebox: nobody can use the admin API: {error}")
-            return
-        if not known:
-            say(
-                "fusebox: no token yet; make the first: "
-                f"fusebox token create --role admin --name NAME --config {self._settings.file}"
-            )
-
-
-def say(line: str) -> None:
-    """For whoever started this by hand; stdout belongs to the log."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 async def _bound(start: Awaitable[T], setting: str, address: str) -> T:

@@ -13,6 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from proxy.clock import Clock, monotonic
+from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
 from proxy.telemetry.counters import BOUNDS_S, Cell, Counters, UpstreamCell
 
@@ -22,11 +24,10 @@ STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 _LE = [*map(str, BOUNDS_S), "+Inf"]
 
 
-class HasState(Protocol):
-    """What is read from a breaker."""
+class Breaker(Protocol):
+    """What is read from a breaker; `now` is monotonic seconds."""
 
-    @property
-    def state(self) -> str: ...
+    def snapshot(self, now: float) -> BreakerStatus: ...
 
 
 class Observed(Protocol):
@@ -36,16 +37,24 @@ class Observed(Protocol):
     def policy(self) -> Policy: ...
 
     @property
-    def breakers(self) -> Mapping[str, HasState]: ...
+    def breakers(self) -> Mapping[str, Breaker]: ...
 
 
 class SidecarCollector(Collector):
     """All metrics of one sidecar. `policy_age_s` returns the seconds since the policy was published."""
 
-    def __init__(self, counters: Counters, observed: Observed, policy_age_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        observed: Observed,
+        policy_age_s: Callable[[], float],
+        *,
+        monotonic: Clock = monotonic,
+    ) -> None:
         self._counters = counters
         self._observed = observed
         self._policy_age_s = policy_age_s
+        self._monotonic = monotonic
 
     def collect(self) -> Iterator[Metric]:
         yield from self._requests()
@@ -99,9 +108,17 @@ class SidecarCollector(Collector):
         state = GaugeMetricFamily(
             "fusebox_breaker_state", "0 closed, 1 half-open, 2 open.", labels=("upstream",)
         )
+        share = GaugeMetricFamily(
+            "fusebox_breaker_ramp_share",
+            "Share of users let in: below 1 after closing while a ramp runs, 0 unless closed.",
+            labels=("upstream",),
+        )
+        now = self._monotonic()
         for name, breaker in sorted(self._observed.breakers.items()):
-            state.add_metric((name,), STATE_VALUES[breaker.state])
-        yield state
+            status = breaker.snapshot(now)
+            state.add_metric((name,), STATE_VALUES[status.state])
+            share.add_metric((name,), status.ramp_share)
+        yield from (state, share)
         yield _counter(
             "fusebox_breaker_transitions",
             "State changes, by the rule that caused them.",
