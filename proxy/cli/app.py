@@ -54,7 +54,11 @@ def check(config: Path) -> None:
     "--port", default=0, show_default="any free one", type=click.IntRange(0, 65_535), metavar="PORT"
 )
 @click.option(
-    "--seconds", default=40.0, show_default=True, type=click.FloatRange(min=1), help="How long it runs."
+    "--seconds",
+    default=40.0,
+    show_default=True,
+    type=click.FloatRange(min=12, max=3600),
+    help="How long it runs.",
 )
 @click.option("--unattended", is_flag=True, help="Plain lines; exit 1 when a promise breaks.")
 def demo(port: int, seconds: float, unattended: bool) -> None:  # noqa: FBT001 - click's calling convention

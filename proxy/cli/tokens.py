@@ -42,8 +42,8 @@ def create(role: str, name: str, config: Path) -> None:
     file = _file(config)
     with faults():
         made = file.create(name, Role.named(role))
-    click.echo(f"{name} is {role}; kept as a hash in {file.path}, so copy it now:", err=True)
     try:
+        click.echo(f"{name} is {role}; kept as a hash in {file.path}, so copy it now:", err=True)
         _show(made)
     except OSError as error:
         with faults():

@@ -161,4 +161,4 @@ class Policy:
     toggles: Toggles = field(default_factory=Toggles)
     popularity: tuple[Film, ...] = ()
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
-    access_log_sample: float = 0.01  # share of answered requests that are logged; failures of upstreams always are
+    access_log_sample: float = 0.01  # of answered requests; failures of upstreams are always logged

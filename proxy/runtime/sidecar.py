@@ -165,7 +165,7 @@ def _raise_open_files(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < 2 * connections + 256:
         _log.warning(
-            "the open-file limit of %d is less than limits.connections = %d may need; raise it (ulimit -Hn)",
+            "open-file limit %d: fewer than limits.connections = %d, each of which may need two; raise it",
             wanted,
             connections,
         )

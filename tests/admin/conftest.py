@@ -26,16 +26,15 @@ class StillPlane:
             upstreams={"payment": Upstream(url="http://127.0.0.1:9103")},
         )
         self.draining = False
-        self.transitions = []
+        self.on_transition = None
         self.breakers = {
             "payment": Breaker(
-                "payment",
-                BreakerSettings(),
-                rng=lambda: 0.5,
-                on_transition=self.transitions.append,
-                now=0.0,
+                "payment", BreakerSettings(), rng=lambda: 0.5, on_transition=self.moved, now=0.0
             )
         }
+
+    def moved(self, change):
+        self.on_transition(change)
 
     def apply(self, policy):
         self.policy = policy
@@ -63,6 +62,7 @@ class Admin:
         self.tokens = {role: tokens.create(f"the-{role.label}", role) for role in Role}
         kill = KillSwitch(self.plane, KillFile(self.kill_file))
         breakers = BreakerControl(self.plane)
+        self.plane.on_transition = breakers.heard
         self.board = StatusBoard(self.plane, self.counters, kill=kill, breakers=breakers)
         self.services = Services(
             tokens=tokens,

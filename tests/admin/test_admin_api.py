@@ -86,6 +86,8 @@ async def test_a_breaker_is_held_open_held_closed_and_given_back(admin):
         assert (response.status, now["forced"], now["state"]) == (200, forced, state)
     listed = await (await admin.ask("GET", "/v1/breakers", role=Role.VIEWER)).json()
     assert listed["payment"]["last"]["reason"] == "to close"
+    assert listed["payment"]["last_trip"]["reason"] == "to open"
+    assert listed["payment"]["last_trip"]["at"].endswith("+00:00")
 
 
 async def test_an_unknown_breaker_is_404_and_names_those_there_are(admin):

@@ -66,6 +66,16 @@ async def test_an_accident_is_a_500_problem_that_shows_nothing_of_the_inside(adm
     assert failed.request_id == response.headers["X-Request-Id"]
 
 
+async def test_tokens_nobody_can_read_are_told_in_words_without_a_stack(admin, caplog):
+    admin.tokens_file.write_text("{")
+    response = await admin.ask("GET", "/v1/status", role=Role.VIEWER)
+    await problem_of(response, 503, "store_unavailable")
+    failed = next(record for record in caplog.records if record.message.startswith("store unavailable: "))
+    assert "tokens.json" in failed.message
+    assert failed.exc_info is None
+    assert failed.request_id == response.headers["X-Request-Id"]
+
+
 async def test_no_answer_opens_the_face_to_other_origins_or_names_its_make(admin):
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "PUT"}
     preflight = await admin.ask("OPTIONS", "/v1/kill", headers=asked)

@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import proxy
+from proxy.storage.tokens import TokenFile
 
 
 def fusebox(*words, **env):
@@ -28,3 +32,31 @@ def test_exit_codes_and_names(config):
     assert "UNSET_IN_THIS_TEST is not set" in faulty.stderr
     assert "Traceback" not in faulty.stderr
     assert fusebox("serve", "--config", config).returncode == 2
+
+
+def shell(redirection, *words):
+    """As `fusebox` does above, with stdout as a shell redirects it."""
+    return subprocess.run(
+        ["bash", "-c", f'exec "$@" {redirection}', "bash", sys.executable, "-m", "proxy", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(("redirection", "cause"), [(">/dev/full", "No space left"), (">&-", "is closed")])
+def test_a_token_that_cannot_be_shown_is_revoked(config, redirection, cause):
+    ended = shell(redirection, "token", "create", "--role", "viewer", "--name", "ann", "--config", config)
+    assert ended.returncode == 1
+    assert cause in ended.stderr
+    assert "was revoked" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert TokenFile(config.parent / "var" / "tokens.json").records() == ()
+
+
+def test_serve_without_a_stdout_says_so(config):
+    ended = shell(">&-", "serve", "--config", config)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("fusebox: stdout is closed")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from proxy.control.breakers import BreakerControl
 from proxy.control.kill import KillStatus
 from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus
 from proxy.core.breaker import Breaker, BreakerSettings
@@ -15,10 +16,18 @@ OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
 ON = KillStatus(kill=True, reason="cf burns", by="ann", at="2026-01-02T03:04:05+00:00", persisted=True)
 
 
-def breaker():
-    return Breaker(
-        "cf", BreakerSettings(dry_run=True), rng=lambda: 0.5, on_transition=lambda _: None, now=0.0
-    )
+class Held:
+    """One breaker as the control plane reports it, at a time the test says."""
+
+    def __init__(self, *, dry_run=False):
+        self.now = 0.0
+        self.control = BreakerControl(self, monotonic=lambda: self.now, wall=lambda: self.now)
+        settings = BreakerSettings(dry_run=dry_run)
+        made = Breaker("cf", settings, rng=lambda: 0.5, on_transition=self.control.heard, now=0.0)
+        self.breakers = {"cf": made}
+
+    def report(self):
+        return self.control.read()["cf"]
 
 
 STATUS = Status(
@@ -41,7 +50,7 @@ STATUS = Status(
         ),
     ),
     upstreams={"cf": UpstreamStatus(urls=("http://a", "http://b"), inflight=4, queued=5, max_inflight=6)},
-    breakers={"cf": breaker().snapshot(0.0)},
+    breakers={"cf": Held(dry_run=True).report()},
     reload=None,
 )
 
@@ -60,7 +69,7 @@ def test_status_shows_kill_switch_breakers_upstreams_and_routes(run, admin):
     assert lines[0] == "fusebox 9.9, serving for 62 s, 12 connections, policy 3"
     assert lines[1] == "kill switch ON, 2026-01-02T03:04:05+00:00 by ann: cf burns"
     rows = [line.split() for line in lines]
-    assert ["cf", "closed", "(dry", "run)", "4", "5", "http://a", "http://b"] in rows
+    assert ["cf", "closed", "(dry", "run)", "-", "4", "5", "http://a", "http://b", "-"] in rows
     assert ["pay", "/pay/", "forward", "low", "cf", "billing", "OFF"] in rows
 
 
@@ -120,12 +129,48 @@ def test_a_kill_that_a_restart_forgets_is_told_and_exits_1(run, admin):
 
 
 def test_breaker_sends_name_and_action(run, admin):
-    held = breaker()
-    held.open(0.0, "r")
-    admin.answer = wire(held.snapshot(0.0))
+    held = Held(dry_run=True)
+    admin.answer = wire(held.control.command("cf", "open", reason="r", by="ann"))
     result = run("breaker", "c/f", "open", "--reason", "r", "--admin", admin.url)
     assert result.output == "c/f: open by hand (dry run)\n"
     assert admin.asked[0][:2] == ("POST", "/v1/breakers/c%2Ff/open")
+
+
+def test_a_ramp_is_told_as_it_runs_and_not_when_it_is_over(run, admin):
+    held = Held()
+    for action, after, told in (
+        ("open", 0, "cf: open by hand"),
+        ("auto", 0, "cf: closed, letting users back in: 10 %"),
+        ("auto", 5, "cf: closed, letting users back in: 55 %"),
+        ("auto", 5, "cf: closed"),
+        ("close", 0, "cf: closed by hand"),
+    ):
+        held.now += after
+        admin.answer = wire(held.control.command("cf", action, reason="r", by="ann"))
+        result = run("breaker", "cf", action, "--reason", "r", "--admin", admin.url)
+        assert result.output == told + "\n"
+
+
+@pytest.mark.parametrize(
+    ("later", "since"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200_000, "2 d")]
+)
+def test_status_says_since_when_and_why_a_breaker_is_as_it_is(run, admin, later, since):
+    held = Held()
+    held.control.command("cf", "open", reason="it\nburns", by="ann")
+    held.now += later
+    admin.answer = wire(replace(STATUS, breakers={"cf": held.report()}))
+    row = next(line for line in run("status", "--admin", admin.url).output.splitlines() if line[:3] == "cf ")
+    assert row.split()[:6] == ["cf", "open", "by", "hand", *since.split()]
+    assert row.endswith("http://b  it burns")
+
+
+def test_status_of_a_recovering_breaker_still_says_what_had_tripped_it(run, admin):
+    held = Held()
+    held.control.command("cf", "open", reason="it burns", by="ann")
+    held.control.command("cf", "auto", reason="mended", by="ann")
+    admin.answer = wire(replace(STATUS, breakers={"cf": held.report()}))
+    told = run("status", "--admin", admin.url).output
+    assert "mended; was opened at 1970-01-01T00:00:00+00:00: it burns" in told
 
 
 @pytest.mark.parametrize(

@@ -148,14 +148,17 @@ def test_a_remembered_kill_is_in_force_before_anybody_listens(tmp_path):
     assert kill.status.reason == "before"
 
 
-def test_a_broken_memory_starts_killed_and_says_so(tmp_path, caplog):
+async def test_a_broken_memory_starts_killed_until_somebody_decides_anew(tmp_path, caplog):
     (tmp_path / "kill.json").write_text("{")
     plane = Plane()
     kill = switch(plane, KillFile(tmp_path / "kill.json"))
     assert plane.policy.toggles.kill_switch is True
     assert "kill.json" in kill.status.reason
-    assert not kill.status.persisted
+    assert "`fusebox kill off`" in kill.status.reason
+    assert kill.status.persisted, "a restart is killed again"
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+    assert (await kill.set(False, reason="mended", by="ann")).kill is False
+    assert switch(Plane(), KillFile(tmp_path / "kill.json")).status.reason == "mended"
 
 
 def test_until_the_first_decision_the_toggles_file_decides():

@@ -11,7 +11,7 @@ from proxy.core.breaker import (
     Outcome,
     Transition,
 )
-from proxy.core.breaker import Cause as Cause
+from proxy.core.breaker_values import Cause
 
 OK, BAD, NEUTRAL = Outcome.SUCCESS, Outcome.FAILURE, Outcome.NEUTRAL
 

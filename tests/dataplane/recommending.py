@@ -132,11 +132,8 @@ class Stage(Rig):
         return not any(cell.inflight or cell.queued for cell in self.counters.upstreams.values())
 
 
-def upstreams(cf: str, content: str, **changed: Any) -> dict[str, Upstream]:
-    return {
-        name: replace(UPSTREAM, url=url, **changed.get(name, {}))
-        for name, url in (("cf", cf), ("content", content))
-    }
+def upstreams(urls: dict[str, str], changed: dict[str, dict[str, Any]]) -> dict[str, Upstream]:
+    return {name: replace(UPSTREAM, **{"url": url, **changed.get(name, {})}) for name, url in urls.items()}
 
 
 @asynccontextmanager
@@ -153,7 +150,7 @@ async def stage(
         await one.start()
     policy = Policy(
         routes=(replace(ROUTE, **(route or {})),),
-        upstreams=upstreams(scripted[0].url, scripted[1].url, **(sources or {})),
+        upstreams=upstreams({"cf": scripted[0].url, "content": scripted[1].url}, sources or {}),
         deadlines=DEADLINES,
         popularity=FILMS,
         access_log_sample=0.0,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import orjson
 import pytest
-from harness import Wire, answering, turn, until
+from harness import Wire, turn, until
 from recommending import FILMS, GET, Recommended, film, hanging, many, offering, offers, stage
 
 from proxy.core.policy import Sources, Toggles
@@ -63,15 +63,21 @@ async def test_the_catalogue_lends_titles_and_what_nobody_knows_is_left_out():
         assert got.items[0]["title"] == "Popular 4"
 
 
-@pytest.mark.parametrize("pieces", [1, 0], ids=["byte by byte", "whole"])
-async def test_sources_may_answer_in_any_framing(pieces):
+@pytest.mark.parametrize("size", [1, 10_000], ids=["byte by byte", "whole"])
+async def test_sources_may_answer_in_any_framing(size):
     body = orjson.dumps({"items": [film("a", 1)]})
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (
-        len(body),
-        body,
-    )
-    closing = b"HTTP/1.0 200 OK\r\n\r\n" + orjson.dumps({"items": [film("b", 1)]})
-    async with stage(answering(chunked, pieces=pieces), answering(closing, then=Wire.close)) as rig:
+
+    async def chunking(wire: Wire) -> None:
+        await wire.request()
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await wire.pieces(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), size)
+
+    async def closing(wire: Wire) -> None:
+        await wire.request()
+        await wire.pieces(b"HTTP/1.0 200 OK\r\n\r\n" + orjson.dumps({"items": [film("b", 1)]}), size)
+        wire.close()
+
+    async with stage(chunking, closing) as rig:
         got = await rig.recommend(2)
         assert (sorted(got.ids), got.degraded) == (["a", "b"], False)
 

@@ -24,12 +24,17 @@ async def test_a_kill_holds_with_the_next_request_and_after_kill_9_and_restart(b
     assert await box.ended() == -signal.SIGKILL
 
     await box.start()
+    line = await box.logged("the kill switch is ON")
+    assert line["level"] == "warning"
     _, state = await box.api("GET", "/v1/kill", token)
+    assert line["message"].endswith(f"ON since {state['at']} by the-commander: {REASON['reason']}")
     assert (state["kill"], state["reason"], state["by"]) == (True, REASON["reason"], "the-commander")
     answer = await box.get("/recommendations?user_id=u&k=5")
     assert len((await answer.json())["items"]) == 5
     assert upstream.paths == []
     assert "fusebox_kill_switch 1.0" in (await box.api("GET", "/metrics"))[1]
+    await box.terminate()
+    assert f"fusebox: {line['message']}" in box.told.decode()
 
 
 async def test_a_reload_keeps_the_kill(box):

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -133,6 +134,9 @@ async def test_breakers_are_counted_and_logged_with_what_tripped_them(box, upstr
         "dry_run": False,
     }.items() <= line.items()
     assert {"observed", "threshold"} <= line.keys()
+    _, shown = await box.api("GET", "/v1/breakers", token)
+    assert shown["payment"]["last"] == shown["payment"]["last_trip"]
+    assert (shown["payment"]["last_trip"]["reason"], shown["cf"]["last_trip"]) == ("drill", None)
     _, page = await box.api("GET", "/metrics")
     assert 'fusebox_breaker_transitions_total{rule="manual",to="open",upstream="payment"} 1.0' in page
     assert 'fusebox_breaker_state{upstream="payment"} 2.0' in page
@@ -159,3 +163,25 @@ async def test_a_log_that_nobody_reads_stalls_no_request_and_is_whole_when_read_
     box.reading.set()
     assert await box.terminate() == 0
     assert len([line for line in box.lines if line["message"] == "request"]) == 1500
+
+
+async def test_a_state_directory_that_is_a_file_is_told_with_2(box):
+    (box.directory / "taken").write_text("")
+    box.write(extra='[state]\ndirectory = "taken"\n')
+    await box.launch()
+    assert await box.ended() == 2
+    told = box.told.decode()
+    assert f"{box.settings}: state.directory: {box.directory / 'taken'} is not a directory (" in told
+    assert "name a directory that can be written" in told
+    assert [line["message"] for line in box.lines] == ["(end of log)"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs procfs: no permission stops root")
+async def test_a_state_directory_that_cannot_be_written_is_a_loud_warning(box):
+    box.write(extra='[state]\ndirectory = "/proc/self"\n')
+    await box.start()
+    line = await box.logged("the state directory")
+    assert line["level"] == "warning"
+    assert (await box.get("/payment/1")).status == 200
+    await box.terminate()
+    assert f"fusebox: {line['message']}" in box.told.decode()

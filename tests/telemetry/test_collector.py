@@ -4,9 +4,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from proxy.core.breaker import Breaker, BreakerSettings, Outcome
 from proxy.core.policy import Policy, Toggles
 from proxy.telemetry.collector import Metrics, SidecarCollector
 from proxy.telemetry.counters import Counters
+
+NOW = 20.0
 
 
 @pytest.fixture
@@ -17,9 +20,24 @@ def counters():
 def scrape(counters, *, toggles=None, age_s=0.0, **states):
     observed = SimpleNamespace(
         policy=Policy(routes=(), upstreams={}, toggles=toggles or Toggles()),
-        breakers={name: SimpleNamespace(state=state) for name, state in states.items()},
+        breakers={name: breaker(state) for name, state in states.items()},
     )
-    return Metrics(SidecarCollector(counters, observed, lambda: age_s))
+    return Metrics(SidecarCollector(counters, observed, lambda: age_s, monotonic=lambda: NOW))
+
+
+def breaker(state):
+    """One that shows `state`, or closed in the middle of its ramp for "ramp"."""
+    settings = BreakerSettings(ramp_s=10, cooldown_s=1, cooldown_jitter=0)
+    made = Breaker("any", settings, rng=lambda: 0.5, on_transition=lambda _: None, now=0.0)
+    if state == "half_open":
+        for _ in range(settings.consecutive_failures):
+            made.done(made.admit(1.0, 0), Outcome.FAILURE, 1.0)
+        made.admit(3.0, 0)
+    elif state in ("open", "ramp"):
+        made.open(NOW - 5, "test")
+        if state == "ramp":
+            made.auto(NOW - 5, "test")
+    return made
 
 
 def samples(metrics):
@@ -69,7 +87,14 @@ def test_breakers_are_numbered_as_the_contract_says(counters):
     counters.transitions["cf", "open", "failure_rate"] += 2
     found = samples(scrape(counters, a="closed", b="half_open", c="open"))
     assert [found["fusebox_breaker_state", name] for name in "abc"] == [0, 1, 2]
+    assert [found["fusebox_breaker_ramp_share", name] for name in "abc"] == [1, 0, 0]
     assert found["fusebox_breaker_transitions_total", "failure_rate", "open", "cf"] == 2
+
+
+def test_a_ramp_shows_whom_it_lets_in(counters):
+    found = samples(scrape(counters, cf="ramp"))
+    assert found["fusebox_breaker_state", "cf"] == 0
+    assert found["fusebox_breaker_ramp_share", "cf"] == pytest.approx(0.55)
 
 
 def test_the_rest_of_the_counters_are_shown(counters):
