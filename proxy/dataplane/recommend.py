@@ -49,6 +49,7 @@ class Fetch(Call):
         self._body: list[bytes] = []
         self._size = 0
         self._status = 0
+        self.by_decision = False
         self.items: list[Candidate] | None = None
         self.failed = False
         self.over = False
@@ -96,9 +97,10 @@ class Fetch(Call):
             self._end(monotonic())
 
     def refused(self) -> None:
-        """Its breaker is open: a failure of the request's source (facts 2.18)."""
+        """Its breaker is open: a failure of the request's source, unless held so by hand (facts 2.18)."""
         self.failed = True
         self.over = True
+        self.by_decision = self.pool.breaker.forced == "open"
 
     def _end(self, now: float) -> None:
         self.over = True
@@ -155,9 +157,10 @@ class Recommend:
             _log.exception("blending failed")
             popular(self._client, self._head, self._bound, killed=False, ask=self._ask)
             return
-        counters = self._client.plane.counters
-        counters.slots_asked += self._ask.k
-        counters.slots_covered += answer.covered
+        if not any(fetch.by_decision for fetch in self._fetches):
+            counters = self._client.plane.counters
+            counters.slots_asked += self._ask.k
+            counters.slots_covered += answer.covered
         timings = b"".join(b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds) for fetch in self._fetches)
         self._fetches = []  # they point back here: without this only the collector would free them
         _write(self._client, self._head, self._bound, answer, now, timings)

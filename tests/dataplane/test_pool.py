@@ -1,116 +1,17 @@
 """The pool: whose turn it is, who gives way, which connections are used again."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from harness import Script, Scripted, Wire, echo, until
+from calling import CRITICAL, LOW, NORMAL, Caller, at_rest, changed, pool_of, served, unserved
+from harness import Wire, echo, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.clock import monotonic
-from proxy.core.breaker import Breaker, BreakerSettings
-from proxy.core.policy import Limits, Priority, Upstream
-from proxy.dataplane.deadlines import Ticker
+from proxy.core.policy import Priority
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.pool import WRITE_REUSE_S, Pool
-from proxy.dataplane.response_head import ResponseReader
-from proxy.telemetry.counters import UpstreamCell
-
-LOW, NORMAL, CRITICAL = Priority
-
-
-class Caller:
-    """Somebody who wants a connection; keeps it until told to give it back."""
-
-    bodiless = False
-    upgrade = b""
-
-    def __init__(self, pool: Pool, priority: int = NORMAL, log: list["Caller"] | None = None) -> None:
-        self.pool = pool
-        self.priority = int(priority)
-        self.connection = None
-        self.failure: Failure | None = None
-        self.address = None  # that failed
-        self.log = [] if log is None else log
-        self.answered = asyncio.Event()
-
-    def ask(self, *, fresh: bool = False, now: float | None = None, avoid=None) -> "Caller":
-        connection = self.pool.acquire(self, monotonic() if now is None else now, fresh=fresh, avoid=avoid)
-        if connection is not None:
-            self.on_connection(connection)
-        return self
-
-    def on_connection(self, connection) -> None:
-        self.connection = connection
-        self.log.append(self)
-
-    def on_no_connection(self, failure, detail, address) -> None:
-        self.failure = failure
-        self.address = address
-
-    def on_deadline(self, now) -> None:
-        if self.pool.leave(self):
-            self.failure = Failure.OVERLOADED
-
-    # what an exchange does with its connection
-
-    async def connected(self) -> "Caller":
-        await until(lambda: self.connection or self.failure, "a connection")
-        return self
-
-    async def exchange(self) -> None:
-        await self.connected()
-        self.connection.take(self, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(5):
-            await self.answered.wait()
-
-    def on_response(self, head, body, *, ended) -> None:
-        self.answered.set()
-
-    def on_failure(self, failure, detail) -> None:
-        self.failure = failure
-        self.pool.give_up(self.connection)
-        self.answered.set()
-
-    def done(self) -> None:
-        """Give the connection back as it was."""
-        self.pool.release(self.connection, reusable=True)
-
-    def fail(self) -> None:
-        self.pool.give_up(self.connection)
-
-
-def pool_of(url: str | list[str], **changed) -> Pool:
-    upstream = Upstream(url=url, **changed)
-    breaker = Breaker("up", BreakerSettings(), rng=lambda: 0.5, on_transition=lambda _: None, now=monotonic())
-    return Pool("up", upstream, breaker, UpstreamCell(), Ticker(), ResponseReader(), Limits())
-
-
-@asynccontextmanager
-async def served(*scripts: Script, **settings) -> AsyncIterator[tuple[Pool, Scripted]]:
-    upstream = Scripted(*scripts)
-    await upstream.start()
-    pool = pool_of(upstream.url, **settings)
-    try:
-        yield pool, upstream
-    finally:
-        pool.close()
-        await upstream.stop()
-
-
-async def unserved() -> str:
-    """The url of a port where nobody listens any more."""
-    upstream = Scripted()
-    await upstream.start()
-    await upstream.stop()
-    return upstream.url
-
-
-def at_rest(pool: Pool) -> bool:
-    addresses = [pool.addresses.pick(monotonic()) for _ in range(20)]
-    return pool.cell.inflight == pool.cell.queued == 0 == sum(address.inflight for address in addresses)
+from proxy.dataplane.pool import WRITE_REUSE_S
 
 
 async def test_a_connection_is_made_counted_and_used_again():
@@ -298,13 +199,36 @@ async def test_closing_ends_what_is_idle_and_lets_answers_end():
         await until(busy.connection.transport.is_closing, "the close behind the answer")
 
 
+async def test_at_another_place_calls_end_where_they_began_and_the_queue_moves_on():
+    async with served(max_inflight=1) as (pool, old), served() as (_, new):
+        idle = await Caller(pool).ask().connected()
+        idle.done()
+        running = Caller(pool).ask()
+        waiting = Caller(pool).ask()
+        changed(pool, url=new.url)
+        await running.exchange()
+        assert len(old.requests) == 1
+        await waiting.exchange()
+        assert len(new.requests) == 1
+        assert running.connection.transport.is_closing()  # nobody will ask for it there again
+        assert at_rest(pool)
+
+
+async def test_at_the_same_place_connections_stay():
+    async with served() as (pool, _):
+        kept = await Caller(pool).ask().connected()
+        kept.done()
+        changed(pool, timeout_ms=77, max_queue=3)
+        assert Caller(pool).ask().connection is kept.connection
+
+
 async def test_a_higher_limit_holds_from_the_next_call_and_the_lower_too():
-    async with served(max_inflight=1) as (pool, upstream):
+    async with served(max_inflight=1) as (pool, _):
         one = await Caller(pool).ask().connected()
-        pool.reconfigure(Upstream(url=upstream.url, max_inflight=2), Limits())
+        changed(pool, max_inflight=2)
         two = await Caller(pool).ask().connected()
         assert two.connection is not None
-        pool.reconfigure(Upstream(url=upstream.url, max_inflight=1), Limits())
+        changed(pool, max_inflight=1)
         three = Caller(pool).ask()
         one.done()
         assert three.connection is None  # two runs still
