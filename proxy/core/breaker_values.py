@@ -51,7 +51,7 @@ class BreakerSettings:
     probe_lease_s: Annotated[float, Gt(0)] = 5.0  # a probe without a response head by then has failed
     half_open_s: Annotated[float, Gt(0)] = 60.0  # half-open ends by then, with what is known
     ramp_s: Annotated[float, Ge(0)] = 10.0  # 10 % → all users after closing; 0: all at once
-    dry_run: bool = False  # decides and reports, refuses nothing
+    dry_run: bool = False  # decides and reports, refuses only what an operator holds open
 
     def __post_init__(self) -> None:
         problems = []

@@ -93,15 +93,24 @@ def pool_of(url: str | list[str], **changed) -> Pool:
 
 
 @asynccontextmanager
-async def served(*scripts: Script, **settings) -> AsyncIterator[tuple[Pool, Scripted]]:
+async def serving(*scripts: Script) -> AsyncIterator[Scripted]:
+    """A scripted upstream that ends with the test, whatever becomes of it."""
     upstream = Scripted(*scripts)
     await upstream.start()
-    pool = pool_of(upstream.url, **settings)
     try:
-        yield pool, upstream
+        yield upstream
     finally:
-        pool.close()
         await upstream.stop()
+
+
+@asynccontextmanager
+async def served(*scripts: Script, **settings) -> AsyncIterator[tuple[Pool, Scripted]]:
+    async with serving(*scripts) as upstream:
+        pool = pool_of(upstream.url, **settings)
+        try:
+            yield pool, upstream
+        finally:
+            pool.close()
 
 
 def changed(pool: Pool, **settings) -> None:
@@ -112,10 +121,8 @@ def changed(pool: Pool, **settings) -> None:
 
 async def unserved() -> str:
     """The url of a port where nobody listens any more."""
-    upstream = Scripted()
-    await upstream.start()
-    await upstream.stop()
-    return upstream.url
+    async with serving() as upstream:
+        return upstream.url
 
 
 def at_rest(pool: Pool) -> bool:

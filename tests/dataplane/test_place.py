@@ -6,8 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from calling import Caller, changed, pool_of
-from harness import Scripted
+from calling import Caller, changed, pool_of, serving
 
 from proxy.clock import monotonic
 from proxy.core.policy import Upstream
@@ -124,23 +123,21 @@ def test_a_call_of_a_name_resolves_it_and_follows_it_when_it_moves():
     """Idle connections to an address that is no longer named are closed, and used no more."""
 
     async def work(loop: Loop) -> None:
-        upstream = Scripted()
-        await upstream.start()
-        port = upstream.url.rpartition(":")[2]
-        loop.zone = {"films": ["127.0.0.1"]}
-        pool = pool_of(f"http://films:{port}")
-        first = await Caller(pool).ask().connected()
-        assert (first.failure, first.connection.address.host) == (None, "127.0.0.1")
-        first.done()
-        loop.zone = {"films": ["127.0.0.2"]}
-        await pool.refresh()
-        assert first.connection.transport.is_closing()
-        assert pool.addresses.pick(monotonic()).host == "127.0.0.2"
-        loop.zone = {}
-        await pool.refresh()
-        assert pool.addresses.pick(monotonic()).host == "127.0.0.2"
-        pool.close()
-        await upstream.stop()
+        async with serving() as upstream:
+            port = upstream.url.rpartition(":")[2]
+            loop.zone = {"films": ["127.0.0.1"]}
+            pool = pool_of(f"http://films:{port}")
+            first = await Caller(pool).ask().connected()
+            assert (first.failure, first.connection.address.host) == (None, "127.0.0.1")
+            first.done()
+            loop.zone = {"films": ["127.0.0.2"]}
+            await pool.refresh()
+            assert first.connection.transport.is_closing()
+            assert pool.addresses.pick(monotonic()).host == "127.0.0.2"
+            loop.zone = {}
+            await pool.refresh()
+            assert pool.addresses.pick(monotonic()).host == "127.0.0.2"
+            pool.close()
 
     run(work)
 
@@ -157,19 +154,17 @@ def test_calls_of_a_name_that_does_not_resolve_fail_and_give_their_slots_back():
 
 def test_many_calls_wait_for_one_resolution():
     async def work(loop: Loop) -> None:
-        upstream = Scripted()
-        await upstream.start()
-        port = upstream.url.rpartition(":")[2]
-        loop.zone = {"films": ["127.0.0.1"]}
-        pool = pool_of(f"http://films:{port}")
-        callers = [Caller(pool).ask() for _ in range(20)]
-        for caller in callers:
-            assert (await caller.connected()).failure is None
-        assert loop.asked == ["films"]
-        changed(pool, timeout_ms=5)  # the same place: nothing to ask again
-        assert Caller(pool).ask().connection is None
-        assert loop.asked == ["films"]
-        pool.close()
-        await upstream.stop()
+        async with serving() as upstream:
+            port = upstream.url.rpartition(":")[2]
+            loop.zone = {"films": ["127.0.0.1"]}
+            pool = pool_of(f"http://films:{port}")
+            callers = [Caller(pool).ask() for _ in range(20)]
+            for caller in callers:
+                assert (await caller.connected()).failure is None
+            assert loop.asked == ["films"]
+            changed(pool, timeout_ms=5)  # the same place: nothing to ask again
+            assert Caller(pool).ask().connection is None
+            assert loop.asked == ["films"]
+            pool.close()
 
     run(work)
