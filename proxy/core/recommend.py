@@ -7,7 +7,6 @@ fewer); what they left open is filled from the popularity list, and said so.
 import re
 from collections.abc import Mapping, Sequence
 from math import isinf
-from operator import itemgetter
 from typing import Any, NamedTuple, TypeGuard
 from urllib.parse import quote_from_bytes
 
@@ -30,7 +29,6 @@ Ranked = tuple[float, str, str, Mapping[str, Any]]
 """Minus the score (0…1), id, label and fields: sorts best first, then by id."""
 
 
-_BEST_FIRST = itemgetter(0, 1)
 _TEXT = frozenset((str,))
 _NUMBER = frozenset((float, int))
 
@@ -164,7 +162,7 @@ def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candid
             fields = other[3] if len(other[3]) > len(ranked[3]) else ranked[3]
             ranked = (ranked[0] + other[0], key, "hybrid", fields)  # noqa: PLW2901 - the same item, merged
         by_key[key] = ranked
-    return sorted(by_key.values(), key=_BEST_FIRST)
+    return sorted(by_key.values())
 
 
 def compose(
@@ -319,11 +317,11 @@ def _providers(fields: Mapping[str, Any], film: Film | None) -> Sequence[str] | 
 
 
 def _is_names(value: Any) -> TypeGuard[list[str]]:
-    return type(value) is list and {str}.issuperset(map(type, value))
+    return type(value) is list and _TEXT.issuperset(map(type, value))
 
 
 def _alone(candidates: Sequence[Candidate], label: str) -> list[Ranked]:
-    return sorted(_weighted(candidates, 1.0, label), key=_BEST_FIRST)
+    return sorted(_weighted(candidates, 1.0, label))
 
 
 def _weighted(candidates: Sequence[Candidate], weight: float, label: str) -> list[Ranked]:

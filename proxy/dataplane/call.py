@@ -137,8 +137,11 @@ class Call:
         connection = self.pool.acquire(self, now, unused_s=0.0, avoid=avoid)
         if connection is not None:
             self._send(connection, now)
-        elif self._lane is None:
-            self._arm(self.first_byte, now)
+        elif self.phase == WAITING:
+            if self._lane is None:
+                self._arm(self.first_byte, now)
+            if self.pool.queues(self):
+                self.pool.breaker.paused(self._permit)
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         self._connection = connection

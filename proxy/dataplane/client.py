@@ -26,7 +26,7 @@ class Exchange(Protocol):
     """What is done with one request. It ends with `ClientConnection.answered` or `.cut_off`."""
 
     def on_request_body(self, piece: bytes, *, ended: bool) -> None: ...
-    def on_client_gone(self) -> bool: ...  # whether part of the answer is already out
+    def on_client_gone(self, *, refused: bool = False) -> bool: ...  # whether part of the answer is out
     def on_client_full(self) -> None: ...
     def on_client_ready(self) -> None: ...
     def on_client_tunnel(self, data: bytes) -> None: ...
@@ -321,7 +321,7 @@ class ClientConnection(Downstream):
     def _body_failed(self, refusal: Refusal) -> None:
         """The body cannot be read on: the client's fault, so the upstream's call is neutral."""
         exchange, self.exchange = self.exchange, None
-        if exchange is not None and exchange.on_client_gone():
+        if exchange is not None and exchange.on_client_gone(refused=True):
             self.cut_off()
         elif self._answered:
             self._linger()
@@ -358,7 +358,9 @@ class ClientConnection(Downstream):
         if self._buffer:
             data, self._buffer = self._buffer, b""
             self._heads(data)
-            if self._reading == HEAD and self._eof:
+            if self._eof and self._reading == HEAD:
                 self._linger()
+            elif self._eof and self._reading == BODY:
+                self._body_failed(bad_request("the connection ended inside the body"))
         else:
             self.idle_since = monotonic()  # read by the sweep

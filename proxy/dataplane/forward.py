@@ -221,8 +221,8 @@ class Forward(Call):
         else:
             super().on_deadline(now)
 
-    def on_client_gone(self) -> bool:
-        """The client left: no verdict on the upstream."""
+    def on_client_gone(self, *, refused: bool = False) -> bool:
+        """The client left, or is `refused` (and counted so): no verdict on the upstream."""
         self._stop()
         now = monotonic()
         if self.phase == TUNNEL:
@@ -230,7 +230,8 @@ class Forward(Call):
             self._client.close_tunnel()
         elif self.phase != OVER:
             self.give_up(Failure.ABORTED, now)
-            self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+            if self._begun or not refused:
+                self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return self._begun
 
     def limit_total(self) -> None:

@@ -72,6 +72,7 @@ class DataPlane:
         self._next_refresh: dict[str, float] = {}
         self._responses = ResponseReader()
         self._pools: dict[str, Pool] = {}
+        self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
         self._connections: set[ClientConnection] = set()
         self._server: asyncio.Server | None = None
         self._emptied: asyncio.Event | None = None
@@ -90,8 +91,11 @@ class DataPlane:
         places = {name: Place(settings) for name, settings in policy.upstreams.items()}
         pools = {}
         for name, settings in policy.upstreams.items():
-            pools[name] = self._pools.get(name) or self._new_pool(name, settings, places[name], policy)
-            pools[name].reconfigure(settings, places[name], policy.limits)
+            known = self._ever.get(name)
+            if known is None:
+                known = self._ever[name] = self._new_pool(name, settings, places[name], policy)
+            known.reconfigure(settings, places[name], policy.limits)
+            pools[name] = known
         previous = getattr(self, "policy", None)
         gone = [pool for name, pool in self._pools.items() if pools.get(name) is not pool]
         self.policy = policy
@@ -161,7 +165,7 @@ class DataPlane:
             self._server.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
-        for pool in self._pools.values():
+        for pool in self._ever.values():
             pool.close()
         self._ticker.stop()
 

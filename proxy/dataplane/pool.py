@@ -77,6 +77,7 @@ class Pool:
         way end where they began, and nobody loses a place in the queue.
         """
         before = self.settings
+        self._closed = False
         if (before.retry_budget, before.retry_floor_per_s) != (
             settings.retry_budget,
             settings.retry_floor_per_s,
@@ -157,20 +158,20 @@ class Pool:
 
     def _queue(self, waiter: Waiter) -> None:
         """Wait for a slot. When the queue is full the newest of the least important gives way."""
+        shed: Waiter | None = None
         if self.cell.queued >= self.settings.max_queue:
-            for queue in self._queues[: waiter.priority]:
-                if queue:
-                    shed = next(reversed(queue))
-                    self.leave(shed)
-                    shed.on_no_connection(Failure.OVERLOADED, "shed for a more important request", None)
-                    break
-            else:
+            less = (queue for queue in self._queues[: waiter.priority] if queue)
+            shed = next((next(reversed(queue)) for queue in less), None)
+            if shed is None:
                 waiter.on_no_connection(Failure.OVERLOADED, "too many requests are waiting", None)
                 return
+            self.leave(shed)
         self.cell.queued += 1
         lane = self.ticker.lane(self.settings.queue_timeout_ms / 1000)
         self._queues[waiter.priority][waiter] = lane
         lane.set(waiter, monotonic())
+        if shed is not None:  # told last: its client's next request may come at once
+            shed.on_no_connection(Failure.OVERLOADED, "shed for a more important request", None)
 
     def sweep(self, now: float) -> None:
         """Close what was idle for too long: a stack is used from the top, so the oldest lie below."""
@@ -264,13 +265,14 @@ class Pool:
 
     async def _open(self, address: Address) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
+        place = self.place
         async with asyncio.timeout(self.settings.connect_timeout_ms / 1000):
             _, connection = await loop.create_connection(
-                lambda: UpstreamConnection(self, self.place, address, self.settings.idle_s),
+                lambda: UpstreamConnection(self, place, address, self.settings.idle_s),
                 address.host,
                 address.port,
-                ssl=self.place.tls,
-                server_hostname=self.place.server_name if self.place.tls is not None else None,
+                ssl=place.tls,
+                server_hostname=place.server_name if place.tls is not None else None,
             )
         age = self.settings.max_connection_age_s
         connection.retire_at = monotonic() + age if age else inf

@@ -42,18 +42,18 @@ class Fetch(Call):
     """One source asked for its candidates, within its upstream's `timeout_ms` in all."""
 
     one_deadline = True
+    items: list[Candidate] | None = None
+    failed = False
+    by_decision = False
+    over = False
+    milliseconds = 0.0
+    _body: tuple[bytes, ...] = ()
+    _size = 0
+    _status = 0
 
     def __init__(self, recommend: "Recommend", kind: str, pool: Pool, request: bytes, bound: Bound) -> None:
         self._recommend = recommend
         self.kind = kind
-        self._body: list[bytes] = []
-        self._size = 0
-        self._status = 0
-        self.by_decision = False
-        self.items: list[Candidate] | None = None
-        self.failed = False
-        self.over = False
-        self.milliseconds = 0.0
         self.pool = pool
         self.request = request
         self.priority = bound.priority
@@ -69,7 +69,7 @@ class Fetch(Call):
         self.on_body(body, b"", ended=False)
 
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
-        self._body.append(piece)
+        self._body = (*self._body, piece)
         self._size += len(piece)
         if ended:
             self._conclude(self._status, b"".join(self._body), monotonic())
@@ -182,14 +182,15 @@ class Recommend:
 
     # -- told by the client's connection
 
-    def on_client_gone(self) -> bool:
+    def on_client_gone(self, *, refused: bool = False) -> bool:
         if not self._done:
             self._done = True
             now = monotonic()
             for fetch in self._fetches:
                 fetch.give_up(Failure.ABORTED, now)
             self._fetches = []
-            self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+            if not refused:
+                self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return False
 
     def on_request_body(self, piece: bytes, *, ended: bool) -> None:

@@ -15,6 +15,11 @@ from proxy.errors import SettingsError
 GET = b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
+BROKEN = answering(reply(status=b"500 Oh"))
+ONE = {"max_inflight": 1, "queue_timeout_ms": 5_000}
+TWO = {"max_inflight": 2, "queue_timeout_ms": 5_000}
+
+
 def says(word: bytes):
     return answering(reply(word))
 
@@ -94,7 +99,7 @@ async def test_timeouts_change_with_the_next_request_and_those_under_way_keep_th
 
 
 async def test_breaker_settings_change_and_its_state_stays():
-    async with sidecar(answering(reply(status=b"500 Oh"))) as rig:
+    async with sidecar(BROKEN) as rig:
         for _ in range(3):
             assert (await rig.ask(GET)).status == 500
         breaker = rig.plane.breakers["up"]
@@ -142,7 +147,7 @@ async def test_nobody_starves_in_the_queue_when_the_upstream_moves():
     gate = Gate(b"old")
     async with (
         serving(says(b"new")) as other,
-        sidecar(gate, upstream={"max_inflight": 1, "queue_timeout_ms": 5_000}) as rig,
+        sidecar(gate, upstream=ONE) as rig,
     ):
         clients = [await rig.client() for _ in range(4)]
         clients[0].send(GET)
@@ -162,7 +167,7 @@ async def test_nobody_starves_in_the_queue_when_the_upstream_moves():
 
 async def test_a_removed_upstream_ends_its_requests_well():
     gate = Gate()
-    async with sidecar(gate, upstream={"max_inflight": 1, "queue_timeout_ms": 5_000}) as rig:
+    async with sidecar(gate, upstream=ONE) as rig:
         running, waiting = await rig.client(), await rig.client()
         running.send(GET)
         await rig.upstream.until_requests(1)
@@ -180,7 +185,7 @@ async def test_a_removed_upstream_ends_its_requests_well():
 
 async def test_an_upstream_that_comes_back_serves_though_its_old_requests_still_run():
     gate = Gate()
-    async with sidecar(gate, upstream={"max_inflight": 1, "queue_timeout_ms": 5_000}) as rig:
+    async with sidecar(gate, upstream=ONE) as rig:
         running, after = await rig.client(), await rig.client()
         running.send(GET)
         await rig.upstream.until_requests(1)
@@ -241,7 +246,7 @@ async def test_policies_change_all_the_time_under_load_and_no_request_fails():
     """Urls, limits, timeouts, routes: every answer is a whole 200 of one of the two upstreams."""
     async with (
         serving(says(b"new")) as other,
-        sidecar(says(b"old"), upstream={"max_inflight": 2, "queue_timeout_ms": 5_000}) as rig,
+        sidecar(says(b"old"), upstream=TWO) as rig,
     ):
         variants = (
             rig.policy,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from calling import serving
-from harness import GoneError, Wire, reply, turn, until
+from harness import Wire, reply, turn, until
 from rig import ROUTE, Rig, sidecar
 
 ROUTES = tuple(
@@ -86,7 +86,8 @@ class Clients:
 
     def leave(self) -> None:
         for wire in self.wires:
-            wire.reset()
+            if not wire.transport.is_closing():
+                wire.reset()
 
 
 def limits_hold(rig: Rig) -> None:
@@ -121,7 +122,7 @@ async def test_whatever_happens_every_call_is_accounted_for_once_and_nothing_sta
         upstream = replace(rig.policy.upstreams["up"], url=urls)
         rig.plane.apply(replace(rig.policy, upstreams={"up": upstream}))
         clients = Clients(rig, rng)
-        for _ in range(250):
+        for _ in range(400):
             await clients.step()
             limits_hold(rig)
         moody.over.set()
@@ -129,33 +130,50 @@ async def test_whatever_happens_every_call_is_accounted_for_once_and_nothing_sta
         await until(lambda: not left_behind(rig), "rest")
         outcomes = sum(rig.counters.upstreams["up"].outcomes.values())
         answered = sum(sum(rig.counters.cell(route.name, "none").status) for route in ROUTES)
-        assert outcomes == answered > 50
+        assert outcomes == answered > 30
         assert not second.faults
         wire = await rig.client()  # and it still serves
         wire.send(b"GET /critical/ HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await wire.response()).status == 200
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_patient_clients_get_an_answer_each_in_order(seed):
-    """Nobody waits forever: with clients that only ask, every request is answered or its connection ended."""
-    rng = random.Random(seed)
-    moody = Moody(rng)
-    moody.over.set()
-    moody.rng = random.Random(seed)
-
-    async with sidecar(moody, routes=ROUTES, upstream=LIMITS) as rig:
+async def test_patient_clients_get_an_answer_each():
+    """Nobody waits forever, and no slot stays unused: what is not shed is answered by the upstream."""
+    async with sidecar(routes=ROUTES, upstream=LIMITS) as rig:
         wires = [await rig.client() for _ in range(12)]
+        statuses = []
         for _ in range(10):
-            for wire in wires:
-                path = rng.choice((b"low", b"normal", b"critical"))
-                wire.send(b"GET /" + path + b"/ HTTP/1.1\r\nHost: x\r\n\r\n")
-            for wire in wires:
-                try:
-                    status = (await wire.response()).status
-                except GoneError:
-                    pytest.fail("a request without an answer")
-                assert status in (200, 503)
+            for number, wire in enumerate(wires):
+                path = ("low", "normal", "critical")[number % 3]
+                wire.send(f"GET /{path}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            statuses += [(await wire.response()).status for wire in wires]
             limits_hold(rig)
-        await until(lambda: not rig.counters.upstreams["up"].inflight, "rest")
-        assert rig.counters.upstreams["up"].outcomes["success"] >= 100 - 5 * LIMITS["max_queue"]
+        assert set(statuses) <= {200, 503}
+        outcomes = rig.counters.upstreams["up"].outcomes
+        assert outcomes["success"] == statuses.count(200) >= 70  # three in flight and four waiting each time
+        assert outcomes["overloaded"] == statuses.count(503)
+        assert not left_behind(rig) or set(left_behind(rig)) == {"connections"}
+
+
+async def test_half_a_request_and_no_more_to_come_is_over_at_once():
+    """The end of the connection was seen while the request before it was answered; it holds no slot."""
+    opened = asyncio.Event()
+
+    async def gate(wire: Wire) -> None:
+        await wire.request()
+        await opened.wait()
+        wire.send(reply())
+        await wire.request_head()
+
+    async with sidecar(gate) as rig:
+        wire = await rig.client()
+        wire.send(b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n")
+        await rig.upstream.until_requests(1)
+        wire.send(b"PUT /p HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        wire.half_close()
+        await turn()
+        opened.set()
+        assert (await wire.response()).status == 200
+        assert (await wire.response()).status == 400
+        await until(lambda: not rig.counters.upstreams["up"].inflight, "rest", patience=2.0)
+        assert rig.counters.upstreams["up"].outcomes["aborted"] <= 1

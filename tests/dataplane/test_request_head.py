@@ -77,7 +77,6 @@ def test_the_authority_of_an_absolute_form_replaces_host(line, target, hosts):
     """RFC 9112 §3.2.2, however Host is spelled."""
     out = read(line=line, host=b"hOST: films.example")
     assert (out.target, out.lines) == (target, hosts)
-    assert out.lines == b"".join(b"%b: %b\r\n" % (hosts[:4], out.fields[b"host"]) for _ in [0])
 
 
 @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED.keys())
