@@ -1,0 +1,139 @@
+"""The audit entry: what happened, who did it, to what, and how it is written down.
+
+An `Entry` is what a service wants recorded. The log gives it a number and seals its private fields under
+the key of its subject; `document` is the canonical form of that, the bytes that the Merkle tree is made
+over, and `Row` is how a store keeps it. Everything in a row besides `entry` is there to be searched and
+can be derived from `entry` again: `row` does, and verifying compares.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from proxy.core.merkle import leaf_hash
+
+Scalar = str | int | float | bool | None
+
+
+class Outcome(StrEnum):
+    """How it went, as far as the writer can know when it writes."""
+
+    ACCEPTED = "accepted"  # an admin change: written before its effect; a `failed` entry follows if it failed
+    REFUSED = "refused"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"  # sent, and the answer was lost (design rule 4)
+
+
+PRIVATE = ("actor", "subject", "target", "before", "after", "reason", "address")
+"""Fields that may be sealed. The rest is needed to search the log and tells nothing about a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that happened. Empty text means: does not apply.
+
+    `private` names fields, all in `PRIVATE`, that are sealed under the key of `subject`, so that erasing
+    the subject makes them unreadable and leaves the tree whole. Without a subject nothing can be private.
+    """
+
+    action: str  # dotted: "kill.on", "breaker.open", "token.create", "user.login"
+    outcome: Outcome
+    at: str  # RFC 3339, UTC, microseconds: the wall clock when it happened, a label only (design rule 8)
+    actor: str = (
+        ""  # token, OIDC subject or user; "fusebox" for the sidecar itself, "cli" for a local command
+    )
+    role: str = ""
+    subject: str = ""  # the person it concerns
+    target: str = ""  # the thing it concerns: a breaker, a token, an account's plan
+    before: Mapping[str, Scalar] | None = None
+    after: Mapping[str, Scalar] | None = None
+    reason: str = ""
+    address: str = ""  # where it was asked from
+    request_id: str = ""
+    instance: str = ""  # which sidecar wrote it
+    status: int = 0  # of the answer, for actions on the wire
+    sample: float = 1.0  # the share of such actions that is recorded
+    of: int | None = None  # number of the entry this one adds to
+    private: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An entry in a store. `leaf` is its RFC 6962 leaf hash; `key_id` is empty when nothing is sealed."""
+
+    seq: int  # from 0, without gaps
+    entry: bytes
+    leaf: bytes
+    at: str
+    action: str
+    outcome: str
+    actor: str
+    target: str
+    request_id: str
+    key_id: str
+
+
+def document(entry: Entry, seq: int, *, key_id: str = "", box: str = "") -> bytes:
+    """The canonical bytes: JSON, keys sorted, no spaces, nothing that is empty.
+
+    `key_id` and `box` (base64) stand for the fields in `entry.private`, which are then left out.
+    """
+    values: dict[str, Any] = {
+        "seq": seq,
+        "at": entry.at,
+        "action": entry.action,
+        "outcome": entry.outcome.value,
+    }
+    for name in ("actor", "role", "subject", "target", "reason", "address", "request_id", "instance"):
+        if value := getattr(entry, name):
+            values[name] = value
+    for name in ("before", "after"):
+        if (mapping := getattr(entry, name)) is not None:
+            values[name] = dict(mapping)
+    if entry.status:
+        values["status"] = entry.status
+    if entry.sample != 1.0:
+        values["sample"] = entry.sample
+    if entry.of is not None:
+        values["of"] = entry.of
+    if key_id:
+        for name in entry.private:
+            values.pop(name, None)
+        values["sealed"] = {"key": key_id, "box": box}
+    return canonical(values)
+
+
+def canonical(values: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+
+
+def private_fields(entry: Entry) -> bytes:
+    """What goes into the box: canonical JSON of the private fields that are not empty."""
+    values = {name: getattr(entry, name) for name in entry.private if getattr(entry, name)}
+    return canonical({name: dict(it) if isinstance(it, Mapping) else it for name, it in values.items()})
+
+
+def row(entry: bytes) -> Row:
+    """The row that a store keeps for canonical bytes; ValueError when they are not such bytes."""
+    values = orjson.loads(entry)
+    if not isinstance(values, dict) or canonical(values) != entry:
+        raise ValueError("not in canonical form")
+    try:
+        return Row(
+            seq=values["seq"],
+            entry=entry,
+            leaf=leaf_hash(entry),
+            at=values["at"],
+            action=values["action"],
+            outcome=values["outcome"],
+            actor=values.get("actor", ""),
+            target=values.get("target", ""),
+            request_id=values.get("request_id", ""),
+            key_id=values.get("sealed", {}).get("key", ""),
+        )
+    except (KeyError, AttributeError) as error:
+        raise ValueError(f"not an entry: {error!r}") from error
