@@ -6,8 +6,8 @@ over, and `Row` is how a store keeps it. Everything in a row besides `entry` is 
 can be derived from `entry` again: `row` does, and verifying compares.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +16,9 @@ import orjson
 from proxy.core.merkle import leaf_hash
 
 Scalar = str | int | float | bool | None
+
+COLUMN = 256
+"""Characters of a field that its column holds; the whole of it is in the entry."""
 
 
 class Outcome(StrEnum):
@@ -59,6 +62,14 @@ class Entry:
     sample: float = 1.0  # the share of such actions that is recorded
     of: int | None = None  # number of the entry this one adds to
     private: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if not self.action:
+            raise ValueError("an entry without an action")
+        if self.private and not self.subject:
+            raise ValueError("private fields need a subject, under whose key they are sealed")
+        if unknown := set(self.private) - set(PRIVATE):
+            raise ValueError(f"cannot be private: {', '.join(sorted(unknown))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +119,24 @@ def document(entry: Entry, seq: int, *, key_id: str = "", box: str = "") -> byte
 
 
 def canonical(values: Mapping[str, Any]) -> bytes:
-    return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    """JSON with sorted keys and no spaces; what JSON or UTF-8 cannot hold is replaced, not refused."""
+    try:
+        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # also a Mapping that is no dict
+        return orjson.dumps(_plain(values), option=orjson.OPT_SORT_KEYS)
+
+
+def _plain(value: Any) -> Any:
+    """Half surrogate pairs become `?`, integers beyond 64 bits text, anything unknown its `str`."""
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(it) for key, it in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(it) for it in value]
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and value.bit_length() < 63:
+        return value
+    return str(value).encode(errors="replace").decode()
 
 
 def private_fields(entry: Entry) -> bytes:
@@ -117,23 +145,89 @@ def private_fields(entry: Entry) -> bytes:
     return canonical({name: dict(it) if isinstance(it, Mapping) else it for name, it in values.items()})
 
 
+def spooled(entry: Entry) -> bytes:
+    """An entry as it waits in the spool: JSON, not sealed yet. `parse` reads it."""
+    values = {name: getattr(entry, name) for name in _NAMES}
+    return canonical({name: it for name, it in values.items() if it not in _EMPTY})
+
+
+def parse(data: bytes) -> Entry:
+    """The entry that `spooled` wrote; ValueError says what is wrong with anything else."""
+    values = orjson.loads(data)
+    if not isinstance(values, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - bad bytes, whatever they hold
+    for name, value in values.items():
+        if (fits := _FITS.get(name)) is None or not fits(value):
+            raise ValueError(f"field {name!r} is unknown or of the wrong kind")
+    try:
+        values["outcome"] = Outcome(values["outcome"])
+        values["private"] = tuple(values.get("private", ()))
+        return Entry(**values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an entry: {error}") from error
+
+
+_NAMES = tuple(field.name for field in fields(Entry))
+_EMPTY = (None, "", ())
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _scalars(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(it, Scalar | None) for it in value.values())
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = dict.fromkeys(
+    ("action", "outcome", "at", "actor", "role", "subject", "target", "reason", "address", "request_id",
+     "instance"), _text,
+) | {
+    "before": _scalars,
+    "after": _scalars,
+    "status": _number,
+    "of": _number,
+    "sample": lambda value: isinstance(value, int | float),
+    "private": lambda value: isinstance(value, list) and all(map(_text, value)),
+}  # fmt: skip
+
+
 def row(entry: bytes) -> Row:
     """The row that a store keeps for canonical bytes; ValueError when they are not such bytes."""
     values = orjson.loads(entry)
     if not isinstance(values, dict) or canonical(values) != entry:
         raise ValueError("not in canonical form")
     try:
-        return Row(
-            seq=values["seq"],
-            entry=entry,
-            leaf=leaf_hash(entry),
-            at=values["at"],
-            action=values["action"],
-            outcome=values["outcome"],
-            actor=values.get("actor", ""),
-            target=values.get("target", ""),
-            request_id=values.get("request_id", ""),
-            key_id=values.get("sealed", {}).get("key", ""),
-        )
+        seq, key_id = values["seq"], values.get("sealed", {}).get("key", "")
+        texts = [column(values[name]) for name in _NEEDED]
+        texts += [column(values.get(name, "")) for name in _FOUND_BY]
     except (KeyError, AttributeError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
+    if not _number(seq) or not _text(key_id):
+        raise ValueError("not an entry: seq or key of the wrong kind")
+    at, action, outcome, actor, target, request_id = texts
+    return Row(
+        seq=seq,
+        entry=entry,
+        leaf=leaf_hash(entry),
+        at=at,
+        action=action,
+        outcome=outcome,
+        actor=actor,
+        target=target,
+        request_id=request_id,
+        key_id=key_id,
+    )
+
+
+_NEEDED = ("at", "action", "outcome")
+_FOUND_BY = ("actor", "target", "request_id")
+
+
+def column(text: str) -> str:
+    """A field as its column holds it: cut for the index, and without NUL, which PostgreSQL refuses."""
+    return text.replace("\0", "\ufffd")[:COLUMN]
