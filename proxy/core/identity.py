@@ -77,15 +77,16 @@ def _first(sources: tuple[tuple[str, bytes], ...], headers: Mapping[bytes, bytes
         if kind == "header":
             value = headers.get(name)
         elif kind == "query":
-            value = _parameter(name, query) if query else None
+            value = parameter(name, query) if query else None
         else:
-            value = _cookie(name, headers.get(b"cookie", b""))
+            value = cookie(name, headers.get(b"cookie", b""))
         if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value):
             return value
     return b""
 
 
-def _parameter(name: bytes, query: bytes) -> bytes:
+def parameter(name: bytes, query: bytes) -> bytes:
+    """The first value of a query parameter, decoded; b"" without one."""
     if b"%" not in query:  # then names stand as they are
         at = (b"&" + query).find(b"&%b=" % name)
         if at < 0:
@@ -96,8 +97,9 @@ def _parameter(name: bytes, query: bytes) -> bytes:
     return next((value for key, value in parameters(query) if key == name and value), b"")
 
 
-def _cookie(name: bytes, cookies: bytes) -> bytes:
-    for pair in cookies.split(b";"):  # RFC 6265 5.4; the value as it is, without its quotes
+def cookie(name: bytes, cookies: bytes) -> bytes:
+    """The value of a cookie, without its quotes; b"" without one."""
+    for pair in cookies.split(b";"):  # RFC 6265 5.4
         key, _, value = pair.strip().partition(b"=")
         if key == name and value:
             return value.strip(b'"')

@@ -12,10 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Interval, Len
 
+from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
-
-STRICT: dict[str, str] = {"extra": "forbid"}
-"""Read by the settings loader: an unknown key is an error."""
 
 
 class Priority(IntEnum):
@@ -161,4 +159,5 @@ class Policy:
     toggles: Toggles = field(default_factory=Toggles)
     popularity: tuple[Film, ...] = ()
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
+    actions: tuple[Action, ...] = ()  # `when_full` is set in each
     access_log_sample: float = 0.01  # of answered requests; failures of upstreams are always logged

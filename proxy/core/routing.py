@@ -79,6 +79,14 @@ class RouteTable:
         return route
 
 
+def readings(path: bytes) -> tuple[bytes, ...]:
+    """The ways to read a path: the normal form, and as it stands where that is something else."""
+    if _SUSPECT(path) is None:
+        return (path,)
+    normal = normalised(path)
+    return (path,) if normal is None or normal == path else (normal, path)
+
+
 def normalised(path: bytes) -> bytes | None:
     """The path as the most eager reader would take it; None where it climbs above the root.
 

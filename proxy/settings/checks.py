@@ -16,7 +16,7 @@ RESERVED = "/__fusebox/"
 """Paths of the sidecar itself on the data plane (contract, Headers)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # goes into headers, metrics and API paths
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
+METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
 _PATH = re.compile(r"/[!$&'()*+,:=@~\w.%-]*(?:/[!$&'()*+,:=@~\w.%-]+)*/?", re.ASCII)  # RFC 3986 3.3
 _FORWARD_ONLY = ("upstream", "upgrade", "idempotency_key", "first_byte_ms")
 _RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha")
@@ -122,12 +122,12 @@ def routes(
         if route.flag:
             name(route.flag, (*place, "flag"), report)
         for at, method in enumerate(route.methods):
-            if not _TOKEN.fullmatch(method) or method == "CONNECT":
+            if not METHOD.fullmatch(method) or method == "CONNECT":
                 report.add(
                     (*place, "methods", at), f"{method!r} is no method", "in upper case, never CONNECT"
                 )
         for at, protocol in enumerate(route.upgrade):
-            if not _TOKEN.fullmatch(protocol.upper()) or protocol.lower() == "h2c":
+            if not METHOD.fullmatch(protocol.upper()) or protocol.lower() == "h2c":
                 report.add(
                     (*place, "upgrade", at), f"{protocol!r} cannot be tunnelled", "for example websocket"
                 )

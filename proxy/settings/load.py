@@ -5,11 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from proxy.core.audit_settings import Action, Audit
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Toggles, Upstream
 from proxy.errors import SettingsError
-from proxy.settings import checks, files
-from proxy.settings.model import Admin, Listen, Log, PopularityFile, Settings, State, TogglesFile
-from proxy.settings.read import Report, fill, likeness, read_toml, record
+from proxy.settings import checks, files, record_checks
+from proxy.settings.model import (
+    Admin,
+    Listen,
+    Log,
+    Oidc,
+    PopularityFile,
+    Settings,
+    State,
+    Storage,
+    TogglesFile,
+)
+from proxy.settings.read import Place, Report, fill, likeness, read_toml, record
 
 T = TypeVar("T")
 K = TypeVar("K", str, int)
@@ -18,6 +29,9 @@ _SECTIONS: dict[str, type[Any]] = {
     "listen": Listen,
     "admin": Admin,
     "state": State,
+    "storage": Storage,
+    "audit": Audit,
+    "oidc": Oidc,
     "identity": Identity,
     "limits": Limits,
     "deadlines": Deadlines,
@@ -37,11 +51,14 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     raw = fill(read_toml(path), env, report)
     for key in raw.keys() - _SECTIONS.keys() - {"upstreams", "routes"}:
         report.add((key,), "unknown section", likeness(key, [*_SECTIONS, "upstreams", "routes"]))
+    recognised = _actions(raw, report)
     sections = {name: _section(kind, raw, name, report) for name, kind in _SECTIONS.items()}
+    actions = _records(Action, enumerate(recognised), ("audit", "actions"), report)
+    sections["audit"] = replace(sections["audit"], actions=tuple(actions.values()))
     named = _table(raw, "upstreams", report)
     listed = _array(raw, "routes", report)
-    upstreams = _records(Upstream, named.items(), "upstreams", report)
-    routes = _records(Route, enumerate(listed), "routes", report)
+    upstreams = _records(Upstream, named.items(), ("upstreams",), report)
+    routes = _records(Route, enumerate(listed), ("routes",), report)
 
     checks.doors(sections["listen"], sections["admin"], report)
     checks.identity(sections["identity"], report)
@@ -52,6 +69,10 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         upstreams[name] = replace(upstream, ca_file=str(base / upstream.ca_file) if upstream.ca_file else "")
         checks.upstream(upstreams[name], ("upstreams", name), report)
     checks.routes(routes, listed, named, report)
+    record_checks.storage(sections["storage"], report)
+    record_checks.audit(sections["audit"], report)
+    record_checks.actions(actions, routes, report)
+    record_checks.oidc(sections["oidc"], report)
 
     films, toggles = _pointed_to(sections, base, listed, report)
     if report.problems:
@@ -114,10 +135,22 @@ def _section(kind: type[T], raw: Mapping[str, Any], name: str, report: Report) -
     return record(kind, _table(raw, name, report), (name,), report) or kind()
 
 
-def _records(kind: type[T], raw: Iterable[tuple[K, Any]], name: str, report: Report) -> dict[K, T]:
+def _records(kind: type[T], raw: Iterable[tuple[K, Any]], place: Place, report: Report) -> dict[K, T]:
     """Those that can be read, under their key or index in the file."""
-    found = ((key, record(kind, each, (name, key), report)) for key, each in raw)
+    found = ((key, record(kind, each, (*place, key), report)) for key, each in raw)
     return {key: each for key, each in found if each is not None}
+
+
+def _actions(raw: dict[str, Any], report: Report) -> list[Any]:
+    """Take `[[audit.actions]]` out of `raw`: read one by one, a faulty one does not hide the others."""
+    if not isinstance(raw.get("audit"), dict):
+        return []
+    raw["audit"] = dict(raw["audit"])
+    listed = raw["audit"].pop("actions", [])
+    if isinstance(listed, list):
+        return listed
+    report.add(("audit", "actions"), "should be an array of tables", "write [[audit.actions]]")
+    return []
 
 
 def _table(raw: Mapping[str, Any], name: str, report: Report) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """What the settings file says, as values. The records that routes and pools read are `core.policy`'s."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Interval
+from annotated_types import Ge, Gt, Interval
 
-from proxy.core.policy import STRICT, Deadlines, Film, Identity, Limits, Policy, Route, Toggles, Upstream
+from proxy.core.audit_settings import STRICT, Audit
+from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Toggles, Upstream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,30 @@ class State:
 
     __pydantic_config__: ClassVar[Any] = STRICT
     directory: str = "var"  # relative to the settings file, as every path in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """The store: `sqlite:///FILE`, `postgresql://…` or `memory://`."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    url: str = "sqlite:///var/fusebox.db"  # a file's path is relative to the settings file
+    wait_s: Annotated[float, Gt(0)] = 5.0  # for the store, before a change is refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Oidc:
+    """Whose signed tokens are taken beside the sidecar's own; empty issuer: nobody's."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    issuer: str = ""
+    audience: str = ""
+    algorithms: tuple[str, ...] = ("RS256",)
+    jwks_url: str = ""  # empty: as the issuer's discovery document says
+    role_claim: str = "roles"  # a "." leads into an object
+    roles: dict[str, Literal["viewer", "operator", "commander", "admin"]] = field(default_factory=dict)
+    leeway_s: Annotated[float, Ge(0)] = 30.0
+    name_claim: str = "sub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +93,9 @@ class Settings:
     listen: Listen
     admin: Admin
     state: State
+    storage: Storage
+    audit: Audit
+    oidc: Oidc
     identity: Identity
     limits: Limits
     deadlines: Deadlines
@@ -89,6 +117,14 @@ class Settings:
     def tokens_file(self) -> Path:
         return self.state_directory / "tokens.json"
 
+    @property
+    def spool_directory(self) -> Path:
+        return self.state_directory / "spool"
+
+    @property
+    def audit_key_file(self) -> Path:
+        return self.state_directory / "audit.key"
+
     def policy(self) -> Policy:
         """What of this the data plane may know."""
         return Policy(
@@ -100,8 +136,15 @@ class Settings:
             toggles=self.toggles,
             popularity=self.popularity,
             trusted_proxies=self.listen.trusted_proxies,
+            actions=tuple(
+                replace(action, when_full=action.when_full or self.audit.when_full)
+                for action in self.audit.actions
+            ),
             access_log_sample=self.log.access_sample,
         )
+
+
+_RELOADABLE = {"audit.actions", "audit.when_full"}
 
 
 def changes_needing_restart(old: Settings, new: Settings) -> list[str]:
@@ -111,7 +154,11 @@ def changes_needing_restart(old: Settings, new: Settings) -> list[str]:
         "admin.address": (old.admin.address, new.admin.address),
         "state.directory": (old.state_directory, new.state_directory),
     }
-    return [name for name, (before, after) in pairs.items() if before != after]
+    for section in ("storage", "audit", "oidc"):
+        before, after = getattr(old, section), getattr(new, section)
+        for each in fields(before):
+            pairs[f"{section}.{each.name}"] = (getattr(before, each.name), getattr(after, each.name))
+    return [name for name, (before, after) in pairs.items() if before != after and name not in _RELOADABLE]
 
 
 def split_address(address: str) -> tuple[str, int]:

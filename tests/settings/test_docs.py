@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.audit_settings import Action
 from proxy.core.breaker import BreakerSettings
 from proxy.core.policy import Route, Sources, Upstream
 from proxy.settings.load import _SECTIONS
@@ -16,6 +17,7 @@ RECORDS = {f"[{name}]": kind for name, kind in _SECTIONS.items()} | {
     "[upstreams.NAME]": Upstream,
     "[upstreams.NAME.breaker]": BreakerSettings,
     "[[routes]]": Route,
+    "[[audit.actions]]": Action,
     "sources of a recommend route": Sources,
 }
 UNITS = {"_per_s": None, "_ms": "ms", "_s": "s", "_bytes": "bytes", "_rate": "share"}

@@ -41,9 +41,9 @@ def test_every_fault_is_told_at_once_with_its_place(folder):
     folder.swap('upstream = "payment"', 'upstream = "paymnt"\nmax_body_bytes = -1')
     folder.films[1]["score"] = "high"
     folder.toggles["flags"]["biling"] = False
-    folder.add("[storage]\nurl = ''\n")
+    folder.add("[stroage]\nurl = ''\n")
     assert folder.problems() == {
-        "storage": "unknown section (did you mean 'state'?)",
+        "stroage": "unknown section (did you mean 'storage'?)",
         "upstreams.cf.timeout_ms": "should be a valid integer (write it without quotes)",
         "upstreams.cf.breaker.window_s": "should be a valid number ()",
         "upstreams.cf.breaker.prbes": "unknown key (did you mean 'probes'?)",
