@@ -141,7 +141,7 @@ def test_actions_reach_the_policy_each_knowing_what_becomes_of_it_when_the_spool
         ('issuer = "ftp://id"\naudience = "x"\nroles = {a = "admin"}', ["oidc.issuer"]),
         ('issuer = "https://id"\naudience = "x"\nroles = {a = "root"}', ["oidc.roles.a"]),
         (
-            'issuer = "https://id"\naudience = "x"\nroles = {a = "admin"}\nalgorithms = ["HS256", "ES256", "none"]',
+            'algorithms = ["HS256", "ES256", "none"]\nissuer = "https://i"\naudience = "x"\nroles.a="admin"',
             ["oidc.algorithms[0]", "oidc.algorithms[2]"],
         ),
         (
