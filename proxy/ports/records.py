@@ -5,11 +5,11 @@ transaction, whole or not at all, and must not do anything that cannot be run ag
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from proxy.core.audit import Row
+from proxy.core.audit import Row, column
 from proxy.core.merkle import Frontier
 
 T = TypeVar("T")
@@ -27,6 +27,12 @@ class AuditFilter:
     key_id: str = ""
     since: str = ""
     until: str = ""
+
+    def __post_init__(self) -> None:
+        # what is looked for has to be cut and made safe as the columns are
+        for each in fields(self):
+            text = getattr(self, each.name).encode(errors="replace").decode()
+            object.__setattr__(self, each.name, column(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,7 @@ class AuditRecords(Protocol):
         """The tree as committed; inside a write it is locked until the transaction ends."""
 
     def append(self, rows: Sequence[Row], tree: Frontier) -> None:
-        """Add rows whose numbers go on from `tree().size`; `tree` holds them all."""
+        """Add rows whose numbers go on from `tree().size`; `tree` holds them all. ValueError otherwise."""
 
     def find(self, wanted: AuditFilter, *, before: int | None, limit: int) -> list[Row]:
         """The newest first, with numbers below `before`."""
@@ -75,20 +81,32 @@ class AuditRecords(Protocol):
     def walk(self, first: int, end: int) -> Iterator[Row]:
         """In order of number, `first` <= seq < `end`; what is missing is simply not there."""
 
-    def checkpoints(self) -> list[StoredCheckpoint]:
-        """All of them by size."""
+    def count(self, first: int, end: int) -> int:
+        """How many rows there are with `first` <= seq < `end`."""
 
-    def add_checkpoint(self, checkpoint: StoredCheckpoint) -> None: ...
+    def checkpoints(self, above: int = -1, limit: int = 1_000) -> list[StoredCheckpoint]:
+        """By size, those of more than `above` entries; at most `limit`, so that nobody holds all of them."""
 
-    def segments(self) -> list[Segment]: ...
-    def add_segment(self, segment: Segment) -> None: ...
+    def last_checkpoint(self) -> StoredCheckpoint | None:
+        """The one of the largest size."""
+
+    def add_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
+        """ValueError when there is one of this size."""
+
+    def segments(self) -> list[Segment]:
+        """By number."""
+
+    def add_segment(self, segment: Segment) -> None:
+        """ValueError when there is one that begins with this number."""
 
     def drop_segment(self, first: int, at: str) -> int:
-        """Delete its entries and mark it; returns how many were deleted."""
+        """Delete its entries and mark it; returns how many were deleted. ValueError: no such segment."""
 
     def key_by_tag(self, tag: bytes) -> SubjectKey | None: ...
     def key_by_id(self, key_id: str) -> SubjectKey | None: ...
-    def add_key(self, key: SubjectKey) -> None: ...
+
+    def add_key(self, key: SubjectKey) -> None:
+        """ValueError when there is one of this id or tag."""
 
     def erase_key(self, tag: bytes) -> bool:
         """Forget it beyond recovery from this store's own files; whether there was one."""
@@ -145,8 +163,35 @@ class Journal(Protocol):
         """Why it cannot be written at present; empty: it can."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolBatch:
+    """What one read of a spool file gave. `damaged` holds (position, bytes) of what was skipped."""
+
+    entries: tuple[bytes, ...]  # JSON, as `core.audit.parse` takes it
+    damaged: tuple[tuple[int, int], ...]
+    position: int  # where to go on
+    finished: bool  # this is the end, and nobody will write on
+
+
+class SpoolReader(Protocol):
+    """All spool files of a state directory, read by one process. Calls block; OSError comes through."""
+
+    def files(self) -> list[str]:
+        """Their names, oldest first."""
+
+    def read(self, name: str, position: int, limit: int) -> SpoolBatch:
+        """At most `limit` entries from `position` on."""
+
+    def remove(self, name: str) -> None:
+        """Delete it; nothing when it is gone already."""
+
+
 class Spool(Protocol):
     """Where entries wait durably until the store has them; written by one process, read by one."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there was no room when it was last asked for; empty: there was."""
 
     def room(self, size: int) -> bool:
         """Reserve `size` bytes for one entry, given back by `add` or `release`; False: full."""
