@@ -3,42 +3,77 @@
 import logging
 import math
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from proxy.admin.problems import REQUEST_ID
+from proxy.admin.calls import Services
+from proxy.admin.problems import REQUEST_ID, Problem
 from proxy.clock import Clock
-from proxy.core.roles import Principal, Role
-from proxy.errors import Refusal
-from proxy.ports import TokenStore
+from proxy.core.audit import Entry, Outcome
+from proxy.core.roles import Cause, Principal, Rejected, Role
+from proxy.ports import StoreError
 
 _log = logging.getLogger("fusebox.admin")
 
 ATTEMPTS = 10
 """Failed attempts of one address in `WINDOW_S` seconds that are answered 401; the next ones get 429."""
 WINDOW_S = 60.0
+NOTED = 3
+"""Refusals of one address, or one principal, in a window that are recorded one by one; the others are
+counted and recorded as one when the window is over."""
 ADDRESSES = 4096
 """Addresses remembered at a time; the longest known is forgotten first, so memory stays bounded."""
 
+JWT_DOTS = 2
 
-class FailedAttempts:
-    """Counts failed attempts by address in windows of `WINDOW_S` seconds."""
 
-    def __init__(self, clock: Clock) -> None:
+@dataclass(slots=True)
+class _Window:
+    since: float
+    attempts: int
+    last: Entry
+
+
+class Refusals:
+    """Counts what was refused, by who did it, in windows of `WINDOW_S` seconds; `note` records it.
+
+    `note` gets the first `NOTED` of a window, and one entry with the number of the others once it is over.
+    """
+
+    def __init__(self, clock: Clock, note: Callable[[Entry], None]) -> None:
         self._clock = clock
-        self._by_address: OrderedDict[str, tuple[float, int]] = OrderedDict()  # window's start, attempts
+        self._note = note
+        self._windows: OrderedDict[str, _Window] = OrderedDict()  # by who, the oldest window first
 
-    def count(self, address: str) -> float:
-        """Count one attempt; returns the seconds until the address may fail again, 0 within the limit."""
+    def count(self, who: str, entry: Entry) -> float:
+        """Count one refusal; returns the seconds until this one may try again, 0 within `ATTEMPTS`."""
         now = self._clock()
-        since, attempts = self._by_address.get(address, (now, 0))
-        if now - since >= WINDOW_S:
-            since, attempts = now, 0
-            self._by_address.pop(address)
-        self._by_address[address] = since, attempts + 1
-        if len(self._by_address) > ADDRESSES:
-            self._by_address.popitem(last=False)
-        return since + WINDOW_S - now if attempts >= ATTEMPTS else 0.0
+        while self._windows and now - next(iter(self._windows.values())).since >= WINDOW_S:
+            self._over(self._windows.popitem(last=False)[1])
+        window = self._windows.get(who)
+        if window is None:
+            window = self._windows[who] = _Window(now, 0, entry)
+            if len(self._windows) > ADDRESSES:
+                self._over(self._windows.popitem(last=False)[1])
+        window.attempts += 1
+        window.last = entry
+        if window.attempts <= NOTED:
+            self._note(entry)
+        return window.since + WINDOW_S - now if window.attempts > ATTEMPTS else 0.0
+
+    def close(self) -> None:
+        """Record what was counted and not yet told."""
+        while self._windows:
+            self._over(self._windows.popitem(last=False)[1])
+
+    def _over(self, window: _Window) -> None:
+        more = window.attempts - NOTED
+        if more > 0:
+            last = window.last
+            why = f"{more} more in {WINDOW_S:g} s; the last: {last.reason}"
+            self._note(replace(last, after={"attempts": more}, reason=why))
 
 
 class Access:
@@ -46,33 +81,96 @@ class Access:
 
     A valid token is let in even from an address that is over its limit: an attacker behind the same
     address must not keep a commander from the kill switch. Tokens hold 256 random bits, so the limit
-    guards log and CPU, not the secret.
+    guards log and CPU, not the secret. Tokens of our own are tried first: they need nobody else.
     """
 
-    def __init__(self, tokens: TokenStore, clock: Clock) -> None:
-        self._tokens = tokens
-        self._failed = FailedAttempts(clock)
+    def __init__(self, services: Services, clock: Clock) -> None:
+        self._tokens = services.tokens
+        self._trail = services.trail
+        self._issuer = services.issuer
+        self._uses = services.uses
+        self._failed = Refusals(clock, self._noted)
+        self._forbidden = Refusals(clock, self._noted)
 
-    def admit(self, request: web.Request, role: Role) -> Principal:
+    async def admit(self, request: web.Request, role: Role) -> Principal:
+        found = await self._who(request)
+        if isinstance(found, Rejected):
+            raise self._refused(request, found)
+        if found.role < role:
+            detail = f"This needs the role {role.label}; {found.name} is {found.role.label}."
+            raise self._too_low(request, found.name, found.role.label, detail)
+        return found
+
+    def close(self) -> None:
+        """Record what was counted and not yet told; once, at the end."""
+        self._failed.close()
+        self._forbidden.close()
+
+    async def _who(self, request: web.Request) -> Principal | Rejected:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        principal = self._tokens.verify(token.strip()) if scheme.lower() == "bearer" and token else None
-        if principal is None:
-            raise self._refusal(request, given=bool(scheme))
-        if principal.role < role:
-            detail = f"This needs the role {role.label}; {principal.name} is {principal.role.label}."
-            raise Refusal("forbidden", 403, "Role does not suffice", detail)
-        return principal
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            return Rejected(cause=Cause.UNKNOWN if scheme else Cause.MISSING)
+        found = self._tokens.verify(token)
+        if isinstance(found, Principal):
+            if self._uses is not None:
+                self._uses.used(found.name)
+        elif found.cause is Cause.UNKNOWN and self._issuer is not None and token.count(".") == JWT_DOTS:
+            return await self._issuer.verify(token)
+        return found
 
-    def _refusal(self, request: web.Request, *, given: bool) -> Refusal:
+    def _refused(self, request: web.Request, rejected: Rejected) -> Problem:
+        if rejected.cause is Cause.NO_ROLE:
+            detail = f"{rejected.name} has no role here: [oidc] roles maps none of the claims to one."
+            return self._too_low(request, rejected.name, "", detail)
         address = request.remote or ""
-        wait_s = math.ceil(self._failed.count(address))
-        if wait_s:
+        entry = self._entry(
+            "token.refused", request, actor="", role="", target=rejected.name, reason=_why(rejected)
+        )
+        if wait_s := math.ceil(self._failed.count(address, entry)):
             detail = f"More than {ATTEMPTS} attempts without a valid token from {address}."
-            return Refusal("too_many_attempts", 429, "Too many attempts", detail, retry_after_s=wait_s)
+            return Problem("too_many_attempts", detail, retry_after_s=wait_s)
         _log.warning(
             "token refused",
-            extra={"address": address, "path": request.path, "request_id": request[REQUEST_ID]},
+            extra={
+                "address": address,
+                "path": request.path,
+                "request_id": request[REQUEST_ID],
+                "cause": _why(rejected),
+                "token_name": rejected.name,
+            },
         )
-        detail = "Nobody has this token." if given else "This needs 'Authorization: Bearer TOKEN'."
+        missing = rejected.cause is Cause.MISSING
+        detail = "This needs 'Authorization: Bearer TOKEN'." if missing else "Nobody has this token."
         hint = " 'fusebox token create --role ROLE --name NAME' makes one."
-        return Refusal("unauthorized", 401, "Token missing or unknown", detail + hint)
+        return Problem("unauthorized", detail + hint)
+
+    def _too_low(self, request: web.Request, name: str, role: str, detail: str) -> Problem:
+        asked = f"{request.method} {request.path}"
+        entry = self._entry("access.refused", request, actor=name, role=role, target=asked, reason=detail)
+        self._forbidden.count(name, entry)
+        return Problem("forbidden", detail)
+
+    def _entry(
+        self, action: str, request: web.Request, *, actor: str, role: str, target: str, reason: str
+    ) -> Entry:
+        return self._trail.entry(
+            action,
+            Outcome.REFUSED,
+            actor=actor,
+            role=role,
+            target=target[:256],
+            reason=reason,
+            address=request.remote or "",
+            request_id=request[REQUEST_ID],
+        )
+
+    def _noted(self, entry: Entry) -> None:
+        try:
+            self._trail.note(entry, sync=False)  # the loop waits for no disk because somebody knocks
+        except StoreError as error:  # nothing has happened that would have to be taken back
+            _log.error("%s is not in the audit log: %s", entry.action, error)
+
+
+def _why(rejected: Rejected) -> str:
+    return f"{rejected.cause}: {rejected.detail}" if rejected.detail else str(rejected.cause)

@@ -5,13 +5,13 @@ in a browser cannot read this face, nor change anything without a token it canno
 """
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from proxy.admin.access import Access
-from proxy.admin.bodies import BODY_BYTES
-from proxy.admin.endpoints import CALLER, ENDPOINTS, SERVICES, Endpoint, Services
+from proxy.admin.calls import Services
+from proxy.admin.dispatch import BODY_BYTES, Dispatch
+from proxy.admin.endpoints import ENDPOINTS
+from proxy.admin.openapi import document
 from proxy.admin.problems import problems
 from proxy.clock import Clock, monotonic
 
@@ -30,26 +30,18 @@ _wire_log.setLevel(logging.CRITICAL)
 def application(services: Services, *, clock: Clock = monotonic) -> web.Application:
     """Every endpoint of the table behind its role, HEAD beside each GET, errors as problem documents."""
     app = web.Application(middlewares=[problems], client_max_size=BODY_BYTES)
-    app[SERVICES] = services
-    access = Access(services.tokens, clock)
+    dispatch = Dispatch(services, document(ENDPOINTS), clock)
     for endpoint in ENDPOINTS:
-        handle = _guarded(endpoint, access)
+        handle = dispatch.handle(endpoint)
         app.router.add_route(endpoint.method, endpoint.path, handle)
         if endpoint.method == "GET":
             app.router.add_route("HEAD", endpoint.path, handle)
+
+    async def close(_: web.Application) -> None:
+        dispatch.access.close()
+
+    app.on_cleanup.append(close)
     return app
-
-
-def _guarded(endpoint: Endpoint, access: Access) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    role = endpoint.role
-    if role is None:
-        return endpoint.handle
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        request[CALLER] = access.admit(request, role)
-        return await endpoint.handle(request)
-
-    return handle
 
 
 class AdminServer:

@@ -2,7 +2,8 @@
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -18,28 +19,88 @@ _log = logging.getLogger("fusebox.admin")
 REQUEST_ID = web.RequestKey("request_id", str)
 """Made here for each request; stands in `X-Request-Id`, in problem documents and in the log."""
 
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 417: "expectation_failed"}
+PROBLEMS: Mapping[str, tuple[int, str]] = {
+    "bad_request": (400, "Bad request"),
+    "unauthorized": (401, "Token missing or unknown"),
+    "forbidden": (403, "Role does not suffice"),
+    "not_found": (404, "Not Found"),
+    "unknown_breaker": (404, "No such breaker"),
+    "no_checkpoint": (404, "No checkpoint yet"),
+    "method_not_allowed": (405, "Method Not Allowed"),
+    "request_timeout": (408, "Body too slow"),
+    "verify_running": (409, "Already verifying"),
+    "request_running": (409, "The same request is under way"),
+    "version_mismatch": (412, "Not that version any more"),
+    "body_too_large": (413, "Request Entity Too Large"),
+    "expectation_failed": (417, "Expectation Failed"),
+    "idempotency_key_reused": (422, "Idempotency-Key used before"),
+    "too_many_attempts": (429, "Too many attempts"),
+    "rate_limited": (429, "Too many requests"),
+    "internal_error": (500, "Internal error"),
+    "kill_not_released": (503, "Kill switch not released"),
+    "overloaded": (503, "Too many requests at once"),
+    "store_unavailable": (503, "Store unavailable"),
+}
+"""Every code that the admin face answers with, its status and title."""
 
 
-def answer(value: Any, status: int = 200) -> web.Response:
-    """A JSON answer; dataclasses are written as objects."""
-    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with a request: where, as `body.reason`, and what."""
+
+    at: str
+    detail: str
 
 
-def refused(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None = None) -> web.Response:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemDocument:
+    """What an error looks like. `errors`: each fault of a bad request; `version`: the current one."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: tuple[Fault, ...] | None = None
+    version: int | None = None
+
+
+class Problem(Refusal):
+    """A refusal by its code in `PROBLEMS`, with what only the admin face tells."""
+
+    __slots__ = ("errors", "version")
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Fault] = (),
+        version: int | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        status, title = PROBLEMS[code]
+        super().__init__(code, status, title, detail, retry_after_s=retry_after_s)
+        self.errors = tuple(errors) or None
+        self.version = version
+
+
+def refused(refusal: Refusal, request_id: str) -> web.Response:
     """The problem document of a refusal."""
-    document = {
-        "type": f"urn:fusebox:problem:{refusal.code}",  # as the data plane writes it
-        "title": refusal.title,
-        "status": refusal.status,
-        "detail": refusal.detail or refusal.title,
-        "code": refusal.code,
-        "request_id": request_id,
-    }
-    response = web.Response(
-        status=refusal.status, body=orjson.dumps(document), content_type="application/problem+json"
+    document = ProblemDocument(
+        type=f"urn:fusebox:problem:{refusal.code}",  # as the data plane writes it
+        title=refusal.title,
+        status=refusal.status,
+        detail=refusal.detail or refusal.title,
+        code=refusal.code,
+        request_id=request_id,
+        errors=getattr(refusal, "errors", None),
+        version=getattr(refusal, "version", None),
     )
-    response.headers.update(headers or {})
+    members = {name: getattr(document, name) for name in document.__slots__}
+    body = orjson.dumps({name: value for name, value in members.items() if value is not None})
+    response = web.Response(status=refusal.status, body=body, content_type="application/problem+json")
     if refusal.retry_after_s is not None:
         response.headers["Retry-After"] = str(refusal.retry_after_s)
     if refusal.allow:
@@ -54,6 +115,7 @@ def refused(refusal: Refusal, request_id: str, headers: Mapping[str, str] | None
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into its problem document."""
     request_id = request[REQUEST_ID] = uuid.uuid4().hex
+    extra = {"request_id": request_id, "path": request.path}
     response: web.StreamResponse
     try:
         response = await handler(request)
@@ -62,18 +124,25 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         response = refused(_translated(error), request_id)
     except StoreError as error:
-        extra = {"request_id": request_id, "path": request.path}
         _log.error("store unavailable: %s", error, extra=extra)
-        response = refused(Refusal("store_unavailable", 503, "Store unavailable", str(error)), request_id)
+        response = refused(Problem("store_unavailable", str(error)), request_id)
     except Exception:  # noqa: BLE001 - the boundary: logged with its stack, shown without
-        _log.exception("admin request failed", extra={"request_id": request_id, "path": request.path})
+        _log.exception("admin request failed", extra=extra)
         text = "The sidecar made a mistake; its log tells more under this request id."
-        response = refused(Refusal("internal_error", 500, "Internal error", text), request_id)
+        response = refused(Problem("internal_error", text), request_id)
     response.headers["X-Request-Id"] = request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = "fusebox"  # instead of the versions of Python and aiohttp
     return response
+
+
+_BY_STATUS: Mapping[int, str] = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    417: "expectation_failed",
+}
 
 
 def _translated(error: web.HTTPException) -> Refusal:
@@ -82,4 +151,9 @@ def _translated(error: web.HTTPException) -> Refusal:
         allowed = ", ".join(sorted(error.allowed_methods))
         return Refusal("method_not_allowed", 405, title, f"Allowed here: {allowed}", allow=allowed)
     detail = error.text or title if error.status == 413 else title
-    return Refusal(_CODES.get(error.status, "bad_request"), error.status, title, detail)
+    return Refusal(_BY_STATUS.get(error.status, "bad_request"), error.status, title, detail)
+
+
+def json_answer(value: Any, status: int = 200) -> web.Response:
+    """A JSON answer; dataclasses are written as objects."""
+    return web.Response(status=status, body=orjson.dumps(value), content_type="application/json")

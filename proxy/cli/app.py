@@ -5,18 +5,46 @@ Exit codes (contract): 0 done, 1 refused or failed, 2 usage or settings that can
 
 import os
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from proxy import __version__
-from proxy.cli.common import HELP, config_option, settings_faults
-from proxy.cli.remote import breaker, kill, status
-from proxy.cli.tokens import token
-from proxy.settings import load
+from proxy.cli.common import HELP, config_option, json_option, settings_faults, tell_json
+
+ELSEWHERE = {
+    "audit": "proxy.cli.audit",
+    "breaker": "proxy.cli.remote",
+    "kill": "proxy.cli.remote",
+    "status": "proxy.cli.remote",
+    "store": "proxy.cli.store",
+    "token": "proxy.cli.tokens",
+}
+"""Commands by the module that holds them under their name, imported when one is asked for."""
+
+SHELLS = ("bash", "zsh", "fish")
 
 
-@click.group(context_settings=HELP)
+class Commands(click.Group):
+    """The commands of this module and, by name, those of `ELSEWHERE`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        there = {name for name, module in ELSEWHERE.items() if find_spec(module)}
+        return sorted(there.union(super().list_commands(ctx)))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = ELSEWHERE.get(cmd_name)
+        if module is None or not find_spec(module):
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(module), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings=HELP)
 @click.version_option(__version__, prog_name="fusebox")
 def main() -> None:
     """A safety sidecar in front of a recommender and the services around it."""
@@ -25,7 +53,7 @@ def main() -> None:
 @main.command()
 @config_option
 def serve(config: Path) -> None:
-    """Run the sidecar.
+    """Run the sidecar; its log on stdout is JSON lines.
 
     SIGTERM drains and ends it, SIGHUP reads the settings again.
     """
@@ -36,17 +64,28 @@ def serve(config: Path) -> None:
 
 @main.command()
 @config_option
-def check(config: Path) -> None:
+@json_option
+def check(config: Path, *, as_json: bool) -> None:
     """Tell every mistake in the settings.
 
     Also those in the popularity list and the toggles document that they point to.
     """
-    with settings_faults():
+    from proxy.settings import load  # noqa: PLC0415 - as above
+
+    with settings_faults(as_json=as_json):
         found = load(config, os.environ)
-    click.echo(
-        f"{config}: ok ({len(found.routes)} routes, {len(found.upstreams)} upstreams, "
-        f"{len(found.popularity)} films in the popularity list)"
-    )
+    counts: dict[str, Any] = {
+        "routes": len(found.routes),
+        "upstreams": len(found.upstreams),
+        "films": len(found.popularity),
+    }
+    if as_json:
+        tell_json({"ok": True, "file": str(config), "problems": []} | counts)
+    else:
+        click.echo(
+            f"{config}: ok ({counts['routes']} routes, {counts['upstreams']} upstreams, "
+            f"{counts['films']} films in the popularity list)"
+        )
 
 
 @main.command()
@@ -77,5 +116,17 @@ def demo(port: int, seconds: float, unattended: bool) -> None:  # noqa: FBT001 -
     sys.exit(run_demo(port, seconds, unattended))
 
 
-for command in (status, kill, breaker, token):
-    main.add_command(command)
+@main.command()
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete our commands.
+
+    \b
+    bash:  fusebox completion bash >> ~/.bashrc
+    zsh:   fusebox completion zsh >> ~/.zshrc
+    fish:  fusebox completion fish > ~/.config/fish/completions/fusebox.fish
+    """  # noqa: D301 - click wants the character itself
+    made = get_completion_class(shell)
+    if made is None:  # not for the shells above
+        raise click.ClickException(f"this version of click knows no completion for {shell}")
+    click.echo(made(main, {}, "fusebox", "_FUSEBOX_COMPLETE").source())

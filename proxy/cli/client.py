@@ -1,13 +1,18 @@
 """One call to the admin API of a running sidecar; what goes wrong is told with the way out."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import click
 import orjson
+from yarl import URL
+
+from proxy.cli.common import json_option
 
 TIMEOUT_S = 10.0
 
@@ -19,10 +24,23 @@ class Admin:
     url: str
     token: str
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The JSON of a 2xx answer; ClickException (exit 1) says what else happened."""
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        query: dict[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
+        """The JSON of a 2xx answer; ClickException (exit 1) says what else happened.
+
+        What is empty in `query` is left out.
+        """
+        asked = {name: value for name, value in (query or {}).items() if value}
+        target = f"{path}?{urlencode(asked)}" if asked else path
         try:
-            status, content = asyncio.run(self._call(method, path, body))
+            status, content = asyncio.run(self._call(method, target, body, timeout_s))
         except aiohttp.ClientConnectorError as error:
             raise click.ClickException(
                 f"nothing answers at {self.url} ({error.os_error}): is the sidecar running? "
@@ -30,19 +48,25 @@ class Admin:
             ) from error
         except (TimeoutError, aiohttp.ClientConnectionError) as error:
             raise click.ClickException(
-                f"{self.url} gave no answer ({error or f'{TIMEOUT_S:g} s are over'}): "
+                f"{self.url} gave no answer ({error or f'{timeout_s:g} s are over'}): "
                 "a change may or may not have happened, look with  fusebox status"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise click.ClickException(f"{self.url} is no admin API: {error}") from error
         return self._judged(status, content)
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
+    async def _call(
+        self, method: str, target: str, body: dict[str, Any] | None, timeout_s: float
+    ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session,
             session.request(
-                method, self.url + path, json=body, headers=headers, allow_redirects=False
+                method,
+                URL(self.url + target, encoded=True),
+                json=body,
+                headers=headers,
+                allow_redirects=False,
             ) as response,
         ):
             return response.status, await response.read()
@@ -88,3 +112,39 @@ def plain_token(_: click.Context, __: click.Parameter, value: str) -> str:
     if not token.isascii() or not token.isprintable() or " " in token:
         raise click.BadParameter("is not a token: it holds characters that no token has")
     return token
+
+
+_OPTIONS = (
+    click.option(
+        "--admin",
+        default="http://127.0.0.1:8081",
+        envvar="FUSEBOX_ADMIN",
+        callback=admin_url,
+        show_default=True,
+        show_envvar=True,
+        metavar="URL",
+        help="The admin API, by the address in [admin].",
+    ),
+    click.option(
+        "--token",
+        default="",
+        envvar="FUSEBOX_TOKEN",
+        callback=plain_token,
+        show_envvar=True,
+        metavar="TOKEN",
+        help="From `fusebox token create`.",
+    ),
+    json_option,
+)
+
+
+def remote(work: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of the admin API and `--json`; it is called with `api` and `as_json`."""
+
+    @wraps(work)
+    def called(*, admin: str, token: str, **rest: Any) -> None:
+        work(api=Admin(url=admin, token=token), **rest)
+
+    for option in reversed(_OPTIONS):
+        called = option(called)
+    return called

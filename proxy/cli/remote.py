@@ -1,58 +1,16 @@
 """Commands that talk to a running sidecar: status, kill, breaker."""
 
-from collections.abc import Callable, Iterable
-from functools import wraps
 from typing import Any
 from urllib.parse import quote
 
 import click
-import orjson
 
-from proxy.cli.client import Admin, admin_url, plain_token
-from proxy.cli.common import HELP
-
-_OPTIONS = (
-    click.option(
-        "--admin",
-        default="http://127.0.0.1:8081",
-        envvar="FUSEBOX_ADMIN",
-        callback=admin_url,
-        show_default=True,
-        show_envvar=True,
-        metavar="URL",
-        help="The admin API, by the address in [admin].",
-    ),
-    click.option(
-        "--token",
-        default="",
-        envvar="FUSEBOX_TOKEN",
-        callback=plain_token,
-        show_envvar=True,
-        metavar="TOKEN",
-        help="From `fusebox token create`.",
-    ),
-    click.option("--json", "as_json", is_flag=True, help="The answer as JSON."),
-)
-
-
-def _remote(work: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of the admin API; it is called with an `Admin`."""
-
-    @wraps(work)
-    def called(*, admin: str, token: str, **rest: Any) -> None:
-        work(api=Admin(url=admin, token=token), **rest)
-
-    for option in reversed(_OPTIONS):
-        called = option(called)
-    return called
-
-
-def _json(answer: Any) -> None:
-    click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+from proxy.cli.client import Admin, remote
+from proxy.cli.common import HELP, tell_json, tell_table
 
 
 @click.command(context_settings=HELP)
-@_remote
+@remote
 def status(api: Admin, *, as_json: bool) -> None:
     """Show what runs.
 
@@ -60,7 +18,7 @@ def status(api: Admin, *, as_json: bool) -> None:
     """
     answer = api.call("GET", "/v1/status")
     if as_json:
-        _json(answer)
+        tell_json(answer)
         return
     state = "draining" if answer["draining"] else "serving"
     click.echo(
@@ -71,7 +29,8 @@ def status(api: Admin, *, as_json: bool) -> None:
     if (reload := answer["reload"]) and not reload["ok"]:
         click.echo(f"the reload at {reload['at']} was refused:")
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
-    _tell_table(
+    click.echo()
+    tell_table(
         ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),
         (
             (
@@ -87,7 +46,8 @@ def status(api: Admin, *, as_json: bool) -> None:
             for breaker in (answer["breakers"].get(name),)
         ),
     )
-    _tell_table(
+    click.echo()
+    tell_table(
         ("ROUTE", "PATH", "KIND", "PRIORITY", "UPSTREAMS", "FLAG"),
         (
             (
@@ -106,7 +66,7 @@ def status(api: Admin, *, as_json: bool) -> None:
 @click.command(context_settings=HELP)
 @click.argument("action", type=click.Choice(["on", "off", "status"]))
 @click.option("--reason", default="", help="Why; needed for on and off.")
-@_remote
+@remote
 def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
     """Throw or release the kill switch.
 
@@ -120,7 +80,7 @@ def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
             raise click.UsageError(f'say why:  fusebox kill {action} --reason "…"')
         answer = api.call("PUT" if action == "on" else "DELETE", "/v1/kill", {"reason": reason})
     if as_json:
-        _json(answer)
+        tell_json(answer)
     else:
         _tell_kill(answer)
     if action == "on" and not answer["persisted"]:
@@ -134,7 +94,7 @@ def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("action", type=click.Choice(["open", "close", "auto"]))
 @click.option("--reason", required=True, help="Why.")
-@_remote
+@remote
 def breaker(api: Admin, name: str, action: str, reason: str, *, as_json: bool) -> None:
     """Hold a breaker open or closed, or let go.
 
@@ -142,7 +102,7 @@ def breaker(api: Admin, name: str, action: str, reason: str, *, as_json: bool) -
     """
     answer = api.call("POST", f"/v1/breakers/{quote(name, safe='')}/{action}", {"reason": reason})
     if as_json:
-        _json(answer)
+        tell_json(answer)
     else:
         click.echo(f"{name}: {_breaker_text(answer)}")
 
@@ -182,11 +142,3 @@ def _why(breaker: dict[str, Any] | None) -> str:
     if last["to"] != "open" and (trip := breaker["last_trip"]):
         text += f"; was opened at {trip['at']}: {trip['reason']}"
     return " ".join(text.split())  # a reason may have several lines, a row has one
-
-
-def _tell_table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    lines = [head, *(tuple(map(str, row)) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    click.echo()
-    for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

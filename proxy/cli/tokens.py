@@ -7,10 +7,22 @@ from pathlib import Path
 
 import click
 
-from proxy.cli.common import HELP, config_option, faults, settings_faults
+from proxy.cli.common import (
+    HELP,
+    Duration,
+    config_option,
+    faults,
+    json_option,
+    settings_faults,
+    tell_json,
+    tell_table,
+)
+from proxy.cli.recording import recorder
+from proxy.clock import wall
 from proxy.core.roles import Role
 from proxy.settings import state_directory
-from proxy.storage.tokens import TokenFile
+from proxy.storage.token_use import last_used
+from proxy.storage.tokens import TokenFile, TokenRecord
 
 ROLES = [role.label for role in Role]
 
@@ -29,6 +41,7 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
 _name_option = click.option(
     "--name", required=True, callback=_name, help="Whose it is; the log names changes by it."
 )
+_reason_option = click.option("--reason", default="", help="Why, for the audit log.")
 
 
 @token.command()
@@ -36,47 +49,93 @@ _name_option = click.option(
     "--role", required=True, type=click.Choice(ROLES), help="Each holds the rights of those before."
 )
 @_name_option
+@click.option(
+    "--ttl",
+    type=Duration(),
+    metavar="TIME",
+    help="How long it counts, like 12h or 90d.  [default: until revoked]",
+)
+@_reason_option
 @config_option
-def create(role: str, name: str, config: Path) -> None:
+@json_option
+def create(role: str, name: str, ttl: float | None, reason: str, config: Path, *, as_json: bool) -> None:
     """Make a token and print it, this once; its hash is kept."""
-    file = _file(config)
-    with faults():
-        made = file.create(name, Role.named(role))
-    try:
-        click.echo(f"{name} is {role}; kept as a hash in {file.path}, so copy it now:", err=True)
-        _show(made)
-    except OSError as error:
-        with faults():
-            file.revoke(name)
-        raise click.ClickException(
-            f"the token could not be shown ({error.strerror or error}), so it was revoked: "
-            "nobody has seen it. Say it again where stdout can be written"
-        ) from error
+    directory = _state(config)
+    file = TokenFile(directory / "tokens.json")
+    with faults(), recorder(directory, "token.create", reason) as record:
+        made = file.create(name, Role.named(role), ttl_s=ttl, record=record)
+        expires = next(it.expires for it in file.records() if it.name == name)
+        try:
+            if as_json:
+                tell_json({"name": name, "role": role, "expires": expires, "token": made})
+            else:
+                until = f" until {expires}" if expires else ""
+                click.echo(
+                    f"{name} is {role}{until}; kept as a hash in {file.path}, so copy it now:", err=True
+                )
+                _show(made)
+        except OSError as error:
+            file.withdraw(name)
+            raise click.ClickException(
+                f"the token could not be shown ({error.strerror or error}), so it was revoked: "
+                "nobody has seen it. Say it again where stdout can be written"
+            ) from error
 
 
 @token.command("list")
 @config_option
-def list_(config: Path) -> None:
-    """Who has a token, with which role, since when."""
+@json_option
+def list_(config: Path, *, as_json: bool) -> None:
+    """Who has a token, with which role; since when, until when, last used when."""
+    directory = _state(config)
     with faults():
-        records = _file(config).records()
-    for record in records:
-        click.echo(f"{record.name}\t{record.role.label}\t{record.created}")
-    if not records:
+        records = TokenFile(directory / "tokens.json").records()
+    used = last_used(directory / "token_use.json")
+    rows = [
+        {
+            "name": it.name,
+            "role": it.role.label,
+            "state": _state_of(it),
+            "created": it.created,
+            "expires": it.expires,
+            "revoked": it.revoked,
+            "last_used": used.get(it.name, ""),
+        }
+        for it in records
+    ]
+    if as_json:
+        tell_json(rows)
+    elif rows:
+        head = ("NAME", "ROLE", "STATE", "CREATED", "EXPIRES", "REVOKED", "LAST USED")
+        tell_table(head, (tuple(row.values()) for row in rows))
+    else:
         click.echo("no tokens yet: fusebox token create --role ROLE --name NAME", err=True)
 
 
 @token.command()
 @_name_option
+@_reason_option
 @config_option
-def revoke(name: str, config: Path) -> None:
-    """Take a token back."""
-    file = _file(config)
-    with faults():
-        found = file.revoke(name)
+@json_option
+def revoke(name: str, reason: str, config: Path, *, as_json: bool) -> None:
+    """Take a token back.
+
+    Its name stays taken, so that it goes on to mean what it meant in the log.
+    """
+    directory = _state(config)
+    file = TokenFile(directory / "tokens.json")
+    with faults(), recorder(directory, "token.revoke", reason) as record:
+        found = file.revoke(name, record=record)
     if not found:
-        raise click.ClickException(f"no token is named {name!r}: see fusebox token list")
-    click.echo(f"revoked {name}")
+        raise click.ClickException(f"no token is named {name!r}, or it is revoked: see fusebox token list")
+    if as_json:
+        tell_json({"name": name, "revoked": True})
+    else:
+        click.echo(f"revoked {name}")
+
+
+def _state_of(record: TokenRecord) -> str:
+    return record.refused(wall()) or "valid"
 
 
 def _show(line: str) -> None:
@@ -93,6 +152,6 @@ def _show(line: str) -> None:
         raise
 
 
-def _file(config: Path) -> TokenFile:
+def _state(config: Path) -> Path:
     with settings_faults():
-        return TokenFile(state_directory(config, os.environ) / "tokens.json")
+        return state_directory(config, os.environ)

@@ -1,7 +1,7 @@
 """Who may do what on the admin API: four roles, each holding the rights of those below it."""
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class Role(IntEnum):
@@ -32,3 +32,23 @@ class Principal:
 
     name: str
     role: Role
+
+
+class Cause(StrEnum):
+    """Why credentials were not enough. Whoever asks hears no more than that they were not; the log does."""
+
+    MISSING = "missing"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    INVALID = "invalid"  # a JWT that does not stand up; `Rejected.detail` says why
+    NO_ROLE = "no_role"  # somebody, but no claim of theirs maps to a role here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Nobody, and why. `name` is known when the secret was right, or vouched for by an issuer."""
+
+    cause: Cause
+    name: str = ""
+    detail: str = ""

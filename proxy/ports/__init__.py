@@ -6,7 +6,7 @@ from typing import Protocol
 
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
-from proxy.core.roles import Principal
+from proxy.core.roles import Principal, Rejected
 from proxy.errors import FuseboxError
 
 
@@ -37,8 +37,8 @@ class KillStore(Protocol):
 class TokenStore(Protocol):
     """Whom a bearer token stands for."""
 
-    def verify(self, token: str) -> Principal | None:
-        """None for a token nobody has; StoreError when no token can be judged."""
+    def verify(self, token: str) -> Principal | Rejected:
+        """StoreError when no token can be judged."""
 
 
 class PolicyTarget(Protocol):

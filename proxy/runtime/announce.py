@@ -7,7 +7,7 @@ from contextlib import suppress
 from proxy import __version__
 from proxy.control import KillStatus
 from proxy.ports import StoreError
-from proxy.settings import Settings
+from proxy.settings import Settings, split_address
 from proxy.storage import directory
 from proxy.storage.tokens import TokenFile
 
@@ -42,15 +42,17 @@ def announce(settings: Settings, *, listen: str, admin: str, kill: KillStatus, t
 
 def _tell_tokens(tokens: TokenFile, settings: Settings) -> None:
     try:
-        known = tokens.records()
+        usable = tokens.usable()
     except StoreError as error:
         _warn(f"nobody can use the admin API: {error}")
         return
-    if not known:
-        say(
-            "fusebox: no token yet; make the first: "
-            f"fusebox token create --role admin --name NAME --config {settings.file}"
-        )
+    if usable:
+        return
+    first = f"fusebox token create --role admin --name NAME --config {settings.file}"
+    say(f"fusebox: no token yet; make the first: {first}")
+    host, _ = split_address(settings.admin.address)
+    if host not in {"localhost", "::1"} and not host.startswith("127."):
+        _warn(f"admin.address {settings.admin.address} can be reached by others, and nobody has a token yet")
 
 
 def _warn(text: str) -> None:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from proxy.admin.app import AdminServer, application
-from proxy.admin.endpoints import Services
+from proxy.admin.calls import Services
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
 from proxy.core.breaker import Transition
 from proxy.dataplane.plane import DataPlane

@@ -1,7 +1,8 @@
 """Bearer tokens on disk, as hashes: who reads the file cannot speak for anybody.
 
 A token carries 256 random bits, so one round of SHA-256 is enough; there is nothing to guess.
-The file is replaced whole under a lock file, and a running sidecar notices the new one.
+The file is replaced whole under a lock file, and a running sidecar notices the new one. A revoked
+token stays in it, so that its name goes on to mean what it meant in the log.
 """
 
 import fcntl
@@ -10,9 +11,9 @@ import hmac
 import logging
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import orjson
 
 from proxy.clock import Clock, wall
-from proxy.core.roles import Principal, Role
+from proxy.core.roles import Cause, Principal, Rejected, Role
 from proxy.errors import FuseboxError
 from proxy.ports import StoreError
 from proxy.storage import atomic
@@ -30,17 +31,35 @@ PREFIX = "fbx_"  # lets scanners of leaked secrets know ours
 
 
 class NameTaken(FuseboxError):
-    """Names in the log must mean one token each."""
+    """Names in the log must mean one token each, for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRecord:
-    """What is kept of a token. `created` is RFC 3339."""
+    """What is kept of a token. Moments are RFC 3339, UTC; empty: never."""
 
     name: str
     role: Role
     sha256: str
     created: str
+    expires: str = ""
+    revoked: str = ""
+
+    def refused(self, now: float) -> Cause | None:
+        """Why it does not count at this wall time; None: it does."""
+        if self.revoked:
+            return Cause.REVOKED
+        if self.expires and datetime.fromisoformat(self.expires).timestamp() <= now:
+            return Cause.EXPIRED
+        return None
+
+
+Recorder = Callable[[TokenRecord], None]
+"""Called with what is about to be true; what it raises prevents it (design rule 1)."""
+
+
+def _unrecorded(_: TokenRecord) -> None:
+    pass
 
 
 class TokenFile:
@@ -53,34 +72,56 @@ class TokenFile:
         self._seen: tuple[int, int, int] | None = None  # inode, mtime, size of what was read last
         self._bad: tuple[int, int, int] | None = None  # the same of what could not be read
 
-    def create(self, name: str, role: Role) -> str:
-        """A new token, shown this once; NameTaken, or StoreError when it cannot be kept."""
+    def create(
+        self, name: str, role: Role, *, ttl_s: float | None = None, record: Recorder = _unrecorded
+    ) -> str:
+        """A new token, shown this once; NameTaken, or StoreError when it cannot be kept.
+
+        It counts for `ttl_s` seconds by the wall clock, or until it is revoked.
+        """
         token = PREFIX + secrets.token_urlsafe(32)
         with self._locked():
             records = self._read()
-            if any(record.name == name for record in records):
-                raise NameTaken(f"a token named {name!r} exists: choose another name, or revoke it first")
-            created = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
-            self._write(
-                (*records, TokenRecord(name=name, role=role, sha256=_hash(token), created=created)),
+            for it in records:
+                if it.name == name:
+                    raise NameTaken(_taken(it))
+            made = TokenRecord(
+                name=name,
+                role=role,
+                sha256=_hash(token),
+                created=self._moment(),
+                expires="" if ttl_s is None else self._moment(ttl_s),
             )
+            record(made)
+            self._write((*records, made))
         return token
 
-    def revoke(self, name: str) -> bool:
-        """Whether there was one of this name. A running sidecar refuses it from its next request on."""
+    def revoke(self, name: str, *, record: Recorder = _unrecorded) -> bool:
+        """Whether there was one that counted. A running sidecar refuses it from its next request on."""
         with self._locked():
             records = self._read()
-            kept = tuple(record for record in records if record.name != name)
-            if len(kept) == len(records):
-                return False
-            self._write(kept)
-        return True
+            for at, it in enumerate(records):
+                if it.name == name and not it.revoked:
+                    revoked = replace(it, revoked=self._moment())
+                    record(revoked)
+                    self._write((*records[:at], revoked, *records[at + 1 :]))
+                    return True
+        return False
+
+    def withdraw(self, name: str) -> None:
+        """Take back, with its name, a token that nobody has seen."""
+        with self._locked():
+            self._write(tuple(it for it in self._read() if it.name != name))
 
     def records(self) -> tuple[TokenRecord, ...]:
-        """All tokens, oldest first; StoreError when the file cannot be understood."""
+        """All tokens ever made, oldest first; StoreError when the file cannot be understood."""
         return self._read()
 
-    def verify(self, token: str) -> Principal | None:
+    def usable(self) -> bool:
+        """Whether any token counts; StoreError as `records`."""
+        return any(it.refused(self._wall()) is None for it in self._read())
+
+    def verify(self, token: str) -> Principal | Rejected:
         """Whom the token stands for, by the file as it is now.
 
         When somebody has broken the file, the last good content goes on to count, so that the
@@ -91,8 +132,15 @@ class TokenFile:
         found = None
         for record in self._records:  # all of them: how long it takes tells nothing
             if hmac.compare_digest(record.sha256, asked):
-                found = Principal(name=record.name, role=record.role)
-        return found
+                found = record
+        if found is None:
+            return Rejected(cause=Cause.UNKNOWN)
+        if cause := found.refused(self._wall()):
+            return Rejected(cause=cause, name=found.name)
+        return Principal(name=found.name, role=found.role)
+
+    def _moment(self, later_s: float = 0.0) -> str:
+        return datetime.fromtimestamp(self._wall() + later_s, UTC).isoformat(timespec="seconds")
 
     def _refresh(self) -> None:
         try:
@@ -125,10 +173,7 @@ class TokenFile:
             raise StoreError(f"{self.path}: no list of tokens: {error!r}") from error
 
     def _write(self, records: tuple[TokenRecord, ...]) -> None:
-        rows = [
-            {"name": it.name, "role": it.role.label, "sha256": it.sha256, "created": it.created}
-            for it in records
-        ]
+        rows = [{name: value for name, value in _row(it).items() if value} for it in records]
         atomic.replace(self.path, orjson.dumps({"tokens": rows}, option=orjson.OPT_INDENT_2) + b"\n")
 
     @contextmanager
@@ -146,11 +191,44 @@ class TokenFile:
             os.close(handle)  # gives the lock back
 
 
+def _taken(record: TokenRecord) -> str:
+    if record.revoked:
+        return (
+            f"a token named {record.name!r} was revoked at {record.revoked}, and in the log its name goes on "
+            "to mean that one: choose another name"
+        )
+    return (
+        f"a token named {record.name!r} exists: choose another name, since a name means one token for ever; "
+        f"fusebox token revoke --name {record.name} takes the old one back"
+    )
+
+
+def _row(record: TokenRecord) -> dict[str, str]:
+    return {
+        "name": record.name,
+        "role": record.role.label,
+        "sha256": record.sha256,
+        "created": record.created,
+        "expires": record.expires,
+        "revoked": record.revoked,
+    }
+
+
 def _record(raw: Any) -> TokenRecord:
     name, role, digest, created = raw["name"], raw["role"], raw["sha256"], raw["created"]
     if not (isinstance(name, str) and isinstance(digest, str) and len(digest) == 64 and digest.isascii()):
         raise ValueError("an entry without a name or a sha256")
-    return TokenRecord(name=name, role=Role.named(role), sha256=digest, created=str(created))
+    expires, revoked = raw.get("expires", ""), raw.get("revoked", "")
+    if expires and datetime.fromisoformat(expires).tzinfo is None:
+        raise ValueError(f"the moment {name!r} expires has no time zone")
+    return TokenRecord(
+        name=name,
+        role=Role.named(role),
+        sha256=digest,
+        created=str(created),
+        expires=expires,
+        revoked=revoked,
+    )
 
 
 def _hash(token: str) -> str:

@@ -1,7 +1,11 @@
-import pytest
+from types import SimpleNamespace
 
-from proxy.admin.access import ADDRESSES, ATTEMPTS, WINDOW_S, FailedAttempts
+import pytest
+from face import AT, Admin
+
+from proxy.admin.access import ADDRESSES, ATTEMPTS, NOTED, WINDOW_S, Refusals
 from proxy.admin.endpoints import ENDPOINTS
+from proxy.core.audit import Entry, Outcome
 from proxy.core.roles import Role
 
 GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint.role is not None]
@@ -9,40 +13,70 @@ NAMES = [f"{endpoint.method} {endpoint.path}" for endpoint in GUARDED]
 
 
 def concrete(endpoint):
-    return endpoint.path.replace("{name}", "payment").replace("{action:open|close|auto}", "open")
+    return endpoint.path.format(name="payment", action="open")
 
 
-@pytest.mark.parametrize("endpoint", GUARDED, ids=NAMES)
-async def test_without_a_token_every_guarded_endpoint_is_401(admin, endpoint):
-    response = await admin.ask(endpoint.method, concrete(endpoint), json={"reason": "test"})
-    problem = await response.json()
-    assert (response.status, problem["code"]) == (401, "unauthorized")
-    assert response.headers["WWW-Authenticate"].startswith("Bearer")
-    assert "fusebox token create" in problem["detail"]
+async def ask(admin, endpoint, **how):
+    body = {} if endpoint.method == "GET" else {"json": {"reason": "test"}}
+    return await admin.ask(endpoint.method, concrete(endpoint), **body, **how)
+
+
+def nothing_has_happened(admin):
     assert admin.plane.policy.toggles.kill_switch is False
     assert admin.plane.breakers["payment"].forced is None
+    assert not [it for it in admin.trail.entries if it.outcome != "refused"]
+    return True
 
 
 @pytest.mark.parametrize("endpoint", GUARDED, ids=NAMES)
-async def test_each_role_reaches_exactly_what_the_table_grants(admin, endpoint):
-    for role in Role:
-        body = {} if endpoint.method == "GET" else {"json": {"reason": "test"}}
-        response = await admin.ask(endpoint.method, concrete(endpoint), role=role, **body)
-        assert response.status == (200 if role >= endpoint.role else 403), role
-        if response.status == 403:
-            problem = await response.json()
-            assert problem["code"] == "forbidden"
-            assert endpoint.role.label in problem["detail"]
+async def test_whoever_has_no_valid_token_is_401_everywhere(admin, endpoint):
+    """None, garbage, an expired and a revoked one look alike from outside; the log tells them apart."""
+    gone, old = admin.make("gone"), admin.make("old", ttl_s=5)
+    admin.services.tokens.revoke("gone")
+    admin.wall += 5
+    told = []
+    for token in (None, "garbage", gone, old):
+        response = await ask(admin, endpoint, token=token)
+        problem = await response.json()
+        assert (response.status, problem["code"]) == (401, "unauthorized")
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert "fusebox token create" in problem["detail"]
+        told.append(problem["detail"])
+    assert told[1] == told[2] == told[3] != told[0]
+    assert nothing_has_happened(admin)
+    assert [(it.action, it.target, it.reason) for it in admin.trail.entries] == [
+        ("token.refused", "", "missing"),
+        ("token.refused", "", "unknown"),
+        ("token.refused", "gone", "revoked"),
+    ]
+
+
+@pytest.mark.parametrize("endpoint", GUARDED, ids=NAMES)
+@pytest.mark.parametrize("role", Role, ids=lambda role: role.label)
+async def test_each_role_reaches_exactly_what_the_table_grants(admin, endpoint, role):
+    response = await ask(admin, endpoint, role=role)
+    assert response.status == (200 if role >= endpoint.role else 403)
+    if response.status == 403:
+        problem = await response.json()
+        assert problem["code"] == "forbidden"
+        assert endpoint.role.label in problem["detail"]
+        (entry,) = admin.trail.entries
+        assert (entry.action, entry.actor, entry.role) == ("access.refused", f"the-{role.label}", role.label)
+        assert entry.target == f"{endpoint.method} {concrete(endpoint)}"
+        assert nothing_has_happened(admin)
 
 
 def test_the_table_keeps_the_roles_of_the_contract():
     roles = {(endpoint.method, endpoint.path): endpoint.role for endpoint in ENDPOINTS}
     assert roles["GET", "/livez"] is roles["GET", "/readyz"] is roles["GET", "/metrics"] is None
+    assert roles["GET", "/v1/openapi.json"] is None, "it tells no secret"
     assert (
         roles["GET", "/v1/status"] == roles["GET", "/v1/kill"] == roles["GET", "/v1/breakers"] == Role.VIEWER
     )
-    assert roles["POST", "/v1/breakers/{name}/{action:open|close|auto}"] == Role.OPERATOR
+    assert roles["POST", "/v1/breakers/{name}/{action}"] == Role.OPERATOR
     assert roles["PUT", "/v1/kill"] == roles["DELETE", "/v1/kill"] == Role.COMMANDER
+    assert roles["GET", "/v1/audit"] == roles["GET", "/v1/audit/checkpoint"] == Role.VIEWER
+    assert roles["GET", "/v1/audit/verify"] == Role.ADMIN
 
 
 @pytest.mark.parametrize(
@@ -98,22 +132,72 @@ async def test_a_tokens_file_that_never_could_be_read_is_503_and_the_open_endpoi
     assert (await admin.ask("GET", "/readyz")).status == 200
 
 
+class Noted:
+    """Refusals at a time that the test says, and what was recorded of them."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.entries = []
+        self.refusals = Refusals(lambda: self.now, self.entries.append)
+
+    def count(self, who="a"):
+        entry = Entry(action="token.refused", outcome=Outcome.REFUSED, at=AT, address=who)
+        return self.refusals.count(who, entry)
+
+
 def test_a_new_window_allows_as_many_attempts_again():
-    now = 0.0
-    failed = FailedAttempts(lambda: now)
+    noted = Noted()
     for begin in (0.0, WINDOW_S, 5 * WINDOW_S):
-        now = begin
-        assert [failed.count("a") for _ in range(ATTEMPTS + 1)] == [0] * ATTEMPTS + [WINDOW_S]
+        noted.now = begin
+        assert [noted.count() for _ in range(ATTEMPTS + 1)] == [0] * ATTEMPTS + [WINDOW_S]
 
 
 def test_addresses_are_counted_apart_and_only_so_many_are_remembered():
-    now = 0.0
-    failed = FailedAttempts(lambda: now)
+    noted = Noted()
     for _ in range(ATTEMPTS):
-        assert failed.count("a") == 0
-    assert failed.count("a") == WINDOW_S
-    assert failed.count("b") == 0
+        assert noted.count("a") == 0
+    assert noted.count("a") == WINDOW_S
+    assert noted.count("b") == 0
     for number in range(ADDRESSES):
-        failed.count(f"n{number}")
-    assert len(failed._by_address) == ADDRESSES
-    assert failed.count("a") == 0
+        noted.count(f"n{number}")
+    assert len(noted.refusals._windows) == ADDRESSES
+    assert noted.count("a") == 0
+
+
+def test_the_first_refusals_are_recorded_one_by_one_and_the_others_as_one_with_their_number():
+    noted = Noted()
+    for _ in range(1000):
+        noted.count("a")
+    noted.count("b")
+    assert [it.address for it in noted.entries] == ["a"] * NOTED + ["b"]
+    noted.now += WINDOW_S
+    noted.count("b")
+    over = noted.entries[NOTED + 1]
+    assert (over.address, over.after) == ("a", {"attempts": 1000 - NOTED})
+    assert len(noted.entries) == NOTED + 3, "and nothing of b, whose one refusal is told"
+
+
+def test_what_was_counted_is_told_at_the_end():
+    noted = Noted()
+    for _ in range(NOTED + 2):
+        noted.count("a")
+    noted.refusals.close()
+    noted.refusals.close()
+    assert [it.after for it in noted.entries[NOTED:]] == [{"attempts": 2}]
+
+
+async def test_a_spool_that_is_full_lets_nobody_in_and_keeps_nobody_out(admin):
+    admin.trail.full = "the spool is full"
+    assert (await admin.ask("GET", "/v1/status", token="wrong")).status == 401
+    assert (await admin.ask("PUT", "/v1/kill", role=Role.VIEWER, json={"reason": "x"})).status == 403
+    assert (await admin.ask("GET", "/v1/status", role=Role.VIEWER)).status == 200
+
+
+async def test_uses_of_tokens_are_told_by_name(tmp_path):
+    used = []
+    admin = Admin(tmp_path, uses=SimpleNamespace(used=used.append))
+    await admin.start()
+    await admin.ask("GET", "/v1/status", role=Role.VIEWER)
+    await admin.ask("GET", "/v1/status", token="wrong")
+    await admin.stop()
+    assert used == ["the-viewer"]

@@ -1,6 +1,7 @@
 """Tokens on disk: hashes only, seen by a running reader at once, safe beside other writers."""
 
 import errno
+import hashlib
 import json
 import stat
 import subprocess
@@ -8,14 +9,29 @@ import sys
 
 import pytest
 
-from proxy.core.roles import Principal, Role
+from proxy.core.roles import Cause, Principal, Rejected, Role
 from proxy.ports import StoreError
 from proxy.storage.tokens import NameTaken, TokenFile
 
+ANN = {"name": "ann", "role": "admin", "sha256": "0" * 64, "created": "1970-01-01T00:00:00+00:00"}
+UNKNOWN = Rejected(cause=Cause.UNKNOWN)
+
+
+class Wall:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
 
 @pytest.fixture
-def file(tmp_path):
-    return TokenFile(tmp_path / "var" / "tokens.json", wall=lambda: 0.0)
+def wall():
+    return Wall()
+
+
+@pytest.fixture
+def file(tmp_path, wall):
+    return TokenFile(tmp_path / "var" / "tokens.json", wall=wall)
 
 
 def test_a_token_stands_for_its_owner(file):
@@ -27,11 +43,11 @@ def test_a_token_stands_for_its_owner(file):
 @pytest.mark.parametrize("token", ["", "fbx_", "x", "\udcff", "fbx_" + "A" * 43])
 def test_what_is_no_token_stands_for_nobody(file, token):
     file.create("ann", Role.ADMIN)
-    assert file.verify(token) is None
+    assert file.verify(token) == UNKNOWN
 
 
 def test_before_the_first_token_nobody_is_known(file):
-    assert file.verify("fbx_x") is None
+    assert file.verify("fbx_x") == UNKNOWN
     assert file.records() == ()
 
 
@@ -46,26 +62,26 @@ def test_only_the_hash_is_kept_and_only_the_owner_reads_it(file):
 
 def test_a_hash_is_no_token(file):
     file.create("ann", Role.ADMIN)
-    assert file.verify(file.records()[0].sha256) is None
+    assert file.verify(file.records()[0].sha256) == UNKNOWN
 
 
 def test_a_running_reader_sees_new_and_revoked_tokens(file):
     reader = TokenFile(file.path)
     ann = file.create("ann", Role.ADMIN)
-    assert reader.verify(ann)
+    assert reader.verify(ann).name == "ann"
     bob = file.create("bob", Role.OPERATOR)
-    assert reader.verify(bob)
+    assert isinstance(reader.verify(bob), Principal)
     assert file.revoke("ann") is True
-    assert reader.verify(ann) is None
-    assert reader.verify(bob)
+    assert reader.verify(ann) == Rejected(cause=Cause.REVOKED, name="ann")
+    assert isinstance(reader.verify(bob), Principal)
     assert file.revoke("ann") is False
 
 
 def test_taking_the_file_away_takes_all_tokens_back(file):
     token = file.create("ann", Role.ADMIN)
-    assert file.verify(token)
+    assert isinstance(file.verify(token), Principal)
     file.path.unlink()
-    assert file.verify(token) is None
+    assert file.verify(token) == UNKNOWN
 
 
 def test_a_name_means_one_token(file):
@@ -73,6 +89,86 @@ def test_a_name_means_one_token(file):
     with pytest.raises(NameTaken, match="'ann'"):
         file.create("ann", Role.VIEWER)
     assert [record.role for record in file.records()] == [Role.ADMIN]
+
+
+def test_a_token_counts_until_it_expires(file, wall):
+    token = file.create("ann", Role.ADMIN, ttl_s=90)
+    assert file.records()[0].expires == "1970-01-01T00:01:30+00:00"
+    wall.now = 89.9
+    assert isinstance(file.verify(token), Principal)
+    assert file.usable()
+    wall.now = 90
+    assert file.verify(token) == Rejected(cause=Cause.EXPIRED, name="ann")
+    assert not file.usable()
+
+
+def test_a_revoked_token_stays_in_the_file_and_its_name_is_never_used_again(file, wall):
+    file.create("ann", Role.ADMIN)
+    wall.now = 60
+    assert file.revoke("ann") is True
+    assert file.revoke("ann") is False
+    assert [(it.name, it.revoked) for it in file.records()] == [("ann", "1970-01-01T00:01:00+00:00")]
+    assert not file.usable()
+    with pytest.raises(NameTaken, match="was revoked at 1970"):
+        file.create("ann", Role.ADMIN)
+
+
+def test_a_token_that_nobody_has_seen_leaves_nothing_behind(file):
+    token = file.create("ann", Role.ADMIN)
+    file.withdraw("ann")
+    assert file.verify(token) == UNKNOWN
+    file.create("ann", Role.VIEWER)
+
+
+def test_what_cannot_be_recorded_does_not_happen(file):
+    """Called under the lock with what is about to be true, and not at all for what is refused anyway."""
+    told = []
+    file.create("ann", Role.ADMIN, ttl_s=5, record=told.append)
+    file.revoke("ann", record=told.append)
+    assert [(it.name, it.expires[-14:-6], bool(it.revoked)) for it in told] == [
+        ("ann", "00:00:05", False),
+        ("ann", "00:00:05", True),
+    ]
+
+    def refuse(_):
+        raise StoreError("full")
+
+    bob = file.create("bob", Role.ADMIN)
+    with pytest.raises(StoreError, match="full"):
+        file.create("eve", Role.ADMIN, record=refuse)
+    with pytest.raises(StoreError, match="full"):
+        file.revoke("bob", record=refuse)
+    assert isinstance(file.verify(bob), Principal)
+    assert [it.name for it in file.records()] == ["ann", "bob"]
+    with pytest.raises(NameTaken):
+        file.create("bob", Role.ADMIN, record=refuse)
+    assert file.revoke("ann", record=refuse) is False
+
+
+def test_a_file_from_before_there_was_expiry_goes_on_to_work(file):
+    token = "fbx_old"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    old = ANN | {"sha256": digest}
+    file.path.parent.mkdir()
+    file.path.write_text(json.dumps({"tokens": [old]}))
+    assert file.verify(token) == Principal(name="ann", role=Role.ADMIN)
+    file.create("bob", Role.VIEWER)
+    assert json.loads(file.path.read_text())["tokens"][0] == old
+
+
+def test_every_token_is_compared_whichever_is_asked_for(file, monkeypatch):
+    tokens = [file.create(f"t{number}", Role.VIEWER) for number in range(3)]
+    compared = []
+
+    def counted(kept, asked):
+        compared.append(kept)
+        return kept == asked
+
+    monkeypatch.setattr("proxy.storage.tokens.hmac.compare_digest", counted)
+    for token in (*tokens, "fbx_none"):
+        compared.clear()
+        file.verify(token)
+        assert len(compared) == 3
 
 
 def test_listed_oldest_first_with_their_time(file):
@@ -92,6 +188,9 @@ def test_listed_oldest_first_with_their_time(file):
         "{}",
         '{"tokens": [5]}',
         '{"tokens": [{"name": "a", "role": "king", "sha256": "", "created": ""}]}',
+        json.dumps({"tokens": [ANN | {"expires": "soon"}]}),
+        json.dumps({"tokens": [ANN | {"expires": "2026-01-01T00:00:00"}]}),
+        json.dumps({"tokens": [ANN | {"expires": 5}]}),
     ],
 )
 def test_a_broken_file_is_an_error_and_never_overwritten(file, content):
@@ -107,13 +206,13 @@ def test_a_broken_file_is_an_error_and_never_overwritten(file, content):
 def test_a_file_broken_under_a_running_reader_leaves_the_last_good_tokens(file, caplog):
     """The kill switch stays within reach, and the log says it once."""
     token = file.create("ann", Role.ADMIN)
-    assert file.verify(token)
+    assert isinstance(file.verify(token), Principal)
     file.path.write_text("{")
-    assert file.verify(token)
-    assert file.verify(token)
+    assert isinstance(file.verify(token), Principal)
+    assert isinstance(file.verify(token), Principal)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     file.path.write_text(json.dumps({"tokens": []}))
-    assert file.verify(token) is None
+    assert file.verify(token) == UNKNOWN
 
 
 def test_writers_at_the_same_time_lose_nothing(file):

@@ -1,0 +1,76 @@
+"""What requests bring along: the records that handlers name in their annotations."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+
+from proxy.clock import rfc3339
+
+STRICT = {"extra": "forbid"}
+REASON_CHARACTERS = 500
+
+
+def _digits(given: Any) -> Any:
+    if isinstance(given, str) and not (given.isascii() and given.isdigit()):
+        raise ValueError("should be a whole number")
+    return given
+
+
+def _moment(given: str) -> str:
+    try:
+        moment = datetime.fromisoformat(given) if given else None
+        if moment and moment.tzinfo is None:
+            raise ValueError  # noqa: TRY301 - as any other that is none
+        return rfc3339(moment.astimezone(UTC).timestamp()) if moment else ""
+    except (ValueError, OverflowError):
+        raise ValueError("should be a moment with its time zone, like 2026-01-31T12:00:00Z") from None
+
+
+Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
+"""Something that is looked for; empty: anything."""
+Number = Annotated[int, BeforeValidator(_digits)]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
+"""RFC 3339, read into the form that the log sorts by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """What every change brings."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    reason: Annotated[
+        str,
+        StringConstraints(
+            strip_whitespace=True, min_length=1, max_length=REASON_CHARACTERS, pattern=r"\S", strict=True
+        ),
+        Field(description="Why, for whoever reads the log."),
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerCommand:
+    """Which breaker, by its upstream, and what it shall do."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    name: Annotated[str, Field(min_length=1)]
+    action: Literal["open", "close", "auto"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditQuery:
+    """Which entries; each field narrows it, and what is left out means any."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    action: Annotated[Text, Field(description='As written, or all that begin so: "breaker."')] = ""
+    actor: Text = ""
+    subject: Annotated[Text, Field(description="Found only until the subject is erased.")] = ""
+    target: Text = ""
+    outcome: Literal["", "accepted", "refused", "done", "failed", "unknown"] = ""
+    request_id: Text = ""
+    key_id: Text = ""
+    since: Annotated[Moment, Field(description="At or after this moment.")] = ""
+    until: Annotated[Moment, Field(description="Before this moment.")] = ""
+    cursor: Annotated[str, Field(pattern=r"^([0-9]{1,18})?$", description="`next` of the page before.")] = ""
+    limit: Annotated[Number, Field(ge=1, le=500)] = 50

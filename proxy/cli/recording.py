@@ -1,0 +1,48 @@
+"""What a local command changes stands in the audit log before it is true.
+
+It goes into a spool file of this process, fsynced; the sidecar takes it in, at once or when it is started.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from proxy.clock import rfc3339, wall
+from proxy.core.audit import Entry, Outcome, spooled
+from proxy.errors import FuseboxError
+from proxy.storage.spool import SpoolFile
+from proxy.storage.tokens import Recorder, TokenRecord
+
+
+@contextmanager
+def recorder(directory: Path, action: str, reason: str) -> Iterator[Recorder]:
+    """Give a function that records a change of a token in the spool below `directory`.
+
+    StoreError when it cannot be; when the change fails after it was recorded, that is added.
+    """
+    told: list[Entry] = []
+    with closing(SpoolFile(directory / "spool")) as spool:
+
+        def record(token: TokenRecord) -> None:
+            entry = Entry(
+                action=action,
+                outcome=Outcome.ACCEPTED,
+                at=rfc3339(wall()),
+                actor="cli",
+                target=token.name,
+                after={"role": token.role.label, "expires": token.expires, "revoked": token.revoked},
+                reason=reason,
+                address=f"local, uid {os.getuid()}",
+            )
+            spool.add(spooled(entry), sync=True)
+            told.append(entry)
+
+        try:
+            yield record
+        except BaseException as error:
+            for entry in told:
+                with suppress(FuseboxError):  # the first failure is the one to tell
+                    spool.add(spooled(replace(entry, outcome=Outcome.FAILED, reason=str(error))), sync=True)
+            raise
