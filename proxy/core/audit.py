@@ -6,6 +6,7 @@ over, and `Row` is how a store keeps it. Everything in a row besides `entry` is 
 can be derived from `entry` again: `row` does, and verifying compares.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -16,6 +17,8 @@ import orjson
 from proxy.core.merkle import leaf_hash
 
 Scalar = str | int | float | bool | None
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}(Z|\+00:00)")
 
 COLUMN = 256
 """Characters of a field that its column holds; the whole of it is in the entry."""
@@ -66,6 +69,8 @@ class Entry:
     def __post_init__(self) -> None:
         if not self.action:
             raise ValueError("an entry without an action")
+        if _TIME.fullmatch(self.at) is None:
+            raise ValueError(f"at should be as proxy.clock.rfc3339 writes it, not {self.at[:40]!r}")
         if self.private and not self.subject:
             raise ValueError("private fields need a subject, under whose key they are sealed")
         if unknown := set(self.private) - set(PRIVATE):

@@ -87,7 +87,7 @@ def test_what_json_cannot_hold_is_replaced():
 
 @pytest.mark.parametrize(
     ("fields", "why"),
-    [({"action": ""}, "action"), ({"private": ("actor",)}, "subject"),
+    [({"action": ""}, "action"), ({"at": "2026-01-02T03:04:05Z"}, "rfc3339"), ({"private": ("actor",)}, "subject"),
      ({"subject": "s", "private": ("status",)}, "status")],
 )  # fmt: skip
 def test_entries_that_make_no_sense_are_refused(fields, why):
@@ -98,11 +98,11 @@ def test_entries_that_make_no_sense_are_refused(fields, why):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"[]", b"{}", b"nonsense", b'{"action":"a"}', b'{"action":"a","outcome":"x","at":"t"}',
-     b'{"action":1,"outcome":"done","at":"t"}', b'{"action":"a","outcome":"done","at":"t","more":1}',
-     b'{"action":"a","outcome":"done","at":"t","after":{"a":[]}}',
-     b'{"action":"a","outcome":"done","at":"t","of":true}', b'{"action":"a","outcome":"done"}',
-     b'{"action":"a","outcome":"done","at":"t","private":["actor"]}', b"\xff"],
+    [b"", b"[]", b"{}", b"nonsense", b'{"action":"a"}', b'{"action":"a","outcome":"done","at":"t"}', b'{"action":"a","outcome":"x","at":"2026-01-02T03:04:05.000006Z"}',
+     b'{"action":1,"outcome":"done","at":"2026-01-02T03:04:05.000006Z"}', b'{"action":"a","outcome":"done","at":"2026-01-02T03:04:05.000006Z","more":1}',
+     b'{"action":"a","outcome":"done","at":"2026-01-02T03:04:05.000006Z","after":{"a":[]}}',
+     b'{"action":"a","outcome":"done","at":"2026-01-02T03:04:05.000006Z","of":true}', b'{"action":"a","outcome":"done"}',
+     b'{"action":"a","outcome":"done","at":"2026-01-02T03:04:05.000006Z","private":["actor"]}', b"\xff"],
 )  # fmt: skip
 def test_only_entries_come_out_of_the_spool(data):
     """Anything else is a ValueError, whatever it is."""

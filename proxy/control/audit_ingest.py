@@ -1,0 +1,152 @@
+"""Takes what waits in the spools into the log, each entry exactly once.
+
+The position up to which a spool file is in the log is saved in the transaction that appends its entries:
+whatever dies in between, the next start goes on from there. One ingester runs, where the store is.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+
+from proxy.clock import Clock, rfc3339, wall
+from proxy.control.audit import append
+from proxy.core.audit import Entry, Outcome, parse
+from proxy.core.sealing import Sealer
+from proxy.ports import StoreError
+from proxy.ports.records import Journal, Records, SpoolBatch, SpoolReader
+
+_log = logging.getLogger("fusebox.audit")
+
+POLL_S = 1.0
+"""How long an entry may wait that another process spooled; this one's own notes wake the ingester."""
+
+BATCH = 500
+"""Entries per transaction: what an admin change may have to wait for, some 20 ms."""
+
+_LONGEST_PAUSE_S = 30.0
+
+
+class Ingester:
+    """`taken` and `damaged` count entries, and places of damage, since the start."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        reader: SpoolReader,
+        sealer: Sealer,
+        *,
+        instance: str = "",
+        wall: Clock = wall,
+        batch: int = BATCH,
+    ) -> None:
+        self._journal = journal
+        self._reader = reader
+        self._sealer = sealer
+        self._instance = instance
+        self._wall = wall
+        self._batch = batch
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self._draining = asyncio.Lock()
+        self._positions: dict[str, int] = {}
+        self.taken = 0
+        self.damaged = 0
+        self.trouble = ""  # why it cannot go on at present
+
+    def wake(self) -> None:
+        """Something was spooled; from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def run(self) -> None:
+        """Until cancelled; a store or a disk in trouble is asked again, less and less often."""
+        self._loop = asyncio.get_running_loop()
+        pause = POLL_S
+        while True:
+            try:
+                await self.drain()
+                pause = POLL_S
+            except (StoreError, OSError) as error:
+                if not self.trouble:
+                    _log.error("audit entries wait in the spool: %s", error)
+                self.trouble = str(error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), POLL_S)
+            self._woken.clear()
+
+    async def drain(self) -> int:
+        """Take in everything that waits now; how many entries. StoreError, OSError: the rest still waits."""
+        before = self.taken
+        async with self._draining:
+            for name in await asyncio.to_thread(self._reader.files):
+                await self._take(name)
+        if self.trouble:
+            _log.info("audit entries go into the store again")
+            self.trouble = ""
+        return self.taken - before
+
+    async def _take(self, name: str) -> None:
+        while True:
+            if name not in self._positions:
+                self._positions[name] = await self._journal.read(lambda it: it.audit.spool_position(name))
+            position = self._positions[name]
+            batch = await asyncio.to_thread(self._reader.read, name, position, self._batch)
+            if batch.position != position:
+                await self._commit(name, position, batch)
+                if name not in self._positions:
+                    continue
+            if batch.finished:
+                await asyncio.to_thread(self._reader.remove, name)
+                await self._journal.write(lambda it: it.audit.forget_spool(name))
+                del self._positions[name]
+                return
+            if not batch.entries and not batch.damaged:
+                return
+
+    async def _commit(self, name: str, position: int, batch: SpoolBatch) -> None:
+        entries = list(self._entries(name, position, batch))
+        damaged = sum(entry.action == DAMAGED for entry in entries)
+
+        def take(records: Records) -> bool:
+            if records.audit.spool_position(name) != position:
+                return False  # a write whose deadline ran out was done after all
+            if entries:
+                append(records, entries, self._sealer)
+            records.audit.set_spool_position(name, batch.position)
+            return True
+
+        # Whatever becomes of this, afterwards the store is asked how far it is, not memory.
+        self._positions.pop(name)
+        if await self._journal.write(take):
+            self._positions[name] = batch.position
+            self.taken += len(entries) - damaged
+            self.damaged += damaged
+
+    def _entries(self, name: str, position: int, batch: SpoolBatch) -> Iterator[Entry]:
+        for data in batch.entries:
+            try:
+                yield parse(data)
+            except ValueError as error:
+                yield self._damage(name, position, len(data), f"a frame that holds no entry: {error}")
+        for place, size in batch.damaged:
+            yield self._damage(name, place, size, "bytes that are no frame")
+
+    def _damage(self, name: str, position: int, size: int, what: str) -> Entry:
+        _log.error("spool %s, from byte %d: %s, %d bytes", name, position, what, size)
+        return Entry(
+            action=DAMAGED,
+            outcome=Outcome.FAILED,
+            at=rfc3339(self._wall()),
+            actor="fusebox",
+            target=name,
+            after={"position": position, "bytes": size},
+            reason=what,
+            instance=self._instance,
+        )
+
+
+DAMAGED = "spool.damaged"

@@ -1,0 +1,249 @@
+"""What keeps the log provable: checkpoints signed and sent away, segments sealed, old ones dropped.
+
+Segments are perfect subtrees, side by side from the first entry on. One is sealed only when the roots of
+all segments and the leaves behind them give the tree as committed: a log that was changed is never
+sealed into something that looks whole, and nothing of it is dropped.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from proxy.clock import Clock, monotonic, rfc3339, wall
+from proxy.control.audit import append
+from proxy.control.audit_segments import DROPPED, DamagedLog, dropped, full_segments, ledger_digest
+from proxy.control.publishing import Publisher
+from proxy.core.audit import Entry, Outcome
+from proxy.core.audit_settings import Audit
+from proxy.core.checkpoint import BadNote, Signer, opened
+from proxy.core.sealing import Sealer
+from proxy.ports import StoreError
+from proxy.ports.records import Journal, Records, Segment, StoredCheckpoint
+from proxy.tasks import spawn
+
+_log = logging.getLogger("fusebox.audit")
+
+KEY_CHANGED = "audit.key_changed"
+LOOK_S = 1.0
+"""How often the size of the log is looked at."""
+
+STEADY_S = 3600.0
+"""How long a segment has to be seen expired before it is dropped: a clock that jumped is set by then."""
+
+_DROPPED_AT_ONCE = 16  # segments per transaction
+_DAMAGE_S = 60.0  # until a log that was found damaged is looked at again: it may be long
+
+
+class Upkeep:
+    """One task, where the store is. `trouble` says what keeps it from its work; empty: nothing."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        signer: Signer,
+        sealer: Sealer,
+        settings: Audit,
+        publishers: Sequence[Publisher] = (),
+        *,
+        instance: str = "",
+        wall: Clock = wall,
+        monotonic: Clock = monotonic,
+    ) -> None:
+        self._journal = journal
+        self._signer = signer
+        self._sealer = sealer
+        self._settings = settings
+        self._publishers = publishers
+        self._instance = instance
+        self._wall = wall
+        self._monotonic = monotonic
+        self._started = wall(), monotonic()
+        self._signed_at = monotonic()
+        self._signed_size = -1  # unknown: the first look signs whatever is new
+        self._expired: dict[int, float] = {}  # first entry of a segment: since when it was seen expired
+        self._again_at = monotonic()
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        return "; ".join(filter(None, [self._trouble, *(it.trouble for it in self._publishers)]))
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        for publisher in self._publishers:
+            spawn(publisher.run(), f"checkpoints to {publisher.name}")
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def finish(self, deadline_s: float) -> None:
+        """At a clean stop: a last checkpoint, handed over to the sinks within `deadline_s` seconds."""
+        try:
+            await self.checkpoint()
+        except (StoreError, DamagedLog) as error:
+            _log.error("no checkpoint at the end: %s", error)
+        await asyncio.gather(*(it.finish(deadline_s) for it in self._publishers))
+
+    async def look(self) -> None:
+        """Do what is due; a store in trouble is looked at again the next time."""
+        try:
+            await self._checkpoint_when_due()
+            if self._monotonic() >= self._again_at:
+                await self.seal()
+                await self.drop()
+                self._tell("")
+        except DamagedLog as error:
+            self._again_at = self._monotonic() + _DAMAGE_S
+            self._tell(f"{error}; see  fusebox audit verify")
+        except StoreError as error:
+            self._tell(str(error))
+
+    # -- checkpoints ------------------------------------------------------------------------------------
+
+    async def _checkpoint_when_due(self) -> None:
+        size = await self._journal.read(lambda it: it.audit.tree().size)
+        late = self._monotonic() - self._signed_at >= self._settings.checkpoint_s
+        many = size - self._signed_size >= self._settings.checkpoint_entries
+        if self._signed_size < 0 or (size != self._signed_size and (late or many)):
+            await self.checkpoint()
+
+    async def checkpoint(self) -> StoredCheckpoint | None:
+        """Sign the log as it is, keep that and send it away; None when nothing was added since the last.
+
+        DamagedLog when the log is shorter than what was signed before: two histories are never signed.
+        """
+        made = await self._journal.write(self._sign)
+        kept = made or await self._journal.read(lambda it: it.audit.last_checkpoint())
+        self._signed_at, self._signed_size = self._monotonic(), kept.size if kept else 0
+        if kept:
+            for publisher in self._publishers:
+                publisher.offer(kept.note)  # also an old one: perhaps the last end came before it was sent
+        return made
+
+    def _sign(self, records: Records) -> StoredCheckpoint | None:
+        log = records.audit
+        last = log.last_checkpoint()
+        size, signed = log.tree().size, last.size if last else 0
+        if size < signed:
+            raise DamagedLog(
+                f"the log holds {size} audit entries, but {signed} were signed: "
+                "it was cut, or an older backup was put back"
+            )
+        if size == signed:
+            return None
+        if last and (stranger := self._stranger(last)):
+            append(records, (stranger,), self._sealer)
+        tree, at = log.tree(), rfc3339(self._wall())
+        note = self._signer.checkpoint(tree.size, tree.root(), at)
+        made = StoredCheckpoint(size=tree.size, root=tree.root(), at=at, note=note)
+        log.add_checkpoint(made)
+        return made
+
+    def _stranger(self, last: StoredCheckpoint) -> Entry | None:
+        """What to record when the last checkpoint is not ours: another key signed it, or it was altered."""
+        try:
+            opened(last.note, [self._signer.verifier])
+        except BadNote as error:
+            _log.warning(
+                "the last checkpoint (%d entries) is not signed by the key in audit.key: %s; "
+                "verifying the log needs the former key as well:  fusebox audit verify --key FILE",
+                last.size,
+                error,
+            )
+            return self._entry(
+                KEY_CHANGED,
+                target=self._signer.verifier.vkey,
+                after={"size": last.size},
+                reason=f"the checkpoint over {last.size} entries: {error}",
+            )
+        return None
+
+    # -- segments ---------------------------------------------------------------------------------------
+
+    async def seal(self) -> int:
+        """Seal what is full; how many segments. DamagedLog when the entries do not give the tree."""
+        found = await self._journal.read(lambda it: full_segments(it.audit, self._settings.segment_entries))
+        if not found:
+            return 0
+
+        def keep(records: Records) -> int:
+            held = records.audit.segments()
+            if (held[-1].first + held[-1].size if held else 0) != found[0].first:
+                return 0  # somebody else did
+            for segment in found:
+                records.audit.add_segment(segment)
+            return len(found)
+
+        return await self._journal.write(keep)
+
+    async def drop(self) -> int:
+        """Drop sealed segments that are older than retention asks for; how many."""
+        due = await self._due()
+        if not due:
+            return 0
+        await self._journal.write(lambda records: self._drop(records, due))
+        for segment in due:
+            self._expired.pop(segment.first, None)
+        return len(due)
+
+    async def _due(self) -> list[Segment]:
+        """The oldest segments, as long as each has been seen expired for `STEADY_S`."""
+        if not self._settings.retention_days:
+            return []
+        now = self._monotonic()
+        limit = self._present() - self._settings.retention_days * 86_400
+        held = [it for it in await self._journal.read(lambda it: it.audit.segments()) if not it.dropped_at]
+        seen: dict[int, float] = {}
+        for segment in held:
+            if _seconds(segment.last_at) >= limit:
+                break  # only from the left: what is newer by number is never dropped before
+            seen[segment.first] = self._expired.get(segment.first, now)
+        self._expired = seen
+        due = [it for it in held if now - seen.get(it.first, now) >= STEADY_S]
+        return due[:_DROPPED_AT_ONCE]
+
+    def _present(self) -> float:
+        """Wall time in seconds that a jump forward of the clock since the start has not moved."""
+        wall, monotonic = self._started
+        return min(self._wall(), wall + self._monotonic() - monotonic)
+
+    def _drop(self, records: Records, due: Sequence[Segment]) -> None:
+        log = records.audit
+        at = rfc3339(self._wall())
+        gone = [it for it in log.segments() if it.dropped_at]
+        ledger = [*gone, *(dropped(it, at) for it in due)]
+        first, end = due[0].first, due[-1].first + due[-1].size
+        entry = self._entry(
+            DROPPED,
+            at=at,
+            target=f"{first}-{end - 1}",
+            after={"first": first, "end": end, "last_at": due[-1].last_at, "ledger": ledger_digest(ledger)},
+            reason=f"older than {self._settings.retention_days} days",
+        )
+        append(records, (entry,), self._sealer)
+        for segment in due:
+            log.drop_segment(segment.first, at)
+        _log.info("audit entries %d to %d dropped: %s", first, end - 1, entry.reason)
+
+    # ---------------------------------------------------------------------------------------------------
+
+    def _entry(self, action: str, *, at: str = "", **fields: object) -> Entry:
+        made: Callable[..., Entry] = Entry
+        return made(
+            action=action,
+            outcome=Outcome.DONE,
+            at=at or rfc3339(self._wall()),
+            actor="fusebox",
+            instance=self._instance,
+            **fields,
+        )
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.error("audit log: %s", trouble)
+        self._trouble = trouble
+
+
+def _seconds(at: str) -> float:
+    return datetime.fromisoformat(at).timestamp()
