@@ -35,6 +35,8 @@ def token() -> None:
 def _name(_: click.Context, __: click.Parameter, value: str) -> str:
     if not value.strip() or not value.isprintable():
         raise click.BadParameter("should be printable and not empty")
+    if value.strip().startswith("oidc:"):
+        raise click.BadParameter("oidc: is how the log calls people that the issuer in [oidc] vouches for")
     return value.strip()
 
 

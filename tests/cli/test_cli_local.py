@@ -143,6 +143,7 @@ def test_a_second_token_of_a_name_is_refused(run, config):
         ("token", "create", "--role", "viewer"),
         ("token", "create", "--role", "viewer", "--name", " "),
         ("token", "create", "--role", "viewer", "--name", "a\nb"),
+        ("token", "create", "--role", "viewer", "--name", "oidc:ann"),
         ("token", "create", "--role", "viewer", "--name", "a", "--ttl", "90"),
         ("token", "create", "--role", "viewer", "--name", "a", "--ttl", "0d"),
         ("token", "create", "--role", "viewer", "--name", "a", "--ttl", "-1d"),
