@@ -212,7 +212,7 @@ class Marks:
         return tree
 
     def _stored_checkpoints(self) -> Iterator[Checkpoint]:
-        above = -1
+        above = -(2**63)  # a size that somebody made negative, too
         while True:
             try:
                 kept = self._log.checkpoints(above)

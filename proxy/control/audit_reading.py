@@ -107,14 +107,14 @@ class Shown:
         return found
 
 
-def matching(log: AuditRecords, wanted: AuditFilter) -> Iterator[Row]:
-    """Every row that fits, in order; `since` and `until` as labels, see `moment`."""
+def matching(log: AuditRecords, wanted: AuditFilter, first: int = 0) -> Iterator[Row]:
+    """Every row from `first` on that fits, in order; `since` and `until` as labels, see `moment`."""
     exact = {name: value for name in _EXACT if (value := getattr(wanted, name))}
     prefix = wanted.action if wanted.action.endswith(".") else ""
     if wanted.action and not prefix:
         exact["action"] = wanted.action
     until = wanted.until or "~"  # behind every label
-    for row in log.walk(0, _NEWEST):
+    for row in log.walk(first, _NEWEST):
         if (
             wanted.since <= row.at < until
             and row.action.startswith(prefix)
