@@ -32,7 +32,7 @@ def parse(url: str) -> StorePlace:
         return StorePlace(kind="memory", name="memory://")
     if parts.scheme == "sqlite":
         return _sqlite(parts)
-    if parts.scheme in {"postgresql", "postgres"}:
+    if parts.scheme == "postgresql":
         return _postgresql(url, parts, port)
     raise ValueError(f"names no store that is known here; one of {FORMS}")
 

@@ -93,12 +93,25 @@ def state_directory(path: Path, env: Mapping[str, str]) -> Path:
 
     SettingsError when just this cannot be told.
     """
+    state: State = _alone(State, "state", path, env)
+    return path.parent / state.directory
+
+
+def storage(path: Path, env: Mapping[str, str]) -> Storage:
+    """Which store, whatever else is wrong in the file: it can be restored before that is mended.
+
+    SettingsError when just this cannot be told.
+    """
+    return _alone(Storage, "storage", path, env)
+
+
+def _alone(kind: type[T], name: str, path: Path, env: Mapping[str, str]) -> T:
     report = Report(path)
     raw = read_toml(path)
-    state = _section(State, fill({"state": raw.get("state", {})}, env, report), "state", report)
+    found = _section(kind, fill({name: raw.get(name, {})}, env, report), name, report)
     if report.problems:
         raise SettingsError(report.problems)
-    return path.parent / state.directory
+    return found
 
 
 def _pointed_to(

@@ -1,4 +1,4 @@
-"""A file that appears under its name when it is whole, and never in the place of another."""
+"""Files that appear under their name when they are whole, and never in the place of another."""
 
 import os
 import secrets
@@ -17,20 +17,35 @@ def appearing(target: Path) -> Iterator[Path]:
     """
     if target.exists():
         raise StoreError(f"{target}: is there already, and nothing is overwritten: name another file")
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with beside(target) as made:
+        yield made
+        publish(made, target)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """An empty file of mode 0600 next to `target`; what is left of it in the end is removed."""
+    made = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        yield beside
-        _sync(beside, os.O_RDONLY)
-        _name(beside, target)
-        sync_directory(target.parent)
-    except FileExistsError as error:
-        raise StoreError(f"{target}: has appeared meanwhile, and nothing is overwritten") from error
+        os.close(os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        yield made
     except OSError as error:
         raise StoreError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         for companion in ("", "-wal", "-shm", "-journal"):
-            Path(f"{beside}{companion}").unlink(missing_ok=True)
+            Path(f"{made}{companion}").unlink(missing_ok=True)
+
+
+def publish(made: Path, target: Path) -> None:
+    """Give it its name, durably; StoreError when that is taken."""
+    _sync(made, os.O_RDONLY)
+    try:
+        os.link(made, target)
+    except FileExistsError as error:
+        raise StoreError(f"{target}: has appeared meanwhile, and nothing is overwritten") from error
+    except OSError:  # a file system without hard links
+        made.rename(target)
+    sync_directory(target.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -38,13 +53,11 @@ def sync_directory(path: Path) -> None:
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _name(beside: Path, target: Path) -> None:
-    try:
-        os.link(beside, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        beside.rename(target)
+def belong(path: Path) -> None:
+    """Root leaves what it makes to the owner of the directory: the sidecar has to be able to open it."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -59,9 +59,10 @@ def opened_copy(backup: Path, beside: Path) -> Iterator[sqlite3.Connection]:
         uri = f"{backup.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as source, closing(sqlite3.connect(beside)) as copy:
             source.backup(copy)
+            copy.execute("SELECT number FROM schema_migrations").fetchall()
     except sqlite3.Error as error:
         raise StoreError(f"{backup}: is no backup of a store, or damaged ({error})") from error
-    store = SqliteStore(beside, locked=False)
+    store = SqliteStore(beside, locked=False, name=str(backup))
     try:
         found = store.check()
     finally:

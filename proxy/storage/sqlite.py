@@ -18,7 +18,7 @@ from proxy.clock import monotonic, rfc3339, wall
 from proxy.ports import StoreError
 from proxy.storage import directory
 from proxy.storage.named_sql import Migration, migrations, pending
-from proxy.storage.new_file import appearing, sync_directory
+from proxy.storage.new_file import appearing, belong, sync_directory
 from proxy.storage.sql_store import SqlSession, SqlStore
 from proxy.storage.sqlite_faults import RESTORE, told
 
@@ -86,7 +86,7 @@ class SqliteStore(SqlStore[SqliteSession]):
     With `existing` it has to be there at its newest version. `locked=False` is for one that nobody knows yet.
     """
 
-    errors = (sqlite3.Error,)
+    errors = (sqlite3.Error, UnicodeDecodeError)  # the latter where a schema is damaged
     harmless = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 
     def __init__(
@@ -96,9 +96,10 @@ class SqliteStore(SqlStore[SqliteSession]):
         busy_s: float = BUSY_S,
         existing: bool = False,
         locked: bool = True,
+        name: str = "",
         steps: Sequence[Migration] | None = None,
     ) -> None:
-        super().__init__(str(path))
+        super().__init__(name or str(path))
         self.path = path
         self._busy_s = busy_s
         self._steps = migrations("sqlite") if steps is None else steps
@@ -114,7 +115,7 @@ class SqliteStore(SqlStore[SqliteSession]):
             self._marks = {file: _mark(file) for file in (path, Path(f"{path}-wal"))}
         except BaseException as error:
             self._close_writer()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, self.errors):
                 raise told(self.name, error) from error
             raise
 
@@ -244,6 +245,7 @@ def hold(path: Path, how: int) -> int:
     directory.make(path.parent)
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        belong(lock)
     except OSError as error:
         raise StoreError(f"{lock}: cannot be opened: {error.strerror or error}") from error
     try:

@@ -16,6 +16,8 @@ def open_store(url: str, base_dir: Path, *, existing: bool = False) -> Store:
     """
     place = parsed(url)
     if place.kind == "memory":
+        if existing:
+            raise StoreError(f"{place.name}: keeps nothing beyond the process: see storage.url")
         return MemoryStore()
     if place.kind == "sqlite":
         return SqliteStore(base_dir / place.path, existing=existing)
