@@ -16,8 +16,8 @@ _log = logging.getLogger("fusebox.admin")
 async def carry_out(change: Change[T], call: Call, recording: Recording) -> T:
     """The effect's value, recorded as `recording` says.
 
-    StoreError when it cannot be recorded before: then nothing has happened. When the effect fails, an
-    entry with the outcome `failed` follows the first one, and the failure comes through.
+    StoreError when it cannot be recorded before: then nothing has happened. When the effect fails, or the
+    store does, an entry with the outcome `failed` follows, and the failure comes through.
     """
     if recording is Recording.AFTERWARDS:
         now = await change.effect()
@@ -49,7 +49,11 @@ async def _before(change: Change[T], call: Call, recording: Recording) -> int | 
     trail = call.services.trail
     entry = trail.entry(change.action, **_fields(change, call))
     if recording is Recording.STORED:
-        return await trail.record(entry)
+        try:
+            return await trail.record(entry)
+        except StoreError as error:  # which may have it all the same, when it was only too slow
+            _failed(change, call, None, error)
+            raise
     await asyncio.to_thread(trail.note, entry)
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 from proxy.admin.calls import Answer, Call, Change, Services, Text
 from proxy.admin.problems import Problem
 from proxy.admin.requests import AuditQuery, BreakerCommand, Reason
+from proxy.admin.shapes import Shown, Verified
 from proxy.control import BreakerReport, KillRefused, KillStatus, Status, UnknownBreaker
 from proxy.core.roles import Role
 from proxy.ports.records import AuditFilter
@@ -141,7 +142,7 @@ async def command_breaker(call: Call, path: BreakerCommand, body: Reason) -> Cha
 class AuditAnswer:
     """Entries, the newest first. `next` goes into `cursor`; null: that was all."""
 
-    entries: tuple[Mapping[str, Any], ...]
+    entries: tuple[Shown, ...]
     next: str | None
 
 
@@ -160,17 +161,21 @@ async def find_audit(call: Call, query: AuditQuery) -> AuditAnswer:
         since=query.since,
         until=query.until,
     )
+    opened = call.who.role >= Role.COMMANDER
+    if query.subject and not opened:
+        detail = "Looking for a subject needs the role commander, as opening what is sealed does."
+        raise Problem("forbidden", detail)
     page = await call.services.audit.find(
         wanted,
         subject=query.subject,
         before=int(query.cursor) if query.cursor else None,
         limit=query.limit,
-        opened=call.who.role >= Role.COMMANDER,
+        opened=opened,
     )
     return AuditAnswer(entries=page.entries, next=None if page.next is None else str(page.next))
 
 
-async def verify_audit(call: Call) -> Mapping[str, Any]:
+async def verify_audit(call: Call) -> Verified:
     """Verify the whole log: every entry, the tree, the checkpoints.
 
     Takes about as long as reading it; one verification at a time.

@@ -133,10 +133,12 @@ def _parameters(endpoint: Endpoint) -> list[Schema]:
 def _fields(adapter: TypeAdapter[Any], place: str) -> list[Schema]:
     schema = adapter.json_schema()
     required = schema.get("required", [])
-    return [
-        {"name": name, "in": place, "required": name in required, "schema": it}
-        for name, it in schema["properties"].items()
-    ]
+    found = []
+    for name, it in schema["properties"].items():
+        if it.get("default") == "":  # stands for what is not given
+            del it["default"]
+        found.append({"name": name, "in": place, "required": name in required, "schema": it})
+    return found
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas, problem: Schema) -> Schema:

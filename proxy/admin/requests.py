@@ -10,6 +10,7 @@ from proxy.clock import rfc3339
 
 STRICT = {"extra": "forbid"}
 REASON_CHARACTERS = 500
+_SEEN = r"[^\s\x00-\x20\x7f-\xa0]"  # at least one that can be; what `\s` alone means differs by language
 
 
 def _digits(given: Any) -> Any:
@@ -20,17 +21,16 @@ def _digits(given: Any) -> Any:
 
 def _moment(given: str) -> str:
     try:
-        moment = datetime.fromisoformat(given) if given else None
-        if moment and moment.tzinfo is None:
+        moment = datetime.fromisoformat(given)
+        if moment.tzinfo is None:
             raise ValueError  # noqa: TRY301 - as any other that is none
-        return rfc3339(moment.astimezone(UTC).timestamp()) if moment else ""
+        return rfc3339(moment.astimezone(UTC).timestamp())
     except (ValueError, OverflowError):
         raise ValueError("should be a moment with its time zone, like 2026-01-31T12:00:00Z") from None
 
 
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 """Something that is looked for; empty: anything."""
-Number = Annotated[int, BeforeValidator(_digits)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
 """RFC 3339, read into the form that the log sorts by."""
 
@@ -43,7 +43,7 @@ class Reason:
     reason: Annotated[
         str,
         StringConstraints(
-            strip_whitespace=True, min_length=1, max_length=REASON_CHARACTERS, pattern=r"\S", strict=True
+            strip_whitespace=True, min_length=1, max_length=REASON_CHARACTERS, pattern=_SEEN, strict=True
         ),
         Field(description="Why, for whoever reads the log."),
     ]
@@ -72,5 +72,5 @@ class AuditQuery:
     key_id: Text = ""
     since: Annotated[Moment, Field(description="At or after this moment.")] = ""
     until: Annotated[Moment, Field(description="Before this moment.")] = ""
-    cursor: Annotated[str, Field(pattern=r"^([0-9]{1,18})?$", description="`next` of the page before.")] = ""
-    limit: Annotated[Number, Field(ge=1, le=500)] = 50
+    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")] = ""
+    limit: Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)] = 50

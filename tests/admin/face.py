@@ -6,6 +6,7 @@ Every answer that a test gets is compared with the OpenAPI document on its way.
 import asyncio
 import re
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import aiohttp
@@ -98,7 +99,7 @@ class Trail:
 
     async def find(self, wanted, **how):
         self.asked.append((wanted, how))
-        shown = [{"seq": seq, "action": it.action} for seq, it in enumerate(self.entries)]
+        shown = [{"seq": seq, "at": AT, "action": it.action} for seq, it in enumerate(self.entries)]
         return AuditPage(entries=tuple(reversed(shown)), next=7)
 
     async def verify(self):
@@ -134,15 +135,17 @@ class Admin:
         breakers = BreakerControl(self.plane)
         self.plane.on_transition = breakers.heard
         self.board = StatusBoard(self.plane, self.counters, kill=kill, breakers=breakers)
-        self.services = Services(
-            tokens=tokens,
-            kill=kill,
-            breakers=breakers,
-            board=self.board,
-            readiness=SimpleNamespace(unready=lambda: self.reasons),
-            metrics=Metrics(SidecarCollector(self.counters, self.plane, self.board.policy_age_s)),
-            trail=self.trail,
-            audit=self.trail,
+        self.services = replace(
+            Services(
+                tokens=tokens,
+                kill=kill,
+                breakers=breakers,
+                board=self.board,
+                readiness=SimpleNamespace(unready=lambda: self.reasons),
+                metrics=Metrics(SidecarCollector(self.counters, self.plane, self.board.policy_age_s)),
+                trail=self.trail,
+                audit=self.trail,
+            ),
             **more,
         )
         self.server = AdminServer(application(self.services, clock=self.clock))

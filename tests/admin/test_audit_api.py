@@ -24,7 +24,7 @@ async def test_entries_are_found_by_all_that_they_say(admin):
         "cursor": "12",
         "limit": "5",
     }
-    response = await admin.ask("GET", "/v1/audit", role=Role.VIEWER, params=asked)
+    response = await admin.ask("GET", "/v1/audit", role=Role.COMMANDER, params=asked)
     assert (response.status, (await response.json())["next"]) == (200, "7")
     ((wanted, how),) = admin.trail.asked
     assert wanted == AuditFilter(
@@ -37,7 +37,7 @@ async def test_entries_are_found_by_all_that_they_say(admin):
         since="2026-01-31T10:00:00.000000Z",
         until="2026-02-01T00:00:00.000000Z",
     )
-    assert how == {"subject": "u007", "before": 12, "limit": 5, "opened": False}
+    assert how == {"subject": "u007", "before": 12, "limit": 5, "opened": True}
 
 
 @pytest.mark.parametrize("role", Role, ids=lambda role: role.label)
@@ -46,6 +46,13 @@ async def test_sealed_fields_are_opened_for_commanders_and_above(admin, role):
     ((wanted, how),) = admin.trail.asked
     assert wanted == AuditFilter()
     assert how == {"subject": "", "before": None, "limit": 50, "opened": role >= Role.COMMANDER}
+
+
+async def test_who_may_not_open_what_is_sealed_may_not_look_for_a_subject(admin):
+    """Or the answer would tell whether somebody is in the log."""
+    response = await admin.ask("GET", "/v1/audit?subject=u007", role=Role.OPERATOR)
+    assert (response.status, (await response.json())["code"]) == (403, "forbidden")
+    assert admin.trail.asked == []
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ async def test_what_cannot_be_recorded_does_not_happen(admin):
     assert (response.status, problem["code"]) == (503, "store_unavailable")
     assert "disk I/O error" in problem["detail"]
     assert admin.plane.breakers["payment"].forced is None
+    assert admin.trail.told() == [("breaker.open", "failed")], "in the spool: somebody tried"
     admin.trail.gone = ""
     assert (await admin.ask("POST", "/v1/breakers/payment/open", role=Role.OPERATOR, **WHY)).status == 200
 
