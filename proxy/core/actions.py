@@ -111,7 +111,17 @@ class Template:
 class Rule:
     """One `Action`, compiled. ValueError when it cannot be."""
 
-    __slots__ = ("_sources", "_statuses", "action", "counted", "methods", "sample", "size", "template")
+    __slots__ = (
+        "_sources",
+        "_statuses",
+        "action",
+        "counted",
+        "methods",
+        "reads_answer",
+        "sample",
+        "size",
+        "template",
+    )
 
     def __init__(self, settings: Action, identity: Identity) -> None:
         self.action = f"user.{settings.action}"
@@ -123,6 +133,7 @@ class Rule:
         self._sources = {name: tuple(map(source, getattr(settings, name))) for name in _LISTS}
         if not settings.actor:
             self._sources["actor"] = tuple(map(source, identity.user))
+        self.reads_answer = any(it.kind == "answer" for each in self._sources.values() for it in each)
         mapped = [*self._sources["before"], *self._sources["after"]]
         values = 4 + len(mapped)  # actor, subject, target, reason
         self.size = _FRAME_BYTES + values * MAX_VALUE_BYTES * _GROWTH + sum(len(it.name) for it in mapped)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from proxy.core.actions import RouteRules
 from proxy.core.policy import Policy, Priority, Route
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.pool import Pool
@@ -16,6 +17,7 @@ class Bound:
     """One route under one policy."""
 
     __slots__ = (
+        "actions",
         "allow",
         "cell",
         "decision_end",
@@ -37,9 +39,16 @@ class Bound:
     )
 
     def __init__(
-        self, route: Route, policy: Policy, pools: Mapping[str, Pool], counters: Counters, ticker: Ticker
+        self,
+        route: Route,
+        policy: Policy,
+        pools: Mapping[str, Pool],
+        counters: Counters,
+        ticker: Ticker,
+        actions: RouteRules | None = None,
     ) -> None:
         self.route = route
+        self.actions = actions
         self.name = route.name
         self.label = route.name.encode()
         self.recommends = route.kind == "recommend"

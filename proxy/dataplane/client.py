@@ -296,6 +296,8 @@ class ClientConnection(Downstream):
         if refusal.close or (self._reading == BODY and (head.expects_continue or self._body.far_to_go)):
             self._close = True
         self._close = self._close or plane.draining
+        if head.action is not None:
+            head.action.refused(refusal)
         lines = plane.own_lines(head)
         if self._close:
             lines += b"Connection: close\r\n"

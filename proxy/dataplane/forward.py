@@ -129,6 +129,8 @@ class Forward(Call):
         request = self._head
         client = self._client
         self.answered(head, now, ended=ended)
+        if request.action is not None:
+            request.action.answered(head)
         self._begun = True
         self._status = head.status
         close = client.must_close()
@@ -229,6 +231,8 @@ class Forward(Call):
             self._end_tunnel()
             self._client.close_tunnel()
         elif self.phase != OVER:
+            if self._head.action is not None and not refused:
+                self._head.action.gone()
             self.give_up(Failure.ABORTED, now)
             if self._begun or not refused:
                 self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
@@ -279,6 +283,8 @@ class Forward(Call):
         request, bound = self._head, self._bound
         connection = self._connection
         self.answered(head, now, ended=True)
+        if request.action is not None:
+            request.action.answered(head)
         self._stop()
         self._connection = connection
         self.phase = TUNNEL

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
+from proxy.core.actions import ActionRules
 from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route, Upstream
@@ -25,6 +26,7 @@ from proxy.dataplane.forward import Forward
 from proxy.dataplane.place import Place
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
+from proxy.dataplane.recording import Recorder
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
 from proxy.errors import Fault, Refusal
@@ -59,12 +61,16 @@ class DataPlane:
         counters: Counters,
         *,
         on_transition: Callable[[Transition], None],
+        recorder: Recorder | None = None,
     ) -> None:
+        """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
         self.draining = False
         self.address: tuple[str, int] = ("", 0)
         self.breakers: Mapping[str, Breaker] = {}
         self._on_transition = on_transition
+        self._recorder = recorder
+        self._header_names: frozenset[bytes] = frozenset()
         self._ticker = Ticker()
         self._ticker.also(self._tick)
         self._next_tick = 0.0
@@ -88,6 +94,7 @@ class DataPlane:
         # Whatever can fail comes first: a policy is taken over whole or not at all.
         identity = IdentityReader(policy.identity)
         trusted = TrustedProxies(policy.trusted_proxies)
+        actions = ActionRules(policy.actions if self._recorder is not None else (), policy.identity)
         places = {name: Place(settings) for name, settings in policy.upstreams.items()}
         pools = {}
         for name, settings in policy.upstreams.items():
@@ -102,7 +109,8 @@ class DataPlane:
         self._pools = pools
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
         self._bound = {
-            route.name: Bound(route, policy, pools, self.counters, self._ticker) for route in policy.routes
+            route.name: Bound(route, policy, pools, self.counters, self._ticker, actions.of(route))
+            for route in policy.routes
         }
         self._table = RouteTable((*policy.routes, RESERVED))
         self._identity = identity
@@ -110,9 +118,11 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        if previous is None or (previous.limits, previous.identity) != (policy.limits, policy.identity):
-            self.reader = RequestReader(policy.limits, identity.header_names)
-            self._forbidden = forbidden_trailers(identity.header_names)
+        names = identity.header_names | actions.header_names
+        if previous is None or previous.limits != policy.limits or names != self._header_names:
+            self._header_names = names
+            self.reader = RequestReader(policy.limits, names)
+            self._forbidden = forbidden_trailers(names)
         deadlines = policy.deadlines
         self.head_lane = self._ticker.lane(deadlines.head_s)
         self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
@@ -165,6 +175,8 @@ class DataPlane:
             self._server.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
+        if self._recorder is not None:
+            self._recorder.close()
         for pool in self._ever.values():
             pool.close()
         self._ticker.stop()
@@ -224,6 +236,7 @@ class DataPlane:
         now = monotonic()
         head.started = now
         head.bound = None
+        head.action = None
         head.bucket = 0
         head.user = b""
         self._identify(head)
@@ -232,7 +245,7 @@ class DataPlane:
             if head.target == b"*" or (head.method in (b"OPTIONS", b"TRACE") and self._stays_here(head)):
                 self._answer_options(client, head)
                 return None
-            bound = self._route(head, len(piece))
+            bound = self._route(client, head, len(piece))
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -241,6 +254,8 @@ class DataPlane:
                     return None
                 return Recommend.begin(client, head, bound, now)
             forward = Forward(client, head, bound, piece, ended=ended)
+            if head.action is not None:
+                head.action.call = forward
             forward.begin(now, head.bucket)
             if not ended:
                 forward.limit_total()
@@ -268,12 +283,14 @@ class DataPlane:
             head.request_id = made
             head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
-    def _route(self, head: RequestHead, received: int) -> Bound:
+    def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
         """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""
         route = self._table.resolve(head.path)
         if route is None or route is RESERVED:
             raise Refusal("no_route", 404, "Not Found", "no route has this path")
         bound = head.bound = self._bound[route.name]
+        if bound.actions is not None and self._recorder is not None:
+            self._recorder.begin(client, head, bound.actions)
         if bound.methods is not None and head.method not in bound.methods:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:

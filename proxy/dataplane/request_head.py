@@ -32,6 +32,7 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.binding import Bound
+    from proxy.dataplane.recording import Pending
 
 _VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
 # End-to-end fields that a Connection header may name but not take away (wire, Framing).
@@ -51,11 +52,12 @@ def bad_request(detail: str, *, status: int = 400, code: str = "bad_request") ->
 class RequestHead:
     """One request head. `fields` holds the managed fields only, by lower-case name.
 
-    The last five are what the plane decides about the request: one object serves it from its first
+    The last six are what the plane decides about the request: one object serves it from its first
     byte to its line in the access log.
     """
 
     __slots__ = (
+        "action",
         "bound",
         "bucket",
         "chunked",
@@ -97,6 +99,7 @@ class RequestHead:
     id_lines: bytes  # X-Request-Id and traceparent as far as they had to be made
     claims: bool  # it says something of earlier hops
     bound: "Bound | None"
+    action: "Pending | None"  # recorded before its answer
     user: bytes
     bucket: int
     started: float  # monotonic

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.core.trust import Client, forwarded
+from proxy.core.trust import Client, direct, forwarded
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import HOST, RequestHead
 from proxy.dataplane.response_head import ResponseHead
@@ -32,21 +32,27 @@ def trust_lines(client: Client) -> bytes:
     )
 
 
+def client_of(head: RequestHead, hop: Hop) -> Client:
+    """Who sent this request, as far as the peer may be believed."""
+    if not head.claims or not hop.plane.trusted.trusts(hop.peer):
+        return direct(hop.peer, tls=False)
+    fields = head.fields
+    return forwarded(
+        hop.peer,
+        fields.get(b"x-forwarded-for"),
+        fields.get(b"forwarded"),
+        fields.get(b"x-forwarded-proto"),
+        tls=False,
+        trusted=hop.plane.trusted,
+    )
+
+
 def hop_lines(head: RequestHead, hop: Hop) -> bytes:
     """What is told about the way a request came: mostly the same for all of a connection."""
     lines = hop.hop_lines
     if head.claims and hop.plane.trusted.trusts(hop.peer):
-        fields = head.fields
-        client = forwarded(
-            hop.peer,
-            fields.get(b"x-forwarded-for"),
-            fields.get(b"forwarded"),
-            fields.get(b"x-forwarded-proto"),
-            tls=False,
-            trusted=hop.plane.trusted,
-        )
-        lines = trust_lines(client)
-        for name, value in fields.items():
+        lines = trust_lines(client_of(head, hop))
+        for name, value in head.fields.items():
             if name not in _MERGED and name.startswith((b"x-forwarded-", b"x-real-ip")):
                 lines += b"%b: %b\r\n" % (name, value)
     if not head.http11:

@@ -79,10 +79,10 @@ class SpoolFile:
 
         `reserved` bytes of room are given back, whatever comes. StoreError when it cannot be kept.
         """
-        if not 0 < len(entry) <= MAX_ENTRY_BYTES:
-            raise StoreError(f"{self._directory}: an entry of {len(entry)} bytes cannot be kept")
         if reserved:
             self.release(reserved)
+        if not 0 < len(entry) <= MAX_ENTRY_BYTES:
+            raise StoreError(f"{self._directory}: an entry of {len(entry)} bytes cannot be kept")
         frame = FRAME.pack(len(entry), crc32(entry)) + entry
         if not self._holds(len(frame)) or self._is_gone():
             self._renew(len(frame))

@@ -61,6 +61,7 @@ class SidecarCollector(Collector):
         yield from self._upstreams()
         yield from self._breakers()
         yield from self._recommendations()
+        yield from self._audit()
         yield from self._process()
 
     def _requests(self) -> Iterator[Metric]:
@@ -142,6 +143,22 @@ class SidecarCollector(Collector):
         if asked:  # no data is neither 0 nor 1 (facts 2.6)
             coverage.add_metric((), covered / asked)
         yield coverage
+
+    def _audit(self) -> Iterator[Metric]:
+        yield _counter(
+            "fusebox_audit_actions",
+            "Actions of users recorded.",
+            ("action", "outcome"),
+            self._counters.actions.items(),
+        )
+        yield CounterMetricFamily(
+            "fusebox_audit_lost", "Actions that went on unrecorded.", self._counters.audit_lost
+        )
+        yield GaugeMetricFamily(
+            "fusebox_audit_spool_bytes",
+            "Recorded, and not yet in the store.",
+            self._counters.audit_spool_bytes,
+        )
 
     def _process(self) -> Iterator[Metric]:
         toggles = self._observed.policy.toggles

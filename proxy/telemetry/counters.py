@@ -74,6 +74,9 @@ class Counters:
         self.slots_asked = 0  # recommend: k summed over judged requests
         self.slots_covered = 0  # … of which filled without popularity (facts 2.19)
         self.refusals: defaultdict[str, int] = defaultdict(int)  # by code
+        self.actions: defaultdict[tuple[str, str], int] = defaultdict(int)  # recorded: (action, outcome)
+        self.audit_lost = 0  # actions that could not be recorded and went on
+        self.audit_spool_bytes = 0  # waiting for the store: set by whoever reads the spool
         self.connections = 0  # open client connections
         self.accepted = 0  # client connections ever
         self.events_dropped = 0

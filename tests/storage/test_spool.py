@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import proxy.storage.spool as module
 from proxy.ports import StoreError
 from proxy.storage.spool import FRAME, SpoolFile, SpoolReader
 
@@ -365,6 +366,23 @@ def test_the_rest_of_a_living_writers_file_may_be_half_a_frame(writing, folder, 
     assert (numbers(batch), batch.damaged, batch.position, batch.finished) == ([0], (), end, False)
     spool.add(entry(1))
     assert numbers(reader.read(file.name, end, 9)) == [1]
+
+
+def test_a_frame_that_was_read_while_it_was_written_is_read_again(writing, reader, monkeypatch):
+    """Its second page was read after the next frame was there, its first one before itself was."""
+    spool = writing()
+    spool.add(entry(0))
+    spool.add(entry(1))
+    real = module._rest
+
+    def half(handle, position):
+        monkeypatch.undo()
+        data = real(handle, position)
+        return bytes(10) + data[10:]
+
+    monkeypatch.setattr(module, "_rest", half)
+    batch = reader.read(reader.files()[0], 0, 9)
+    assert (numbers(batch), batch.damaged) == ([0, 1], ())
 
 
 @settings(max_examples=150, deadline=None)

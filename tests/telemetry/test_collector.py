@@ -97,6 +97,17 @@ def test_a_ramp_shows_whom_it_lets_in(counters):
     assert found["fusebox_breaker_ramp_share", "cf"] == pytest.approx(0.55)
 
 
+def test_actions_recorded_and_lost(counters):
+    counters.actions["user.login", "done"] = 3
+    counters.actions["user.login", "unknown"] = 1
+    counters.audit_lost, counters.audit_spool_bytes = 2, 4096
+    found = samples(scrape(counters))
+    assert found["fusebox_audit_actions_total", "user.login", "done"] == 3
+    assert found["fusebox_audit_actions_total", "user.login", "unknown"] == 1
+    assert found["fusebox_audit_lost_total",] == 2
+    assert found["fusebox_audit_spool_bytes",] == 4096
+
+
 def test_the_rest_of_the_counters_are_shown(counters):
     counters.refusals["no_route"] = 7
     counters.levels["D"] = 6

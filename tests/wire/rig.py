@@ -15,6 +15,8 @@ from harness import Script, Scripted, Wire, turn
 from proxy.core.breaker import BreakerSettings
 from proxy.core.policy import Deadlines, Limits, Policy, Route, Upstream
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.recording import Recorder
+from proxy.ports.records import Spool
 from proxy.telemetry.counters import Counters
 
 # The breaker, ejection and retry floor stay out of the way unless a test asks for them.
@@ -108,7 +110,9 @@ def policy(
 
 
 @asynccontextmanager
-async def sidecar(*scripts: Script, tls: ssl.SSLContext | None = None, **settings: Any) -> AsyncIterator[Rig]:
+async def sidecar(
+    *scripts: Script, tls: ssl.SSLContext | None = None, spool: Spool | None = None, **settings: Any
+) -> AsyncIterator[Rig]:
     """The data plane before one scripted upstream. On the way out: nothing may have been
     logged as an error, nothing malformed may have reached the upstream."""
     scripted = Scripted(*scripts, tls=tls)
@@ -117,7 +121,12 @@ async def sidecar(*scripts: Script, tls: ssl.SSLContext | None = None, **setting
     wanted = policy(**settings)
     counters = Counters()
     transitions: list[tuple[Any, ...]] = []
-    plane = DataPlane(wanted, counters, on_transition=lambda *what: transitions.append(what))
+    plane = DataPlane(
+        wanted,
+        counters,
+        on_transition=lambda *what: transitions.append(what),
+        recorder=None if spool is None else Recorder(spool, counters, instance="here"),
+    )
     rig = Rig(plane, scripted, wanted, counters)
     rig.transitions = transitions
     listening = _Complaints(rig.complaints)

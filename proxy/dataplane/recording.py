@@ -1,0 +1,208 @@
+"""Actions of users, recorded before their answer goes out.
+
+A request that a rule fits has room reserved in the spool before anything goes upstream. Whatever becomes
+of it, whoever writes the first byte of its final answer, or finds that nobody waits for one, settles the
+`Pending` first: exactly one entry, or none where the rule says so.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.clock import Clock, rfc3339, wall
+from proxy.core.actions import Match, RouteRules, Seen, entry
+from proxy.core.audit import Entry, Outcome, spooled
+from proxy.dataplane.fields import lines_of
+from proxy.dataplane.rewrite import client_of
+from proxy.errors import Fault, Refusal
+from proxy.ports import StoreError
+from proxy.ports.records import Spool
+from proxy.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from proxy.dataplane.call import Call
+    from proxy.dataplane.client import ClientConnection
+    from proxy.dataplane.request_head import RequestHead
+    from proxy.dataplane.response_head import ResponseHead
+
+_log = logging.getLogger("fusebox.audit")
+
+
+class Recorder:
+    """Writes entries of actions into `spool`. `sync`: each one flushed to the disk, which all wait for."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        counters: Counters,
+        *,
+        instance: str = "",
+        sync: bool = False,
+        rng: Callable[[], float] = random.random,
+        wall: Clock = wall,
+    ) -> None:
+        self._spool = spool
+        self._counters = counters
+        self._instance = instance
+        self._sync = sync
+        self._rng = rng
+        self._wall = wall
+        self._pending: set[Pending] = set()
+        self._trouble = ""
+
+    def begin(self, client: "ClientConnection", head: "RequestHead", rules: RouteRules) -> None:
+        """Promise an entry for this request as `head.action`, if it is an action that is recorded.
+
+        Raises `Refusal` when there is no room for it and the rule wants it refused then.
+        """
+        found = rules.match(head.method, head.path)
+        if not found:
+            return
+        draw = self._rng()
+        drawn = [rule for rule, _ in found if draw < rule.sample]
+        if not drawn:
+            return
+        size = max(rule.size for rule in drawn)
+        if not self._spool.room(size):
+            self._in_trouble(self._spool.trouble)
+            if not all(rule.counted for rule in drawn):
+                raise _full()
+            size = 0
+        elif self._trouble:
+            self._trouble = ""
+            _log.info("actions are recorded again")
+        pending = head.action = Pending(self, client, head, found, draw, size)
+        self._pending.add(pending)
+
+    def close(self) -> None:
+        """Settle what is still under way: its answer will not be seen."""
+        for pending in tuple(self._pending):
+            pending.gone()
+
+    def keep(
+        self, pending: "Pending", outcome: Outcome, status: int, code: str, answer: "ResponseHead | None"
+    ) -> None:
+        """Write the entry, give back the room."""
+        self._pending.discard(pending)
+        match = pending.recorded_by(status, outcome)
+        if match is None:
+            self._give_back(pending)
+            return
+        try:
+            data = spooled(self._entry(pending, match, outcome, status, code, answer))
+            reserved, pending.reserved = pending.reserved, 0
+            self._spool.add(data, reserved=reserved, sync=self._sync)
+        except StoreError as error:
+            self._counters.audit_lost += 1
+            self._in_trouble(str(error))
+        except Exception:  # noqa: BLE001 - a fault of ours must not cost the client its answer
+            self._counters.audit_lost += 1
+            self._give_back(pending)
+            _log.exception("an action %s could not be recorded", match.rule.action)
+        else:
+            self._counters.actions[match.rule.action, outcome.value] += 1
+
+    def _give_back(self, pending: "Pending") -> None:
+        if pending.reserved:
+            self._spool.release(pending.reserved)
+
+    def _entry(
+        self,
+        pending: "Pending",
+        match: Match,
+        outcome: Outcome,
+        status: int,
+        code: str,
+        answer: "ResponseHead | None",
+    ) -> Entry:
+        head = pending.head
+        fields: dict[bytes, bytes] = {}
+        if answer is not None and match.rule.reads_answer:
+            fields = {name.lower(): value for name, value in reversed(lines_of(answer.lines))}
+        return entry(
+            match,
+            Seen(headers=head.fields, query=head.query, answer=fields),
+            outcome=outcome,
+            status=status,
+            code=code,
+            at=rfc3339(self._wall()),
+            address=client_of(head, pending.client).address,
+            request_id=head.request_id.decode("latin-1"),
+            instance=self._instance,
+        )
+
+    def _in_trouble(self, why: str) -> None:
+        """Said once, until it is over."""
+        if not self._trouble:
+            _log.error("actions cannot be recorded: %s", why)
+        self._trouble = why
+
+
+class Pending:
+    """An action under way. It settles once; `head.action` is None from then on."""
+
+    __slots__ = ("_draw", "_found", "_recorder", "call", "client", "head", "reserved")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        client: "ClientConnection",
+        head: "RequestHead",
+        found: list[Match],
+        draw: float,
+        reserved: int,
+    ) -> None:
+        self._recorder = recorder
+        self._found = found
+        self._draw = draw
+        self.client = client
+        self.head = head
+        self.reserved = reserved
+        self.call: Call | None = None  # once there is one
+
+    def answered(self, answer: "ResponseHead") -> None:
+        """The upstream's final answer is about to go to the client."""
+        status = answer.status
+        outcome = Outcome.DONE if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED
+        self._settle(outcome, status, "", answer)
+
+    def refused(self, refusal: Refusal) -> None:
+        """The sidecar is about to answer by itself."""
+        if self._sent:
+            outcome = Outcome.UNKNOWN
+        elif refusal.status < 500 or (refusal.status == 503 and refusal.fault is not Fault.UPSTREAM):
+            outcome = Outcome.REFUSED  # by decision: nothing was tried
+        else:
+            outcome = Outcome.FAILED
+        self._settle(outcome, refusal.status, refusal.code, None)
+
+    def gone(self) -> None:
+        """Nobody waits for the answer any more."""
+        self._settle(Outcome.UNKNOWN if self._sent else Outcome.FAILED, 499, "aborted", None)
+
+    def recorded_by(self, status: int, outcome: Outcome) -> Match | None:
+        """The first rule that fits the answer, too; None when there is none, or its chance was against it."""
+        match = next((it for it in self._found if it.rule.takes(status, outcome)), None)
+        return match if match is not None and self._draw < match.rule.sample else None
+
+    @property
+    def _sent(self) -> bool:
+        """Whether any of the request went upstream."""
+        return self.call is not None and self.call.sent_at > 0.0
+
+    def _settle(self, outcome: Outcome, status: int, code: str, answer: "ResponseHead | None") -> None:
+        self.head.action = None
+        self._recorder.keep(self, outcome, status, code, answer)
+        self.call = None
+
+
+def _full() -> Refusal:
+    return Refusal(
+        "audit_full",
+        503,
+        "Service Unavailable",
+        "this action cannot be recorded now; nothing was sent",
+        fault=Fault.SIDECAR,
+        retry_after_s=5,
+    )
