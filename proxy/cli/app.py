@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from proxy import __version__
-from proxy.cli.common import HELP, config_option, settings_faults
+from proxy.cli.common import HELP, Main, config_option, settings_faults
 from proxy.cli.remote import breaker, kill, status
 from proxy.cli.tokens import token
 from proxy.settings import load
 
 
-@click.group(context_settings=HELP)
+@click.group(cls=Main, context_settings=HELP)
 @click.version_option(__version__, prog_name="fusebox")
 def main() -> None:
     """A safety sidecar in front of a recommender and the services around it."""

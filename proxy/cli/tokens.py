@@ -44,7 +44,9 @@ def create(role: str, name: str, config: Path) -> None:
         made = file.create(name, Role.named(role))
     try:
         click.echo(f"{name} is {role}; kept as a hash in {file.path}, so copy it now:", err=True)
-        _show(made)
+        if sys.stdout is None:  # `>&-`; click would say nothing to nobody
+            raise OSError(errno.EBADF, "stdout is closed")  # noqa: TRY301 - as if writing had found it
+        click.echo(made)
     except OSError as error:
         with faults():
             file.revoke(name)
@@ -77,20 +79,6 @@ def revoke(name: str, config: Path) -> None:
     if not found:
         raise click.ClickException(f"no token is named {name!r}: see fusebox token list")
     click.echo(f"revoked {name}")
-
-
-def _show(line: str) -> None:
-    """On stdout, or OSError."""
-    if sys.stdout is None:  # `>&-`; click would say nothing to nobody
-        raise OSError(errno.EBADF, "stdout is closed")
-    try:
-        click.echo(line)
-    except OSError:
-        # The interpreter flushes stdout once more as it ends; let that succeed, into nothing.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        raise
 
 
 def _file(config: Path) -> TokenFile:

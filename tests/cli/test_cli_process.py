@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import proxy
+from proxy.core.roles import Role
 from proxy.storage.tokens import TokenFile
 
 
@@ -34,13 +35,14 @@ def test_exit_codes_and_names(config):
     assert fusebox("serve", "--config", config).returncode == 2
 
 
-def shell(redirection, *words):
+def shell(redirection, *words, **env):
     """As `fusebox` does above, with stdout as a shell redirects it."""
     return subprocess.run(
-        ["bash", "-c", f'exec "$@" {redirection}', "bash", sys.executable, "-m", "proxy", *map(str, words)],
+        ["bash", "-c", f'"$@" {redirection}', "bash", sys.executable, "-m", "proxy", *map(str, words)],
         stderr=subprocess.PIPE,
         text=True,
         timeout=60,
+        env={**os.environ, **env},
         check=False,
     )
 
@@ -54,6 +56,31 @@ def test_a_token_that_cannot_be_shown_is_revoked(config, redirection, cause):
     assert "was revoked" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert TokenFile(config.parent / "var" / "tokens.json").records() == ()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    "words",
+    [("--help",), ("--version",), ("token", "create", "--help"), ("check",), ("token", "list")],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_one_line_and_exit_1(config, words):
+    TokenFile(config.parent / "var" / "tokens.json").create("ann", Role.VIEWER)
+    ended = shell(">/dev/full", *words, FUSEBOX_CONFIG=str(config))
+    assert ended.returncode == 1
+    assert ended.stderr == "fusebox: stdout cannot be written: No space left on device\n"
+
+
+def test_what_was_refused_is_said_once_though_stdout_is_full(config):
+    ended = shell(">/dev/full", "token", "revoke", "--name", "nobody", "--config", config)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "no token is named 'nobody'" in ended.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault_to_tell():
+    ended = shell("| true", "--help")
+    assert "Traceback" not in ended.stderr
+    assert "Exception" not in ended.stderr
 
 
 def test_serve_without_a_stdout_says_so(config):
