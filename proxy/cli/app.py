@@ -13,7 +13,9 @@ from proxy import __version__
 from proxy.cli.common import HELP, Main, config_option, settings_faults
 from proxy.cli.remote import breaker, kill, status
 from proxy.cli.tokens import token
+from proxy.ports import StoreError
 from proxy.settings import load
+from proxy.storage import directory
 
 
 @click.group(cls=Main, context_settings=HELP)
@@ -39,7 +41,8 @@ def serve(config: Path) -> None:
 def check(config: Path) -> None:
     """Tell every mistake in the settings.
 
-    Also those in the popularity list and the toggles document that they point to.
+    Also those in the popularity list and the toggles document that they point to. A state
+    directory that cannot be used is told as a warning.
     """
     with settings_faults():
         found = load(config, os.environ)
@@ -47,6 +50,14 @@ def check(config: Path) -> None:
         f"{config}: ok ({len(found.routes)} routes, {len(found.upstreams)} upstreams, "
         f"{len(found.popularity)} films in the popularity list)"
     )
+    try:
+        directory.try_make(found.state_directory)
+    except StoreError as error:
+        click.echo(
+            f"{config}: state.directory: {error}: a warning, since that may be so here and now only; "
+            "whoever runs `fusebox serve` has to be able to write there",
+            err=True,
+        )
 
 
 @main.command()
