@@ -14,7 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from proxy import __version__
-from proxy.cli.common import HELP, config_option, json_option, settings_faults, tell_json
+from proxy.cli.common import HELP, Main, config_option, json_option, settings_faults, tell_json
 
 ELSEWHERE = {
     "audit": "proxy.cli.audit",
@@ -29,7 +29,7 @@ ELSEWHERE = {
 SHELLS = ("bash", "zsh", "fish")
 
 
-class Commands(click.Group):
+class Commands(Main):
     """The commands of this module and, by name, those of `ELSEWHERE`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -68,24 +68,38 @@ def serve(config: Path) -> None:
 def check(config: Path, *, as_json: bool) -> None:
     """Tell every mistake in the settings.
 
-    Also those in the popularity list and the toggles document that they point to.
+    Also those in the popularity list and the toggles document that they point to. A state
+    directory that cannot be used is told as a warning.
     """
     from proxy.settings import load  # noqa: PLC0415 - as above
 
     with settings_faults(as_json=as_json):
         found = load(config, os.environ)
+    from proxy.ports import StoreError  # noqa: PLC0415 - as above
+    from proxy.storage import directory  # noqa: PLC0415 - as above
+
     counts: dict[str, Any] = {
         "routes": len(found.routes),
         "upstreams": len(found.upstreams),
         "films": len(found.popularity),
     }
+    warnings = []
+    try:
+        directory.try_make(found.state_directory)
+    except StoreError as error:
+        warnings.append(
+            f"{config}: state.directory: {error}: a warning, since that may be so here and now only; "
+            "whoever runs `fusebox serve` has to be able to write there"
+        )
     if as_json:
-        tell_json({"ok": True, "file": str(config), "problems": []} | counts)
+        tell_json({"ok": True, "file": str(config), "problems": [], "warnings": warnings} | counts)
     else:
         click.echo(
             f"{config}: ok ({counts['routes']} routes, {counts['upstreams']} upstreams, "
             f"{counts['films']} films in the popularity list)"
         )
+        for warning in warnings:
+            click.echo(warning, err=True)
 
 
 @main.command()

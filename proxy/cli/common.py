@@ -1,10 +1,12 @@
 """What several commands share: help, options, output, faults as sentences instead of tracebacks."""
 
+import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 import orjson
@@ -55,6 +57,64 @@ def tell_table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class Main(click.Group):
+    """The outermost command. Output that could not be written is one line on stderr and exit 1,
+    whichever command it was of: a full disk must not look like success.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if sys.stdout is None:  # `>&-`: whoever says so wants the exit code
+            return super().main(*args, **kwargs)
+        output = _Output(sys.stdout)
+        sys.stdout = cast("TextIO", output)
+        try:
+            return super().main(*args, **kwargs)
+        except (OSError, SystemExit) as ended:
+            lost = output.ended()
+            if lost is None or (isinstance(ended, SystemExit) and ended.code):  # the latter has said why
+                raise
+            click.echo(f"fusebox: stdout cannot be written: {lost.strerror or lost}", err=True)
+            sys.exit(1)
+
+
+class _Output:
+    """A stdout that remembers why it failed: of an OSError alone nobody can tell whose it is."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+        self._lost: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
+
+    def write(self, text: str) -> int:
+        with self._watched():
+            return self._stdout.write(text)
+
+    def flush(self) -> None:
+        with self._watched():
+            self._stdout.flush()
+
+    def ended(self) -> OSError | None:
+        """What kept some of it from going out, if anything did; nothing is written after this."""
+        with suppress(OSError):
+            self.flush()
+        if self._lost is not None:
+            # The interpreter flushes once more as it ends; let that succeed, into nothing.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stdout.fileno())
+            os.close(nowhere)
+        return self._lost
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._lost = self._lost or error
+            raise
 
 
 @contextmanager

@@ -75,7 +75,9 @@ def create(role: str, name: str, ttl: float | None, reason: str, config: Path, *
                 click.echo(
                     f"{name} is {role}{until}; kept as a hash in {file.path}, so copy it now:", err=True
                 )
-                _show(made)
+                if sys.stdout is None:  # `>&-`; click would say nothing to nobody
+                    raise OSError(errno.EBADF, "stdout is closed")  # noqa: TRY301 - as if writing had found it
+                click.echo(made)
         except OSError as error:
             file.withdraw(name)
             raise click.ClickException(
@@ -138,20 +140,6 @@ def revoke(name: str, reason: str, config: Path, *, as_json: bool) -> None:
 
 def _state_of(record: TokenRecord) -> str:
     return record.refused(wall()) or "valid"
-
-
-def _show(line: str) -> None:
-    """On stdout, or OSError."""
-    if sys.stdout is None:  # `>&-`; click would say nothing to nobody
-        raise OSError(errno.EBADF, "stdout is closed")
-    try:
-        click.echo(line)
-    except OSError:
-        # The interpreter flushes stdout once more as it ends; let that succeed, into nothing.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        raise
 
 
 def _state(config: Path) -> Path:

@@ -4,6 +4,7 @@ What the answer is used for is the subclass's business: `forward` streams it to 
 collects candidates. A call ends once, by `_settle`; whatever comes later finds it over.
 """
 
+import logging
 from math import inf
 
 from proxy.clock import monotonic
@@ -16,6 +17,8 @@ from proxy.dataplane.response_head import ResponseHead
 from proxy.dataplane.upstream import UpstreamConnection
 from proxy.errors import Fault, Refusal
 from proxy.telemetry.counters import bucket_of
+
+_log = logging.getLogger("fusebox.dataplane")
 
 # Phases. `on_deadline` is read by the phase in which it comes.
 WAITING, SENDING, SENT, ANSWERING, TUNNEL, OVER = range(6)
@@ -109,8 +112,13 @@ class Call:
             self.pool.release(connection, reusable=True)
             return
         now = monotonic()
-        self.pool.breaker.sent(self._permit, now)
-        self._send(connection, now)
+        try:
+            self.pool.breaker.sent(self._permit, now)
+            self._send(connection, now)
+        except Exception:  # noqa: BLE001 - a fault of ours: nobody above knows whose call this is
+            _log.exception("sending a request failed")
+            self._connection = connection
+            self.expire(Failure.INTERNAL, "a fault in the sidecar", now)
 
     def on_no_connection(self, failure: Failure, detail: str, address: Address | None) -> None:
         if self.phase != WAITING:

@@ -5,6 +5,7 @@ request begins when both have ended.
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.clock import monotonic
@@ -12,6 +13,7 @@ from proxy.core.trust import direct
 from proxy.dataplane import answers
 from proxy.dataplane.chunked import BadChunk
 from proxy.dataplane.downstream import BODY, CLOSED, HEAD, NO_BODY, TUNNEL, WAIT, Downstream
+from proxy.dataplane.failures import Failure
 from proxy.dataplane.request_body import RequestBody
 from proxy.dataplane.request_head import HeadWatch, RequestHead, bad_request
 from proxy.dataplane.rewrite import trust_lines
@@ -20,6 +22,8 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.plane import DataPlane
+
+_log = logging.getLogger("fusebox.dataplane")
 
 
 class Exchange(Protocol):
@@ -74,13 +78,21 @@ class ClientConnection(Downstream):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(RECEIVE[:nbytes])
-        if self._reading == HEAD:
-            if self._buffer:
-                data = self._buffer + data
-                self._buffer = b""
-            self._heads(data)
-        else:
-            self._received(data)
+        try:
+            if self._reading == HEAD:
+                if self._buffer:
+                    data = self._buffer + data
+                    self._buffer = b""
+                self._heads(data)
+            else:
+                self._received(data)
+        except Exception:  # noqa: BLE001 - a fault of ours: the client gets an answer all the same
+            _log.exception("reading a request failed")
+            refusal = Failure.INTERNAL.refusal("a fault in the sidecar")
+            if self._reading == HEAD:
+                self.refuse_unread(refusal)
+            else:
+                self._body_failed(refusal)
 
     def eof_received(self) -> bool:
         """A half-close after a full request is no abort: the answer still goes out."""

@@ -253,7 +253,8 @@ class Forward(Call):
         if phase == OVER:
             return
         if phase == WAITING:
-            self.expire(Failure.OVERLOADED, "no connection in the time the route allows", now)
+            self._disarm()
+            self.on_deadline(now)  # it knows a full queue from a connect that hangs
         elif not self._body_ended and not self._upstream_full:
             self._client_too_slow(now)
         elif phase == ANSWERING and self._client_was_full:

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from proxy.core.policy import Upstream
@@ -13,14 +14,18 @@ from proxy.errors import Problem, SettingsError
 class Place:
     """The urls of one upstream as (ip, port) pairs. Literal addresses need no resolver.
 
-    Places with the same `key` are the same. `SettingsError`: the CA file cannot be used.
+    Places with the same `key` are the same: the content of the CA file counts, not its name. It is
+    read here, and here alone. `SettingsError`: it cannot be used.
     """
 
     def __init__(self, settings: Upstream) -> None:
         urls = [urlsplit(url) for url in settings.urls]
         secure = urls[0].scheme == "https"
-        self.key = (settings.urls, settings.ca_file, settings.server_name)
-        self.tls = _tls_context(settings) if secure else None
+        self.tls: ssl.SSLContext | None = None
+        trusted = b""
+        if secure:
+            self.tls, trusted = _tls(settings.ca_file)
+        self.key = (settings.urls, trusted, settings.server_name)
         default = 443 if secure else 80
         self._names = [(url.hostname or "", url.port or default) for url in urls]
         self.server_name = settings.server_name or self._names[0][0]
@@ -53,14 +58,14 @@ class Place:
         return self.known
 
 
-def _tls_context(settings: Upstream) -> ssl.SSLContext:
-    """Always verifies: against `ca_file`, or the system's authorities."""
+def _tls(ca_file: str) -> tuple[ssl.SSLContext, bytes]:
+    """Always verifies: against `ca_file`, or the system's authorities. With what the file holds."""
     try:
-        return ssl.create_default_context(cafile=settings.ca_file or None)
+        # Read first: a file that is replaced in between is found to be new by the next reload.
+        trusted = Path(ca_file).read_bytes() if ca_file else b""
+        return ssl.create_default_context(cafile=ca_file or None), trusted
     except (OSError, ssl.SSLError) as error:
-        problem = Problem(
-            settings.ca_file, "", f"cannot be used: {error}", "give a PEM file of trusted certificates"
-        )
+        problem = Problem(ca_file, "", f"cannot be used: {error}", "give a PEM file of trusted certificates")
         raise SettingsError([problem]) from None
 
 

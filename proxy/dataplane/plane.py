@@ -95,7 +95,7 @@ class DataPlane:
         identity = IdentityReader(policy.identity)
         trusted = TrustedProxies(policy.trusted_proxies)
         actions = ActionRules(policy.actions if self._recorder is not None else (), policy.identity)
-        places = {name: Place(settings) for name, settings in policy.upstreams.items()}
+        places = {name: self._place(name, settings) for name, settings in policy.upstreams.items()}
         pools = {}
         for name, settings in policy.upstreams.items():
             known = self._ever.get(name)
@@ -131,6 +131,13 @@ class DataPlane:
         self._sample = policy.access_log_sample
         for pool in gone:
             pool.close()
+
+    def _place(self, name: str, settings: Upstream) -> Place:
+        """Read anew for settings that were read anew, changed or not. A kill brings the same ones: it
+        must not depend on a file.
+        """
+        known = self._pools.get(name)
+        return known.place if known is not None and known.settings is settings else Place(settings)
 
     def _new_pool(self, name: str, settings: Upstream, place: Place, policy: Policy) -> Pool:
         breaker = Breaker(

@@ -221,8 +221,8 @@ class Pool:
             if queue:
                 waiter = next(iter(queue))
                 self.leave(waiter)
-                cell.inflight += 1
                 connection = self._serve(waiter, monotonic(), unused_s=WRITE_REUSE_S, avoid=None)
+                cell.inflight += 1
                 if connection is not None:
                     waiter.on_connection(connection)
                 return
@@ -258,7 +258,7 @@ class Pool:
             failure = Failure.DNS if address is None else Failure.UNREACHABLE
             self._unconnected(waiter, address, failure, error.strerror or str(error))
         except Exception:
-            self._unconnected(waiter, address, Failure.UNREACHABLE, "connecting failed")
+            self._unconnected(waiter, address, Failure.INTERNAL, "a fault in the sidecar")
             raise
         else:
             waiter.on_connection(connection)
@@ -281,7 +281,8 @@ class Pool:
     def _unconnected(self, waiter: Waiter, address: Address | None, failure: Failure, detail: str) -> None:
         if address is not None:
             address.inflight -= 1
-            self.addresses.failed(address, monotonic())
+            if failure is not Failure.INTERNAL:
+                self.addresses.failed(address, monotonic())
         self._freed()
         waiter.on_no_connection(failure, detail, address)
 

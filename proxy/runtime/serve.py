@@ -43,7 +43,11 @@ def _serve(settings: Settings) -> int:
     counters = Counters()
     logs = setup(settings.log.level, counters, descriptor(sys.stdout.fileno()))
     try:
-        return uvloop.run(_run(settings, counters, logs))
+        with directory.hold(settings.state_directory):
+            return uvloop.run(_run(settings, counters, logs))
+    except directory.InUse as error:
+        hint = "each needs its own, or one would undo what the other decides (state.directory)"
+        raise StartError(f"{error}: {hint}") from error
     finally:
         logs.stop()
 

@@ -31,6 +31,21 @@ def test_check_tells_every_problem_with_file_place_and_hint(run, config):
     assert result.stdout == ""
 
 
+def test_check_makes_no_state_directory_and_needs_none(run, config):
+    assert run("check", "--config", config).stderr == ""
+    assert [path.name for path in config.parent.iterdir()] == [config.name]
+
+
+def test_check_warns_of_a_state_directory_that_cannot_be_used(run, config):
+    """It is about this machine, not about the settings: exit 0 all the same."""
+    (config.parent / "var").write_text("")
+    result = run("check", "--config", config)
+    assert (result.exit_code, "ok (" in result.stdout) == (0, True)
+    assert result.stderr.startswith(
+        f"{config}: state.directory: {config.parent / 'var'} is not a directory: a warning"
+    )
+
+
 def test_the_environment_names_the_settings_file(run, config):
     assert run("check", env={"FUSEBOX_CONFIG": str(config)}).exit_code == 0
     assert run("check", "--config", config, env={"FUSEBOX_CONFIG": "nowhere.toml"}).exit_code == 0

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.control.kill import KillRefused, KillSwitch
 from proxy.core.policy import Policy, Toggles
+from proxy.errors import Problem, SettingsError
 from proxy.ports import KillDecision, StoreError
 from proxy.storage.kill_file import KillFile
 from proxy.tasks import spawn
@@ -193,6 +194,25 @@ async def test_a_reload_that_newly_says_on_throws_it_and_is_remembered():
     await kill.set(False, reason="r", by="ann")
     await kill.reload(policy(kill=True))
     assert plane.policy.toggles.kill_switch is False, "the file says nothing new"
+
+
+async def test_a_kill_that_a_refused_reload_brought_is_thrown_by_the_next_good_one(monkeypatch):
+    """What was refused has changed nothing: the file's word is still news."""
+    plane, store = Plane(), Store(said(kill=False))
+    kill = switch(plane, store)
+
+    def refuse(policy):
+        raise SettingsError([Problem("fusebox.toml", "upstreams.cf.ca_file", "cannot be used")])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plane, "apply", refuse)
+        with pytest.raises(SettingsError):
+            await kill.reload(policy(kill=True))
+    assert plane.policy.toggles.kill_switch is False
+    await kill.reload(policy(kill=True))
+    assert plane.policy.toggles.kill_switch is True
+    assert store.kept.kill
+    assert (kill.status.by, kill.status.persisted) == ("toggles file", True)
 
 
 async def test_without_a_decision_a_reload_follows_the_file():

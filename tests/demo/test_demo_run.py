@@ -1,5 +1,6 @@
-"""The demo as its users start it."""
+"""The demo as its users start it, without a terminal; a whole run stands in `test_demo_terminal`."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -18,17 +19,6 @@ from proxy.demo.verdict import Promise
 COMMAND = [sys.executable, "-m", "proxy", "demo", "--unattended"]
 
 
-@pytest.mark.timeout(180)
-def test_a_whole_run_keeps_every_promise():
-    """Hang, errors, lost answers and the kill switch, against the real sidecar: exit 0."""
-    ended = subprocess.run([*COMMAND, "--seconds", "12"], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "every recommend answer is 200 with exactly k unique films" in ended.stdout
-    assert "BROKEN" not in ended.stdout
-    for phase in ("all healthy", "cf hangs", "payment loses its answers", "kill switch on"):
-        assert phase in ended.stdout
-
-
 @pytest.mark.parametrize(("kept", "exit_code"), [(True, 0), (False, 1)])
 def test_one_broken_promise_is_exit_1(tmp_path, kept, exit_code):
     log = tmp_path / "sidecar.log"
@@ -41,10 +31,12 @@ def test_one_broken_promise_is_exit_1(tmp_path, kept, exit_code):
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_stops_everything(number):
-    """Neither sidecar nor upstreams answer any more when the demo has returned."""
+    """Plain lines until then; neither sidecar nor upstreams answer any more when the demo has returned."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
         address = next(urlsplit(line.split()[1]) for line in demo.stdout if line.startswith("open "))
         assert demo.stdout.readline().startswith("admin ")
+        line = demo.stdout.readline()
+        assert re.match(r" +\d+\.\d s  all healthy .* \d+ rec/s .* breakers all closed$", line), line
         demo.send_signal(number)
         _, errors = demo.communicate(timeout=30)
     assert demo.returncode == 130

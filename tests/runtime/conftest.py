@@ -200,3 +200,11 @@ async def box(tmp_path, upstream):
     box = Box(tmp_path, upstream)
     yield box
     await box.clean_up()
+
+
+@pytest.fixture
+async def second(box):
+    """Another sidecar by the same settings."""
+    second = Box(box.directory, box.upstream)
+    yield second
+    await second.clean_up()

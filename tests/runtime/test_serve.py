@@ -185,3 +185,20 @@ async def test_a_state_directory_that_cannot_be_written_is_a_loud_warning(box):
     assert (await box.get("/payment/1")).status == 200
     await box.terminate()
     assert f"fusebox: {line['message']}" in box.told.decode()
+
+
+async def test_a_second_sidecar_on_the_same_state_is_refused_with_1(box, second):
+    """Until the first has ended, however it did; tokens are made beside it all the while."""
+    await box.start()
+    await second.launch()
+    assert await second.ended() == 1
+    told = second.told.decode()
+    assert told.startswith(f"fusebox: {box.directory / 'var'} is in use by another sidecar: ")
+    assert told.count("\n") == 1
+    assert "state.directory" in told
+    assert (await box.api("GET", "/v1/status", box.token()))[0] == 200
+    box.signal(signal.SIGKILL)
+    await box.ended()
+    await second.start()
+    assert (await second.get("/payment/1")).status == 200
+    assert await second.terminate() == 0

@@ -27,6 +27,31 @@ async def test_slow_uploads_are_never_the_upstreams_fault() -> None:
         assert (await rig.ask(GET)).status == 200
 
 
+async def test_slow_readers_are_never_the_upstreams_fault() -> None:
+    """The route's total time ends them; the breaker and the next client notice nothing."""
+
+    async def pour(wire: Wire) -> None:
+        request = await wire.request()
+        if request.target == b"/short":
+            wire.send(reply(b"short"))
+            return
+        wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while not wire.lost:
+            await wire.pour(bytes(65_536))
+
+    async with sidecar(pour, upstream={"breaker": TRIGGER_HAPPY}, route={"total_ms": 300}) as rig:
+        for _ in range(3):
+            wire = await rig.client(receive_buffer=4096)
+            wire.send(GET)
+            await wire.response_head()
+            wire.transport.pause_reading()
+        cell = rig.counters.upstreams["up"]
+        await until(lambda: cell.inflight == 0, "the end of the answers nobody reads")
+        assert {name: count for name, count in cell.outcomes.items() if count} == {"aborted": 3}
+        assert rig.plane.breakers["up"].state == "closed"
+        assert (await rig.ask(GET.replace(b"/", b"/short", 1))).body == b"short"
+
+
 async def test_an_idle_race_with_two_stale_connections_fails_no_get() -> None:
     """The one retry goes out on a new connection, not on the next stale one."""
 

@@ -1,13 +1,19 @@
 """`https://` upstreams: verified, or not spoken to."""
 
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 import trustme
 from harness import Wire
-from rig import policy, sidecar
+from rig import Rig, policy, sidecar
+
+from proxy.control import KillSwitch
+from proxy.core.policy import Policy
+from proxy.errors import SettingsError
+from proxy.storage.kill_file import KillFile
 
 GET = b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -85,3 +91,55 @@ async def test_a_cut_without_close_notify_is_a_cut(authority: trustme.CA, tmp_pa
         assert b"hello" not in rest or b"Content-Length: 50" in rest.replace(
             b"content-length", b"Content-Length"
         )
+
+
+def lost(file: str) -> None:
+    Path(file).unlink()
+
+
+def new_policy(rig: Rig) -> Policy:
+    """What a reload makes of the same settings file."""
+    upstream = rig.policy.upstreams["up"]
+    return replace(rig.policy, upstreams={"up": replace(upstream)})
+
+
+async def test_a_rotated_ca_file_counts_from_the_next_reload_on(tmp_path: Path) -> None:
+    """Whom the new file trusts is called, and whom only the old one trusted no more, kept alive or not."""
+    before, after = trustme.CA(), trustme.CA()
+    upstream = {"ca_file": trusting(before, tmp_path)}
+    tls = serving(before, "127.0.0.1")
+    async with sidecar(tls=tls, upstream=upstream) as rig:
+        assert (await rig.ask(GET)).status == 200
+        trusting(after, tmp_path)
+        rig.plane.apply(new_policy(rig))
+        assert (await rig.ask(GET)).status == 502
+        after.issue_cert("127.0.0.1").configure_cert(tls)  # the upstream's certificate is rotated, too
+        assert (await rig.ask(GET)).status == 200
+
+
+async def test_an_unchanged_ca_file_keeps_connections_over_a_reload(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    upstream = {"ca_file": trusting(authority, tmp_path)}
+    async with sidecar(tls=serving(authority, "127.0.0.1"), upstream=upstream) as rig:
+        assert (await rig.ask(GET)).status == 200
+        trusting(authority, tmp_path)  # written anew, the same
+        rig.plane.apply(new_policy(rig))
+        assert (await rig.ask(GET)).status == 200
+        assert len(rig.upstream.wires) == 1
+
+
+async def test_a_kill_needs_no_ca_file(authority: trustme.CA, tmp_path: Path) -> None:
+    """In the middle of a rotation the file may be gone or half: a kill reads none, a reload refuses it."""
+    file = trusting(authority, tmp_path)
+    async with sidecar(tls=serving(authority, "127.0.0.1"), upstream={"ca_file": file}) as rig:
+        assert (await rig.ask(GET)).status == 200
+        lost(file)
+        kill = KillSwitch(rig.plane, KillFile(tmp_path / "kill.json"))
+        assert (await kill.set(True, reason="r", by="ann")).kill
+        assert rig.plane.killed
+        with pytest.raises(SettingsError, match=r"ca\.pem"):
+            await kill.reload(new_policy(rig))
+        assert rig.plane.killed
+        assert (await rig.ask(GET)).status == 200
+        assert len(rig.upstream.wires) == 1
