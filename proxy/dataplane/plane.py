@@ -13,6 +13,7 @@ from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
+from proxy.core.recommend import PopularAnswers
 from proxy.core.routing import RouteTable, bucket
 from proxy.core.trust import TrustedProxies
 from proxy.dataplane import answers
@@ -110,6 +111,9 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
+        self.popular = PopularAnswers(
+            self.popularity, toggles_version=policy.toggles.version, killed=self.killed
+        )
         if previous is None or (previous.limits, previous.identity) != (policy.limits, policy.identity):
             self.reader = RequestReader(policy.limits, identity.header_names)
             self._forbidden = forbidden_trailers(identity.header_names)
@@ -237,7 +241,7 @@ class DataPlane:
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
                 if self.killed:
-                    popular(client, head, bound, killed=True)
+                    popular(client, head, bound)
                     return None
                 return Recommend.begin(client, head, bound, now)
             forward = Forward(client, head, bound, piece, ended=ended)
