@@ -14,7 +14,6 @@ MAX_NAME_LENGTH = 64
 
 _PLAIN = re.compile(rb"(?:user_id=[^&%+]*&?)?(?:k=([0-9]{1,9}))?").fullmatch
 _UNRESERVED = re.compile(rb"[A-Za-z0-9_.~-]*").fullmatch
-_WHOLE = re.compile(rb"[0-9]{1,9}").fullmatch
 _YEAR = re.compile(rb"[0-9]{1,4}").fullmatch
 
 
@@ -82,7 +81,7 @@ def _source_query(user: bytes, k: int, rest: bytes) -> bytes:
 
 
 def _k(value: bytes, k_max: int) -> int:
-    k = int(value) if _WHOLE(value) else 0
+    k = int(value) if value.isdigit() and len(value) <= 9 else 0
     if not 1 <= k <= k_max:
         raise _refused(f"k should be a whole number from 1 to {k_max}")
     return k

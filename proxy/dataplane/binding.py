@@ -22,7 +22,6 @@ class Bound:
         "decision_start",
         "first_byte",
         "flag_off",
-        "label",
         "max_body",
         "methods",
         "name",
@@ -41,7 +40,6 @@ class Bound:
     ) -> None:
         self.route = route
         self.name = route.name
-        self.label = route.name.encode()
         self.recommends = route.kind == "recommend"
         self.pool = None if self.recommends else pools[route.upstream]
         named = (("cf", route.sources.cf), ("content", route.sources.content))

@@ -29,7 +29,7 @@ _log = logging.getLogger("fusebox.dataplane")
 
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n"
-    b"X-Fusebox-Decision: route=%b;arm=none;bucket=%d;level=%b;source=%b;v=%d\r\n"
+    b"%b%d;level=%b;source=%b;v=%d\r\n"
     b"Server-Timing: total;dur=%.1f%b\r\n%b\r\n%b"
 )
 
@@ -231,23 +231,24 @@ def _write(
     client: "ClientConnection", head: RequestHead, bound: Bound, answer: Answer, now: float, timings: bytes
 ) -> None:
     plane = client.plane
-    plane.counters.levels[answer.level] += 1
-    more = b"Cache-Control: no-store\r\n" if answer.degraded else b""
+    body, level, source, _, _, degraded = answer
+    plane.counters.levels[level] += 1
+    more = b"Cache-Control: no-store\r\n" if degraded else b""
     if client.must_close():
         more += b"Connection: close\r\n"
     whole = _ANSWER % (
         answers.date_line(),
-        len(answer.body),
+        len(body),
         head.request_id,
-        bound.label,
+        bound.decision_start,
         head.bucket,
-        answer.level.encode(),
-        answer.source.encode(),
+        level.encode(),
+        source.encode(),
         plane.policy.toggles.version,
         (now - head.started) * 1000,
         timings,
         more,
-        b"" if head.method == b"HEAD" else answer.body,
+        b"" if head.method == b"HEAD" else body,
     )
     client.write(whole)
     plane.finished(head, 200, now)
