@@ -221,6 +221,13 @@ def aiohttp(lab: Lab, upstream: int) -> AbstractContextManager[Program]:
     return lab.run("aiohttp", argv, port, core=lab.proxy_core)
 
 
+def floor(lab: Lab, size: int) -> AbstractContextManager[Program]:
+    """The least that uvloop and httptools can do: see `floor.py`."""
+    port = free_port()
+    argv: list[str | Path] = [sys.executable, HERE / "floor.py", str(port), str(size)]
+    return lab.run("floor", argv, port, core=lab.proxy_core)
+
+
 def bulk(lab: Lab, payload: Path) -> AbstractContextManager[Program]:
     """The upstream of large bodies: sends from `payload` for a GET, swallows and counts what is posted."""
     port = free_port()

@@ -12,12 +12,7 @@ from itertools import accumulate
 from operator import or_
 from typing import NamedTuple
 
-import orjson
-
 from proxy.core.policy import Film
-
-MAX_RENDERED = 256
-"""Lists of different length that are kept rendered."""
 
 
 class Filters(NamedTuple):
@@ -51,7 +46,6 @@ class Popularity:
             years[film.year] |= 1 << number
         self._years = sorted(years)
         self._until = list(accumulate((years[year] for year in self._years), or_, initial=0))
-        self._rendered: dict[int, tuple[bytes, int]] = {}
 
     def __len__(self) -> int:
         return len(self._films)
@@ -78,17 +72,6 @@ class Popularity:
             chosen += self._lowest(left & rung, k - len(chosen))
             left &= ~rung
         return chosen
-
-    def rendered(self, k: int) -> tuple[bytes, int]:
-        """The first k films as the inside of the answer's `items` array, and how many they are."""
-        found = self._rendered.get(k)
-        if found is None:
-            films = self._films[:k]
-            items = [popular_item(rank, film) for rank, film in enumerate(films, 1)]
-            if len(self._rendered) >= MAX_RENDERED:
-                self._rendered.clear()
-            found = self._rendered[k] = orjson.dumps(items)[1:-1], len(films)
-        return found
 
     def _between(self, filters: Filters) -> int:
         first, last = 0, len(self._years)

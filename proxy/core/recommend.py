@@ -1,26 +1,22 @@
-"""Recommend: what was asked, what the sources said, and the answer made of it (contract, facts 1, 2.1).
+"""Recommend: what the sources said, and the answer made of it (contract, facts 1, 2.1).
 
 Whatever the sources did, an answer holds exactly k unique items (fewer only when the catalogue holds
 fewer); what they left open is filled from the popularity list, and said so.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from math import isinf
 from typing import Any, NamedTuple, TypeGuard
-from urllib.parse import quote_from_bytes
 
 import orjson
 
+from proxy.core.asks import Ask, parse_ask, plain_k
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity, popular_item
-from proxy.core.routing import decoded
-from proxy.errors import Refusal
 
-PROVIDERS = ("netflix", "hulu", "amazon", "disney", "hbo")
-MAX_NAMES = 20
-MAX_NAME_LENGTH = 64
 MAX_CANDIDATES = 10_000
+MAX_RENDERED = 256
+"""Popular answers of different length that are kept rendered."""
 
 Candidate = tuple[str, float, Mapping[str, Any]]
 """Id, score as the source gave it, and all fields of the item as they came."""
@@ -30,22 +26,10 @@ Ranked = tuple[float, str, str, Mapping[str, Any]]
 
 
 _TEXT = frozenset((str,))
-_NUMBER = frozenset((float, int))
 
 
 class ContractBroken(ValueError):
     """A source answered something that is not what sources answer (contract, Recommend route)."""
-
-
-class Ask(NamedTuple):
-    """A checked request for recommendations."""
-
-    user_id: str
-    """"" is unknown."""
-    k: int
-    filters: Filters
-    query: bytes
-    """The query for the sources: user, k, and all other parameters as they came."""
 
 
 class Answer(NamedTuple):
@@ -61,53 +45,6 @@ class Answer(NamedTuple):
     returned: int
     degraded: bool
     """A source failed, or popularity had to fill."""
-
-
-# Arm and exposure are those of a route without an experiment; the answers are not cached.
-_BODY = (
-    b'{"request_id":%b,"user_id":%b,"k":%d,"items":[%b],"metadata":{"k_requested":%d,"k_returned":%d,'
-    b'"coverage":%a,"arm":"none","bucket":%d,"exposed":true,"policy":"%b","alpha":%a,"level":"%b",'
-    b'"toggles_version":%d,"degraded":%b,"cache":"bypass"}}'
-)
-_USUAL = re.compile(rb"(?:user_id=[^&%+]*&?)?(?:k=([0-9]{1,9}))?").fullmatch
-_WHOLE = re.compile(rb"[0-9]{1,9}").fullmatch
-_YEAR = re.compile(rb"[0-9]{1,4}").fullmatch
-
-
-def parse_ask(query: bytes, user: bytes, *, k_default: int, k_max: int) -> Ask:
-    """What `query` asks for `user` (as identity found them).
-
-    Raises `Refusal` (400) that names the parameter and what is allowed. Unknown parameters are
-    left to the sources.
-    """
-    usual = _USUAL(query)
-    if usual:
-        k = _k(usual[1], k_max) if usual[1] else k_default
-        return Ask(user.decode("utf-8", "replace"), k, NO_FILTERS, _source_query(user, k, b""))
-
-    once: dict[bytes, bytes] = {}
-    names: dict[bytes, list[str]] = {b"genres": [], b"providers": []}
-    passed_on = []
-    for part in query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        name = decoded(name)
-        if name in names:
-            names[name] += _names(name.decode(), decoded(value))
-        elif name in (b"k", b"year_min", b"year_max"):
-            if name in once:
-                raise _refused(f"{name.decode()} may be given once only")
-            once[name] = decoded(value)
-        if part and name not in (b"user_id", b"k"):
-            passed_on.append(part)
-    k = _k(once[b"k"], k_max) if b"k" in once else k_default
-    filters = Filters(
-        frozenset(names[b"genres"]),
-        frozenset(names[b"providers"]),
-        _year("year_min", once.get(b"year_min", b"")),
-        _year("year_max", once.get(b"year_max", b"")),
-    )
-    _check(filters)
-    return Ask(user.decode("utf-8", "replace"), k, filters, _source_query(user, k, b"&".join(passed_on)))
 
 
 def parse_candidates(body: bytes) -> list[Candidate]:
@@ -127,20 +64,21 @@ def parse_candidates(body: bytes) -> list[Candidate]:
         raise ContractBroken(f"more than {MAX_CANDIDATES} items")
     if not items and "error" in document:
         raise ContractBroken("an error with an empty list")
+    candidates: dict[str, Candidate] = {}
     try:
-        keys = [item["id"] for item in items]
-        scores = [item["score"] for item in items]
+        for item in items:
+            key, score = item["id"], item["score"]
+            if type(key) is not str or not key:
+                raise ContractBroken("an id that is no text")
+            if type(score) is not float:
+                if type(score) is not int:
+                    raise ContractBroken("a score that is no number")
+                score = float(score)
+            if key not in candidates:
+                candidates[key] = key, score, item
     except (KeyError, TypeError) as error:
         raise ContractBroken("an item without id and score") from error
-    if not _TEXT.issuperset(map(type, keys)) or "" in keys:
-        raise ContractBroken("an id that is no text")
-    if not _NUMBER.issuperset(map(type, scores)):
-        raise ContractBroken("a score that is no number")
-    candidates = list(zip(keys, map(float, scores), items, strict=True))
-    if len(set(keys)) < len(keys):
-        first = {candidate[0]: candidate for candidate in reversed(candidates)}
-        candidates = [candidate for candidate in candidates if first[candidate[0]] is candidate]
-    return candidates
+    return list(candidates.values())
 
 
 def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candidate] | None) -> list[Ranked]:
@@ -150,19 +88,21 @@ def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candid
     weight 1. An item of one source only gets nothing for the other, and that source's label. Of an
     item of both, the richer fields are kept.
     """
-    if not content:
-        return _alone(cf or (), "cf")
-    if not cf:
-        return _alone(content, "content")
-    by_key = {ranked[1]: ranked for ranked in _weighted(content, 1.0 - alpha, "content")}
-    for ranked in _weighted(cf, alpha, "cf"):
-        key = ranked[1]
-        other = by_key.get(key)
-        if other is not None:
-            fields = other[3] if len(other[3]) > len(ranked[3]) else ranked[3]
-            ranked = (ranked[0] + other[0], key, "hybrid", fields)  # noqa: PLW2901 - the same item, merged
-        by_key[key] = ranked
-    return sorted(by_key.values())
+    cf_weight, content_weight = (alpha, 1.0 - alpha) if cf and content else (1.0, 1.0)
+    ranked: dict[str, Ranked] = {}
+    candidates, low, span = _levelled(content or ())
+    for key, score, fields in candidates:
+        ranked[key] = (low - score) / span * content_weight, key, "content", fields
+    candidates, low, span = _levelled(cf or ())
+    for key, score, fields in candidates:
+        minus = (low - score) / span * cf_weight
+        other = ranked.get(key)
+        if other is None:
+            ranked[key] = minus, key, "cf", fields
+        else:
+            richer = other[3] if len(other[3]) > len(fields) else fields
+            ranked[key] = minus + other[0], key, "hybrid", richer
+    return sorted(ranked.values())
 
 
 def compose(
@@ -183,20 +123,37 @@ def compose(
     whose title, year or genres neither of the two knows. `failed`: a source that was asked did not
     answer as it should.
     """
+    k = ask.k
     items = _shown(ranked, ask, popularity.catalogue)
     covered = len(items)
-    if covered < ask.k:
-        films = popularity.top(ask.k - covered, ask.filters, [item["id"] for item in items])
+    if covered < k:
+        films = popularity.top(k - covered, ask.filters, [item["id"] for item in items])
         items += [popular_item(rank, film) for rank, film in enumerate(films, covered + 1)]
-    return _answer(
-        orjson.dumps(items)[1:-1],
-        source=items[0]["source"] if items else "",
-        covered=covered,
-        returned=len(items),
-        failed=failed,
-        ask=ask,
-        labels=(request_id, bucket, policy, alpha, toggles_version),
-    )
+    source = items[0]["source"] if items else ""
+    level = "A" if covered == k else "D"
+    degraded = failed or covered < k
+    # Arm and exposure are those of a route without an experiment; the answers are not cached.
+    document = {
+        "request_id": request_id,
+        "user_id": ask.user_id,
+        "k": k,
+        "items": items,
+        "metadata": {
+            "k_requested": k,
+            "k_returned": len(items),
+            "coverage": covered / k,
+            "arm": "none",
+            "bucket": bucket,
+            "exposed": True,
+            "policy": policy,
+            "alpha": alpha,
+            "level": level,
+            "toggles_version": toggles_version,
+            "degraded": degraded,
+            "cache": "bypass",
+        },
+    }
+    return Answer(orjson.dumps(document), level, source, covered, len(items), degraded)
 
 
 def popular_answer(
@@ -208,80 +165,92 @@ def popular_answer(
     toggles_version: int,
     killed: bool,
 ) -> Answer:
-    """What `compose` says without candidates; `killed`: because the kill switch is on (facts 2.9).
+    """What `compose` says without candidates; `killed`: because the kill switch is on (facts 2.9)."""
+    return compose(
+        request_id=request_id,
+        ask=ask,
+        ranked=(),
+        popularity=popularity,
+        bucket=bucket,
+        alpha=0.0,
+        toggles_version=toggles_version,
+        policy="kill_switch" if killed else "hybrid_default",
+    )
 
-    Without filters it comes from the rendered list, for a few microseconds.
+
+class PopularAnswers:
+    """Every `popular_answer` of one policy. What asks without filters get is rendered once for each k:
+    all but whom it is for.
     """
-    policy = "kill_switch" if killed else "hybrid_default"
-    if ask.filters != NO_FILTERS:
-        return compose(
+
+    __slots__ = ("_killed", "_popularity", "_rendered", "_toggles_version")
+
+    def __init__(self, popularity: Popularity, *, toggles_version: int, killed: bool) -> None:
+        self._popularity = popularity
+        self._toggles_version = toggles_version
+        self._killed = killed
+        self._rendered: dict[int, tuple[Answer, bytes, bytes]] = {}
+
+    def answer(
+        self, query: bytes, user: bytes, request_id: bytes, bucket: int, *, k_default: int, k_max: int
+    ) -> Answer:
+        """Raises `Refusal` as `parse_ask` does. `request_id` is well-formed: it needs no escapes."""
+        k = plain_k(query, k_default=k_default, k_max=k_max)
+        if not k:
+            ask = parse_ask(query, user, k_default=k_default, k_max=k_max)
+            if ask.filters != NO_FILTERS:
+                return self._composed(request_id.decode("ascii"), ask, bucket)
+            k = ask.k
+        known = self._rendered.get(k)
+        (_, level, source, covered, returned, degraded), items, labels = known or self._render(k)
+        user_id = orjson.dumps(user.decode("utf-8", "replace"))
+        body = b'{"request_id":"%b","user_id":%b%b%d%b' % (request_id, user_id, items, bucket, labels)
+        return Answer(body, level, source, covered, returned, degraded)
+
+    def _composed(self, request_id: str, ask: Ask, bucket: int) -> Answer:
+        return popular_answer(
             request_id=request_id,
             ask=ask,
-            ranked=(),
-            popularity=popularity,
+            popularity=self._popularity,
             bucket=bucket,
-            alpha=0.0,
-            toggles_version=toggles_version,
-            policy=policy,
+            toggles_version=self._toggles_version,
+            killed=self._killed,
         )
-    items, returned = popularity.rendered(ask.k)
-    return _answer(
-        items,
-        source="popularity" if returned else "",
-        covered=0,
-        returned=returned,
-        failed=False,
-        ask=ask,
-        labels=(request_id, bucket, policy, 0.0, toggles_version),
-    )
 
-
-def _answer(
-    items: bytes,
-    *,
-    source: str,
-    covered: int,
-    returned: int,
-    failed: bool,
-    ask: Ask,
-    labels: tuple[str, int, str, float, int],
-) -> Answer:
-    request_id, bucket, policy, alpha, toggles_version = labels
-    level = "A" if covered == ask.k else "D"
-    degraded = failed or covered < ask.k
-    body = _BODY % (
-        orjson.dumps(request_id),
-        orjson.dumps(ask.user_id),
-        ask.k,
-        items,
-        ask.k,
-        returned,
-        covered / ask.k,
-        bucket,
-        policy.encode(),
-        alpha,
-        level.encode(),
-        toggles_version,
-        b"true" if degraded else b"false",
-    )
-    return Answer(body, level, source, covered, returned, degraded)
+    def _render(self, k: int) -> tuple[Answer, bytes, bytes]:
+        """The answer to nobody, its body from `k` to the bucket's number, and behind that."""
+        answer = self._composed("", Ask("", k, NO_FILTERS, b""), 0)
+        start, end = b'{"request_id":"","user_id":""', b'"bucket":'
+        items, _, labels = answer.body.removeprefix(start).rpartition(end + b"0")
+        if len(self._rendered) >= MAX_RENDERED:
+            self._rendered.clear()
+        self._rendered[k] = rendered = answer, items + end, labels
+        return rendered
 
 
 def _shown(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = []
-    filtered = ask.filters != NO_FILTERS
+    k, filters = ask.k, ask.filters
+    rank = 1
     for minus, key, source, fields in ranked:
-        title, year, genres = fields.get("title"), fields.get("year"), fields.get("genres")
-        if not (type(title) is str and type(year) is int and _is_names(genres)):
+        try:
+            title, year, genres = fields["title"], fields["year"], fields["genres"]
+            "".join(genres)  # a TypeError unless all are text
+            complete = type(title) is str and type(year) is int and type(genres) is list
+        except (KeyError, TypeError):
+            complete = False
+        if not complete:
             film = catalogue.get(key)
             if film is None:
                 continue
             title, year, genres = film.title, film.year, film.genres
-        if filtered and not _passes(ask.filters, year, genres, _providers(fields, catalogue.get(key))):
+        if filters is not NO_FILTERS and not _passes(
+            filters, year, genres, _providers(fields, catalogue.get(key))
+        ):
             continue
         items.append(
             {
-                "rank": len(items) + 1,
+                "rank": rank,
                 "id": key,
                 "score": 0.0 - minus,  # not -0.0
                 "source": source,
@@ -290,8 +259,9 @@ def _shown(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) ->
                 "genres": genres,
             }
         )
-        if len(items) == ask.k:
+        if rank == k:
             break
+        rank += 1
     return items
 
 
@@ -320,62 +290,16 @@ def _is_names(value: Any) -> TypeGuard[list[str]]:
     return type(value) is list and _TEXT.issuperset(map(type, value))
 
 
-def _alone(candidates: Sequence[Candidate], label: str) -> list[Ranked]:
-    return sorted(_weighted(candidates, 1.0, label))
+def _levelled(candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], float, float]:
+    """The candidates, their lowest score and the span above it, which is never 0 or infinite (facts 2.1).
 
-
-def _weighted(candidates: Sequence[Candidate], weight: float, label: str) -> list[Ranked]:
-    """The candidates with their scores stretched to 0…weight; `weight` for all when they do not
-    differ (facts 2.1).
+    Scores that do not differ become 1 above a lowest of 0; those too far apart for a double are halved.
     """
     scores = [candidate[1] for candidate in candidates]
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     span = high - low
     if not span:
-        return [(-weight, key, label, fields) for key, _, fields in candidates]
+        return [(key, 1.0, fields) for key, _, fields in candidates], 0.0, 1.0
     if isinf(span):
-        return _weighted([(key, score / 2, fields) for key, score, fields in candidates], weight, label)
-    return [((low - score) / span * weight, key, label, fields) for key, score, fields in candidates]
-
-
-def _source_query(user: bytes, k: int, rest: bytes) -> bytes:
-    if not user.isalnum():
-        user = quote_from_bytes(user, "").encode()
-    return b"user_id=%b&k=%d%b%b" % (user, k, b"&" if rest else b"", rest)
-
-
-def _k(value: bytes, k_max: int) -> int:
-    k = int(value) if _WHOLE(value) else 0
-    if not 1 <= k <= k_max:
-        raise _refused(f"k should be a whole number from 1 to {k_max}")
-    return k
-
-
-def _year(name: str, value: bytes) -> int | None:
-    if not value:
-        return None
-    if not _YEAR(value):
-        raise _refused(f"{name} should be a year of one to four digits")
-    return int(value)
-
-
-def _names(name: str, value: bytes) -> list[str]:
-    try:
-        names = [part.strip().casefold() for part in value.decode().split(",")]
-    except UnicodeDecodeError:
-        raise _refused(f"{name} should be UTF-8") from None
-    return [part for part in names if part]
-
-
-def _check(filters: Filters) -> None:
-    for name, values in (("genres", filters.genres), ("providers", filters.providers)):
-        if len(values) > MAX_NAMES or any(len(value) > MAX_NAME_LENGTH for value in values):
-            raise _refused(f"{name} may hold {MAX_NAMES} names of {MAX_NAME_LENGTH} characters, by commas")
-    if not filters.providers.issubset(PROVIDERS):
-        raise _refused(f"providers should be some of {', '.join(PROVIDERS)}, by commas")
-    if filters.year_min is not None and filters.year_max is not None and filters.year_min > filters.year_max:
-        raise _refused("year_min should not be after year_max")
-
-
-def _refused(detail: str) -> Refusal:
-    return Refusal("bad_request", 400, "Bad Request", detail)
+        return [(key, score / 2, fields) for key, score, fields in candidates], low / 2, high / 2 - low / 2
+    return candidates, low, span

@@ -38,13 +38,16 @@ _PARAMETERS = re.compile(rb";[^/]*")
 class RouteTable:
     """The routes of one policy, asked by path without query."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "_exact")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         paths = sorted(((route.path.encode(), route) for route in routes), key=lambda e: -len(e[0]))
         # A prefix that does not end in a slash matches whole segments only: the third value is
         # where the next segment has to begin; 0: the prefix ends one itself.
         self._entries = tuple((path, route, 0 if path.endswith(b"/") else len(path)) for path, route in paths)
+
+        # Asked by their very path, plain routes (recommend routes, above all) need no second look.
+        self._exact = {path: self.match(path) for path, _, _ in self._entries if not _SUSPECT(path)}
 
     def match(self, path: bytes) -> Route | None:
         """The route with the longest prefix of `path`, taken literally."""
@@ -59,6 +62,9 @@ class RouteTable:
         Raises `Refusal` (400) for a malformed path, and for an ambiguous one that leads to a
         guarded route, to another route than its literal reading, or above the root.
         """
+        exact = self._exact.get(path)
+        if exact is not None:
+            return exact
         if _SUSPECT(path) is None:
             return self.match(path)
         return self._resolve_odd(path)

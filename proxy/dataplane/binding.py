@@ -24,7 +24,6 @@ class Bound:
         "decision_start",
         "first_byte",
         "flag_off",
-        "label",
         "max_body",
         "methods",
         "name",
@@ -50,7 +49,6 @@ class Bound:
         self.route = route
         self.actions = actions
         self.name = route.name
-        self.label = route.name.encode()
         self.recommends = route.kind == "recommend"
         self.pool = None if self.recommends else pools[route.upstream]
         named = (("cf", route.sources.cf), ("content", route.sources.content))

@@ -14,6 +14,7 @@ from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
+from proxy.core.recommend import PopularAnswers
 from proxy.core.routing import RouteTable, bucket
 from proxy.core.trust import TrustedProxies
 from proxy.dataplane import answers
@@ -118,6 +119,9 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
+        self.popular = PopularAnswers(
+            self.popularity, toggles_version=policy.toggles.version, killed=self.killed
+        )
         names = identity.header_names | actions.header_names
         if previous is None or previous.limits != policy.limits or names != self._header_names:
             self._header_names = names
@@ -257,7 +261,7 @@ class DataPlane:
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
                 if self.killed:
-                    popular(client, head, bound, killed=True)
+                    popular(client, head, bound)
                     return None
                 return Recommend.begin(client, head, bound, now)
             forward = Forward(client, head, bound, piece, ended=ended)

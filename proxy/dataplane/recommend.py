@@ -4,16 +4,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
+from proxy.core.asks import Ask, parse_ask
 from proxy.core.recommend import (
     Answer,
-    Ask,
     Candidate,
     ContractBroken,
     blend,
     compose,
-    parse_ask,
     parse_candidates,
-    popular_answer,
 )
 from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import Bound
@@ -31,8 +29,8 @@ _log = logging.getLogger("fusebox.dataplane")
 
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n"
-    b"X-Fusebox-Decision: route=%b;arm=none;bucket=%d;level=%b;source=%b;v=%d\r\n"
-    b"Server-Timing: total;dur=%.1f%b\r\n%b\r\n"
+    b"%b%d;level=%b;source=%b;v=%d\r\n"
+    b"Server-Timing: total;dur=%.1f%b\r\n%b\r\n%b"
 )
 
 _MAX_CANDIDATE_BYTES = 1024 * 1024
@@ -111,7 +109,7 @@ class Fetch(Call):
 class Recommend:
     """One recommend request under way."""
 
-    __slots__ = ("_ask", "_beginning", "_bound", "_client", "_done", "_fetches", "_head")
+    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_pending")
 
     def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
         self._client = client
@@ -120,53 +118,63 @@ class Recommend:
         self._ask = ask
         self._fetches: list[Fetch] = []
         self._done = False
-        self._beginning = True
+        self._pending = 1  # sources that are not over; and the beginning, which waits for all to be asked
 
     @classmethod
     def begin(
         cls, client: "ClientConnection", head: RequestHead, bound: Bound, now: float
     ) -> "Recommend | None":
         """Ask all sources at once. None when the answer is already out. Raises `Refusal`: bad query."""
-        ask = _ask(head, bound)
         if not bound.sources:
-            popular(client, head, bound, killed=False, ask=ask)
+            popular(client, head, bound)
             return None
+        ask = parse_ask(head.query, head.user, k_default=bound.route.k_default, k_max=bound.route.k_max)
         self = cls(client, head, bound, ask)
-        hop = rewrite.hop_lines(head, client)
+        lines = rewrite.candidates_lines(head, client)
+        fetches = self._fetches
         for kind, pool in bound.sources.items():
-            request = rewrite.candidates_request(head, hop, pool, ask.query)
-            fetch = Fetch(self, kind, pool, request, bound)
-            self._fetches.append(fetch)
-        for fetch in self._fetches:
+            request = rewrite.candidates_request(pool, ask.query, lines)
+            fetches.append(Fetch(self, kind, pool, request, bound))
+        self._pending += len(fetches)
+        for fetch in fetches:
             try:
                 fetch.begin(now, head.bucket)
             except Refusal:
                 fetch.refused()
-        self._beginning = False
+                self.source_over(now)
         self.source_over(now)
         return None if self._done else self
 
     def source_over(self, now: float) -> None:
         """Answer as soon as every source has; their deadlines see to it that they do."""
-        if self._beginning or self._done or not all(fetch.over for fetch in self._fetches):
+        self._pending -= 1
+        if self._pending or self._done:
             return
         self._done = True
+        fetches, self._fetches = self._fetches, []  # they point back here, and only the collector would see
         try:
-            answer = self._blended()
+            answer = self._blended(fetches)
         except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
             _log.exception("blending failed")
-            popular(self._client, self._head, self._bound, killed=False, ask=self._ask)
+            popular(self._client, self._head, self._bound)
             return
-        if not any(fetch.by_decision for fetch in self._fetches):
+        timings = b""
+        judged = True
+        for fetch in fetches:
+            timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
+            judged = judged and not fetch.by_decision
+        if judged:
             counters = self._client.plane.counters
             counters.slots_asked += self._ask.k
             counters.slots_covered += answer.covered
-        timings = b"".join(b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds) for fetch in self._fetches)
-        self._fetches = []  # they point back here: without this only the collector would free them
         _write(self._client, self._head, self._bound, answer, now, timings)
 
-    def _blended(self) -> Answer:
-        items = {fetch.kind: fetch.items for fetch in self._fetches}
+    def _blended(self, fetches: list[Fetch]) -> Answer:
+        items = {}
+        failed = False
+        for fetch in fetches:
+            items[fetch.kind] = fetch.items
+            failed = failed or fetch.failed
         alpha = self._bound.route.alpha
         plane = self._client.plane
         return compose(
@@ -174,7 +182,7 @@ class Recommend:
             ask=self._ask,
             ranked=blend(alpha, items.get("cf"), items.get("content")),
             popularity=plane.popularity,
-            failed=any(fetch.failed for fetch in self._fetches),
+            failed=failed,
             bucket=self._head.bucket,
             alpha=alpha,
             toggles_version=plane.policy.toggles.version,
@@ -206,23 +214,15 @@ class Recommend:
         """A recommend route never tunnels."""
 
 
-def _ask(head: RequestHead, bound: Bound) -> Ask:
-    return parse_ask(head.query, head.user, k_default=bound.route.k_default, k_max=bound.route.k_max)
-
-
-def popular(
-    client: "ClientConnection", head: RequestHead, bound: Bound, *, killed: bool, ask: Ask | None = None
-) -> None:
-    """Answer from the popularity list in memory: no upstream, no store (facts 2.9)."""
-    plane = client.plane
-    ask = ask or _ask(head, bound)
-    answer = popular_answer(
-        request_id=head.request_id.decode("ascii"),
-        ask=ask,
-        popularity=plane.popularity,
-        bucket=head.bucket,
-        toggles_version=plane.policy.toggles.version,
-        killed=killed,
+def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> None:
+    """Answer from the popularity list in memory: no upstream, no store (facts 2.9). Raises `Refusal`."""
+    answer = client.plane.popular.answer(
+        head.query,
+        head.user,
+        head.request_id,
+        head.bucket,
+        k_default=bound.route.k_default,
+        k_max=bound.route.k_max,
     )
     _write(client, head, bound, answer, monotonic(), b"")
 
@@ -231,23 +231,25 @@ def _write(
     client: "ClientConnection", head: RequestHead, bound: Bound, answer: Answer, now: float, timings: bytes
 ) -> None:
     plane = client.plane
-    plane.counters.levels[answer.level] += 1
-    more = b"Cache-Control: no-store\r\n" if answer.degraded else b""
+    body, level, source, _, _, degraded = answer
+    plane.counters.levels[level] += 1
+    more = b"Cache-Control: no-store\r\n" if degraded else b""
     if client.must_close():
         more += b"Connection: close\r\n"
-    start = _ANSWER % (
+    whole = _ANSWER % (
         answers.date_line(),
-        len(answer.body),
+        len(body),
         head.request_id,
-        bound.label,
+        bound.decision_start,
         head.bucket,
-        answer.level.encode(),
-        answer.source.encode(),
+        level.encode(),
+        source.encode(),
         plane.policy.toggles.version,
         (now - head.started) * 1000,
         timings,
         more,
+        b"" if head.method == b"HEAD" else body,
     )
-    client.write(start if head.method == b"HEAD" else start + answer.body)
+    client.write(whole)
     plane.finished(head, 200, now)
     client.answered()

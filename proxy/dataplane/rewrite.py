@@ -91,18 +91,21 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
     )
 
 
-def candidates_request(head: RequestHead, hop: bytes, pool: Pool, query: bytes) -> bytes:
-    """A whole request for candidates: the sidecar's own, with nothing of the client's but its ids."""
+def candidates_lines(head: RequestHead, hop: Hop) -> bytes:
+    """What the requests for candidates of all sources have in common: nothing of the client's but its ids."""
     trace = b"" if not head.traceparent else b"traceparent: %b\r\n" % head.traceparent
     if b"x-request-id" in head.fields and head.id_lines.find(b"X-Request-Id") < 0:
         trace += b"X-Request-Id: %b\r\n" % head.request_id
-    return b"GET %b?%b HTTP/1.1\r\nHost: %b\r\nAccept: application/json\r\n%b%b%b\r\n" % (
+    return b"Accept: application/json\r\n%b%b%b" % (hop_lines(head, hop), head.id_lines, trace)
+
+
+def candidates_request(pool: Pool, query: bytes, lines: bytes) -> bytes:
+    """A whole request for candidates, the sidecar's own, with the `candidates_lines`."""
+    return b"GET %b?%b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
         pool.candidates_path,
         query,
         pool.place.authority,
-        hop,
-        head.id_lines,
-        trace,
+        lines,
     )
 
 

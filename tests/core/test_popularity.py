@@ -1,9 +1,7 @@
 """The popularity list answers any ask with exactly k films while it has them."""
 
-import orjson
-
 from proxy.core.policy import Film
-from proxy.core.popularity import MAX_RENDERED, NO_FILTERS, Filters, Popularity
+from proxy.core.popularity import NO_FILTERS, Filters, Popularity
 
 
 def film(key: str, year: int, genres: str, providers: str = "", score: float = 0.5) -> Film:
@@ -81,25 +79,3 @@ def test_of_films_with_one_id_the_first_counts():
     assert [found.year for found in twice.top(5)] == [1990, 2000]
     assert len(twice) == 2
     assert twice.catalogue["a"].year == 1990
-
-
-def test_the_rendered_list_is_the_list_and_is_kept():
-    items, count = LIST.rendered(2)
-    assert count == 2
-    assert orjson.loads(b"[%b]" % items)[1] == {
-        "rank": 2,
-        "id": "b",
-        "score": 0.5,
-        "source": "popularity",
-        "title": "Film b",
-        "year": 2000,
-        "genres": ["Comedy"],
-    }
-    assert LIST.rendered(2)[0] is items
-
-
-def test_the_rendered_lists_are_bounded():
-    small = Popularity([film("a", 1990, "Drama")])
-    for k in range(1, 3 * MAX_RENDERED):
-        assert small.rendered(k)[1] == 1
-        assert len(small._rendered) <= MAX_RENDERED

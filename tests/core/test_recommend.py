@@ -3,18 +3,19 @@
 import orjson
 import pytest
 
+from proxy.core.asks import Ask, parse_ask
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity
 from proxy.core.recommend import (
     MAX_CANDIDATES,
+    MAX_RENDERED,
     Answer,
-    Ask,
     Candidate,
     ContractBroken,
+    PopularAnswers,
     Ranked,
     blend,
     compose,
-    parse_ask,
     parse_candidates,
     popular_answer,
 )
@@ -378,3 +379,37 @@ class TestPopularAnswer:
             killed=True,
         )
         assert orjson.loads(answer.body)["user_id"] == "\N{REPLACEMENT CHARACTER}"
+
+
+class TestPopularAnswers:
+    KILLED = PopularAnswers(LIST, toggles_version=3, killed=True)
+
+    def answer(self, query: bytes, user: bytes = b"u1") -> Answer:
+        return self.KILLED.answer(query, user, b"r1", 17, k_default=50, k_max=200)
+
+    def test_what_was_rendered_is_kept_and_k_s_do_not_mix(self):
+        kept = []
+        for _ in range(2):
+            assert [len(ids(self.answer(b"k=%d" % k))) for k in (1, 10, 7)] == [1, 10, 7]
+            kept.append({k: id(self.KILLED._rendered[k]) for k in (1, 10, 7)})
+        assert kept[0] == kept[1]
+
+    def test_what_is_kept_is_bounded(self):
+        answers = PopularAnswers(LIST, toggles_version=3, killed=True)
+        for k in range(1, 3 * MAX_RENDERED):
+            answer = answers.answer(b"k=%d" % k, b"", b"r", 0, k_default=1, k_max=1000)
+            assert answer.returned == min(k, 30)
+            assert len(answers._rendered) <= MAX_RENDERED
+
+    def test_titles_that_look_like_the_frame_do_no_harm(self):
+        title = '","bucket":0,"user_id":"","metadata":{"bucket":0'
+        odd = Popularity([Film(id="a", title=title, year=1, genres=(), providers=(), score=1.0)])
+        answers = PopularAnswers(odd, toggles_version=1, killed=False)
+        document = orjson.loads(answers.answer(b"k=1", b"u", b"r", 5, k_default=1, k_max=1).body)
+        assert document["items"][0]["title"] == title
+        assert (document["user_id"], document["metadata"]["bucket"]) == ("u", 5)
+
+    def test_a_bad_query_is_refused(self):
+        for query in (b"k=0", b"year_min=x"):
+            with pytest.raises(Refusal):
+                self.answer(query)

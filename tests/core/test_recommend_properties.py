@@ -4,13 +4,13 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core.asks import PROVIDERS, Ask, parse_ask
 from proxy.core.policy import Film
 from proxy.core.popularity import Filters, Popularity
 from proxy.core.recommend import (
-    PROVIDERS,
-    Ask,
     Candidate,
     ContractBroken,
+    PopularAnswers,
     blend,
     compose,
     parse_candidates,
@@ -129,6 +129,29 @@ def test_the_popular_answer_is_the_composed_one(ask, popularity, killed):
     assert quick[1:] == full[1:]
 
 
+@given(
+    st.binary(max_size=12) | st.text(max_size=6).map(str.encode),
+    st.from_regex(r"[A-Za-z0-9._:/+=@~-]{1,128}", fullmatch=True),
+    st.integers(0, 9999),
+    catalogues,
+    st.sampled_from([b"", b"k=3", b"user_id=x&k=30", b"k=5&lang=de", b"k=9&genres=drama&year_min=1990"]),
+    st.booleans(),
+)
+def test_the_rendered_answer_is_the_popular_one(user, request_id, bucket, popularity, query, killed):
+    """Byte for byte, for whatever calls itself a user: the user is escaped and the rest is the same."""
+    bounds = {"k_default": 7, "k_max": 50}
+    answers = PopularAnswers(popularity, toggles_version=2, killed=killed)
+    for _ in range(2):  # rendered, then remembered
+        assert answers.answer(query, user, request_id.encode(), bucket, **bounds) == popular_answer(
+            request_id=request_id,
+            ask=parse_ask(query, user, **bounds),
+            popularity=popularity,
+            bucket=bucket,
+            toggles_version=2,
+            killed=killed,
+        )
+
+
 @given(catalogues, filters, st.integers(1, 30), st.frozensets(IDS, max_size=5))
 def test_the_ladder_agrees_with_a_plain_reading_of_its_rungs(popularity, filters, k, exclude):
     def year(film: Film) -> bool:
@@ -146,6 +169,39 @@ def test_the_ladder_agrees_with_a_plain_reading_of_its_rungs(popularity, filters
 
     left = [film for film in popularity.catalogue.values() if film.id not in exclude]
     assert popularity.top(k, filters, exclude) == sorted(left, key=rung)[:k]
+
+
+FRAME = (
+    b'{"request_id":%b,"user_id":%b,"k":%d,"items":%b,"metadata":{"k_requested":%d,"k_returned":%d,'
+    b'"coverage":%a,"arm":"none","bucket":%d,"exposed":true,"policy":"%b","alpha":%a,"level":"%b",'
+    b'"toggles_version":%d,"degraded":%b,"cache":"bypass"}}'
+)
+
+
+@given(asks, catalogues, sources, sources, alphas, st.booleans(), st.text(max_size=5))
+def test_the_document_is_the_frame_of_the_contract(ask, popularity, cf, content, alpha, failed, request_id):
+    """The frame written out, field by field, in its order."""
+    answer = compose(
+        request_id=request_id,
+        ask=ask,
+        ranked=blend(alpha, cf, content),
+        popularity=popularity,
+        bucket=9999,
+        alpha=alpha,
+        toggles_version=7,
+        failed=failed,
+        policy="some_policy",
+    )
+    items = orjson.loads(answer.body)["items"]
+    assert answer.source == (items[0]["source"] if items else "")
+    assert orjson.loads(answer.body) == orjson.loads(
+        FRAME
+        % (
+            *(orjson.dumps(request_id), orjson.dumps(ask.user_id), ask.k, orjson.dumps(items)),
+            *(ask.k, answer.returned, answer.covered / ask.k, 9999, b"some_policy", alpha),
+            *(answer.level.encode(), 7, b"true" if answer.degraded else b"false"),
+        )
+    )
 
 
 json = st.recursive(
