@@ -23,6 +23,9 @@ WINDOW_S = 60.0
 NOTED = 3
 """Refusals of one address, or one principal, in a window that are recorded one by one; the others are
 counted and recorded as one when the window is over."""
+RECORDED = 300
+"""Entries about refusals in `WINDOW_S` seconds, whoever is behind them; the others become one. So nobody
+fills the audit log by knocking from many addresses."""
 ADDRESSES = 4096
 """Addresses remembered at a time; the longest known is forgotten first, so memory stays bounded."""
 
@@ -45,6 +48,8 @@ class Refusals:
     def __init__(self, clock: Clock, note: Callable[[Entry], None]) -> None:
         self._clock = clock
         self._note = note
+        self._since = clock()
+        self._recorded = self._lost = 0  # in the window of all together
         self._windows: OrderedDict[str, _Window] = OrderedDict()  # by who, the oldest window first
 
     def count(self, who: str, entry: Entry) -> float:
@@ -60,20 +65,50 @@ class Refusals:
         window.attempts += 1
         window.last = entry
         if window.attempts <= NOTED:
-            self._note(entry)
+            self._record(entry, 1)
         return window.since + WINDOW_S - now if window.attempts > ATTEMPTS else 0.0
 
     def close(self) -> None:
         """Record what was counted and not yet told."""
+        last = next((it.last for it in self._windows.values()), None)
         while self._windows:
             self._over(self._windows.popitem(last=False)[1])
+        if last is not None:
+            self._tell_lost(last)
 
     def _over(self, window: _Window) -> None:
         more = window.attempts - NOTED
         if more > 0:
             last = window.last
             why = f"{more} more in {WINDOW_S:g} s; the last: {last.reason}"
-            self._note(replace(last, after={"attempts": more}, reason=why))
+            self._record(replace(last, after={"attempts": more}, reason=why), more)
+
+    def _record(self, entry: Entry, attempts: int) -> None:
+        now = self._clock()
+        if now - self._since >= WINDOW_S:
+            self._tell_lost(entry)
+            self._since, self._recorded = now, 0
+        if self._recorded < RECORDED:
+            self._recorded += 1
+            self._note(entry)
+        else:
+            self._lost += attempts
+
+    def _tell_lost(self, like: Entry) -> None:
+        lost, self._lost = self._lost, 0
+        if lost:
+            why = f"{lost} more in {WINDOW_S:g} s, of many"
+            after = {"attempts": lost}
+            self._note(
+                Entry(
+                    action=like.action,
+                    outcome=like.outcome,
+                    at=like.at,
+                    instance=like.instance,
+                    after=after,
+                    reason=why,
+                )
+            )
 
 
 class Access:

@@ -1,7 +1,7 @@
 """What a handler gets and what it gives: values. Nothing here knows HTTP beyond its words."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
@@ -51,6 +51,7 @@ class Services:
     audit: AuditReader = NO_STORE
     issuer: Issuer | None = None  # of JWTs; None: only tokens of our own
     uses: TokenUses | None = None
+    troubles: Callable[[], Iterable[str]] = tuple  # what is wrong and keeps no traffic away; empty: nothing
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while the log is verified
 
 

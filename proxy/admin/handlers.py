@@ -21,10 +21,11 @@ class Live:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """`reasons` is empty when it is ready."""
+    """`reasons` say why not; `troubles` what is wrong and keeps no traffic away, such as the store."""
 
     ready: bool
     reasons: tuple[str, ...]
+    troubles: tuple[str, ...]
 
 
 async def livez(call: Call) -> Live:  # noqa: ARG001 - it needs nothing
@@ -41,7 +42,8 @@ async def readyz(call: Call) -> Answer[Ready]:
     200 while it listens with a policy and does not drain, whatever upstreams and store do.
     """
     unready = tuple(call.services.readiness.unready())
-    return Answer(Ready(ready=not unready, reasons=unready), 503 if unready else 200)
+    troubles = tuple(filter(None, call.services.troubles()))
+    return Answer(Ready(ready=not unready, reasons=unready, troubles=troubles), 503 if unready else 200)
 
 
 async def metrics(call: Call) -> Text:

@@ -6,7 +6,6 @@ Exit codes (contract): 0 done, 1 refused or failed, 2 usage or settings that can
 import os
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,12 @@ class Commands(Main):
     """The commands of this module and, by name, those of `ELSEWHERE`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        there = {name for name, module in ELSEWHERE.items() if find_spec(module)}
-        return sorted(there.union(super().list_commands(ctx)))
+        return sorted([*ELSEWHERE, *super().list_commands(ctx)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = ELSEWHERE.get(cmd_name)
-        if module is None or not find_spec(module):
+        if cmd_name not in ELSEWHERE:
             return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(module), cmd_name)
+        command: click.Command = getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
         return command
 
 

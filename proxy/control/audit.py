@@ -12,6 +12,7 @@ from typing import Any
 from proxy.clock import Clock, rfc3339, wall
 from proxy.core.audit import Entry, Outcome, document, private_fields, row, spooled
 from proxy.core.sealing import Sealer
+from proxy.ports import StoreError
 from proxy.ports.records import AuditRecords, Journal, Records, Spool, SubjectKey
 
 ERASED = "audit.subject_erased"
@@ -26,6 +27,8 @@ def append(records: Records, entries: Sequence[Entry], sealer: Sealer) -> int:
     """
     log = records.audit
     tree = log.tree()
+    if not tree.whole():
+        raise StoreError(f"the tree of the audit log, over {tree.size} entries, is damaged: restore a backup")
     keys = _Keys(log, sealer)
     rows = [row(keys.document(entry, seq)) for seq, entry in enumerate(entries, tree.size)]
     for seq, key_id in enumerate(keys.damaged, tree.size + len(rows)):

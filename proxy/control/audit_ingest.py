@@ -67,10 +67,13 @@ class Ingester:
             try:
                 await self.drain()
                 pause = POLL_S
-            except (StoreError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, entries wait and must not be forgotten
                 if not self.trouble:
-                    _log.error("audit entries wait in the spool: %s", error)
-                self.trouble = str(error)
+                    known = isinstance(error, (StoreError, OSError))
+                    _log.error(
+                        "audit entries wait in the spool: %s", error, exc_info=None if known else error
+                    )
+                self.trouble = str(error) or type(error).__name__
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 continue

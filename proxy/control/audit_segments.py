@@ -26,10 +26,7 @@ def full_segments(log: AuditRecords, segment_entries: int) -> list[Segment]:
     """Segments that can be sealed: full, and fitting the tree as committed; DamagedLog when they do not."""
     tree, whole = log.tree(), Frontier()
     for segment in log.segments():
-        try:
-            whole = whole.graft(segment.root, segment.size)
-        except ValueError as error:
-            raise DamagedLog(f"the segments were altered: {error}") from error
+        whole = _grafted(whole, segment)
     if whole.size + segment_size(whole.size, segment_entries) > tree.size:
         return []
     found, leaves, last_at = list[Segment](), list[bytes](), ""
@@ -48,6 +45,39 @@ def full_segments(log: AuditRecords, segment_entries: int) -> list[Segment]:
     if whole.extend(leaves) != tree:
         raise DamagedLog("the audit entries do not give the tree that was committed")
     return found
+
+
+def proven_tree(log: AuditRecords) -> Frontier:
+    """The tree as committed; DamagedLog when segments, last checkpoint and leaves do not lead to it."""
+    tree, last, whole = log.tree(), log.last_checkpoint(), Frontier()
+    if last and last.size > tree.size:
+        raise DamagedLog(
+            f"the log holds {tree.size} audit entries, but {last.size} were signed: "
+            "it was cut, or an older backup was put back"
+        )
+    for segment in log.segments():
+        if last and not segment.dropped_at and segment.first + segment.size > last.size:
+            break
+        whole = _grafted(whole, segment)
+    if last and whole.size <= last.size:
+        whole = whole.extend(row.leaf for row in log.walk(whole.size, last.size))
+        if (whole.size, whole.root()) != (last.size, last.root):
+            raise DamagedLog(f"the audit entries do not give the checkpoint over {last.size}")
+    return grown(log, whole, tree)
+
+
+def grown(log: AuditRecords, known: Frontier, tree: Frontier) -> Frontier:
+    """`tree`; DamagedLog when the leaves behind `known` do not lead to it."""
+    if known.extend(row.leaf for row in log.walk(known.size, tree.size)) != tree:
+        raise DamagedLog("the audit entries do not give the tree that was committed")
+    return tree
+
+
+def _grafted(tree: Frontier, segment: Segment) -> Frontier:
+    try:
+        return tree.graft(segment.root, segment.size)
+    except ValueError as error:
+        raise DamagedLog(f"the segments were altered: {error}") from error
 
 
 def segment_size(first: int, segment_entries: int) -> int:

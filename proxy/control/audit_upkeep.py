@@ -12,11 +12,20 @@ from datetime import datetime
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.control.audit import append
-from proxy.control.audit_segments import DROPPED, DamagedLog, dropped, full_segments, ledger_digest
+from proxy.control.audit_segments import (
+    DROPPED,
+    DamagedLog,
+    dropped,
+    full_segments,
+    grown,
+    ledger_digest,
+    proven_tree,
+)
 from proxy.control.publishing import Publisher
 from proxy.core.audit import Entry, Outcome
 from proxy.core.audit_settings import Audit
 from proxy.core.checkpoint import BadNote, Signer, opened
+from proxy.core.merkle import Frontier
 from proxy.core.sealing import Sealer
 from proxy.ports import StoreError
 from proxy.ports.records import Journal, Records, Segment, StoredCheckpoint
@@ -60,6 +69,7 @@ class Upkeep:
         self._monotonic = monotonic
         self._started = wall(), monotonic()
         self._signed_at = monotonic()
+        self._known: Frontier | None = None  # the tree at the last checkpoint, followed from there
         self._signed_size = -1  # unknown: the first look signs whatever is new
         self._expired: dict[int, float] = {}  # first entry of a segment: since when it was seen expired
         self._again_at = monotonic()
@@ -98,6 +108,10 @@ class Upkeep:
             self._tell(f"{error}; see  fusebox audit verify")
         except StoreError as error:
             self._tell(str(error))
+        except Exception as error:  # noqa: BLE001 - rows that somebody altered can fail in any way
+            self._again_at = self._monotonic() + _DAMAGE_S
+            _log.error("audit log: upkeep failed", exc_info=error)
+            self._tell(f"{type(error).__name__}: {error}; see  fusebox audit verify")
 
     # -- checkpoints ------------------------------------------------------------------------------------
 
@@ -111,9 +125,12 @@ class Upkeep:
     async def checkpoint(self) -> StoredCheckpoint | None:
         """Sign the log as it is, keep that and send it away; None when nothing was added since the last.
 
-        DamagedLog when the log is shorter than what was signed before: two histories are never signed.
+        DamagedLog when the log does not follow from what was signed before: two histories are never signed.
         """
-        made = await self._journal.write(self._sign)
+        if self._known is None:
+            self._known = await self._journal.read(lambda it: proven_tree(it.audit))
+        known = self._known
+        made, self._known = await self._journal.write(lambda records: self._sign(records, known))
         kept = made or await self._journal.read(lambda it: it.audit.last_checkpoint())
         self._signed_at, self._signed_size = self._monotonic(), kept.size if kept else 0
         if kept:
@@ -121,24 +138,19 @@ class Upkeep:
                 publisher.offer(kept.note)  # also an old one: perhaps the last end came before it was sent
         return made
 
-    def _sign(self, records: Records) -> StoredCheckpoint | None:
+    def _sign(self, records: Records, known: Frontier) -> tuple[StoredCheckpoint | None, Frontier]:
         log = records.audit
-        last = log.last_checkpoint()
-        size, signed = log.tree().size, last.size if last else 0
-        if size < signed:
-            raise DamagedLog(
-                f"the log holds {size} audit entries, but {signed} were signed: "
-                "it was cut, or an older backup was put back"
-            )
-        if size == signed:
-            return None
+        last, tree = log.last_checkpoint(), log.tree()
+        grown(log, known, tree)
+        if tree.size == (last.size if last else 0):
+            return None, tree
         if last and (stranger := self._stranger(last)):
             append(records, (stranger,), self._sealer)
         tree, at = log.tree(), rfc3339(self._wall())
         note = self._signer.checkpoint(tree.size, tree.root(), at)
         made = StoredCheckpoint(size=tree.size, root=tree.root(), at=at, note=note)
         log.add_checkpoint(made)
-        return made
+        return made, tree
 
     def _stranger(self, last: StoredCheckpoint) -> Entry | None:
         """What to record when the last checkpoint is not ours: another key signed it, or it was altered."""

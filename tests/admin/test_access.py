@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from face import AT, Admin
 
-from proxy.admin.access import ADDRESSES, ATTEMPTS, NOTED, WINDOW_S, Refusals
+from proxy.admin.access import ADDRESSES, ATTEMPTS, NOTED, RECORDED, WINDOW_S, Refusals
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.core.audit import Entry, Outcome
 from proxy.core.roles import Role
@@ -175,6 +175,19 @@ def test_the_first_refusals_are_recorded_one_by_one_and_the_others_as_one_with_t
     over = noted.entries[NOTED + 1]
     assert (over.address, over.after) == ("a", {"attempts": 1000 - NOTED})
     assert len(noted.entries) == NOTED + 3, "and nothing of b, whose one refusal is told"
+
+
+def test_knocking_from_many_addresses_does_not_fill_the_audit_log():
+    noted = Noted()
+    for number in range(RECORDED + 500):
+        noted.count(f"n{number}")
+    assert len(noted.entries) == RECORDED
+    noted.now += WINDOW_S
+    noted.count("a")
+    assert [(it.address, it.after) for it in noted.entries[RECORDED:]] == [
+        ("", {"attempts": 500}),
+        ("a", None),
+    ]
 
 
 def test_what_was_counted_is_told_at_the_end():

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from face import Admin
 
 from proxy.core.roles import Role
 
@@ -8,11 +9,22 @@ from proxy.core.roles import Role
 async def test_livez_and_readyz_need_no_token_and_say_why_not_ready(admin):
     live, ready = await admin.ask("GET", "/livez"), await admin.ask("GET", "/readyz")
     assert (live.status, await live.json()) == (200, {"live": True})
-    assert (ready.status, await ready.json()) == (200, {"ready": True, "reasons": []})
+    assert (ready.status, await ready.json()) == (200, {"ready": True, "reasons": [], "troubles": []})
     admin.reasons.append("draining")
     ready = await admin.ask("GET", "/readyz")
-    assert (ready.status, await ready.json()) == (503, {"ready": False, "reasons": ["draining"]})
+    assert (ready.status, await ready.json()) == (
+        503,
+        {"ready": False, "reasons": ["draining"], "troubles": []},
+    )
     assert (await admin.ask("GET", "/livez")).status == 200
+
+
+async def test_a_store_that_is_gone_is_told_and_keeps_no_traffic_away(tmp_path):
+    admin = Admin(tmp_path, troubles=lambda: ["fusebox.db: disk I/O error", ""])
+    await admin.start()
+    ready = await admin.ask("GET", "/readyz")
+    assert (ready.status, (await ready.json())["troubles"]) == (200, ["fusebox.db: disk I/O error"])
+    await admin.stop()
 
 
 async def test_head_answers_like_get_without_a_body(admin):

@@ -1,6 +1,8 @@
 """The OpenAPI document: valid, whole, and nothing beside the table."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -89,3 +91,19 @@ def test_records_of_requests_are_frozen():
                 assert dataclasses.is_dataclass(kind)
                 assert kind.__dataclass_params__.frozen
                 assert kind.__pydantic_config__["extra"] == "forbid"
+
+
+def test_the_page_names_every_endpoint_and_code():
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| `(\w+) (.+?) \| ([\w ]+) \|", page, re.MULTILINE)
+    told = set()
+    for method, rest, role in rows:
+        for said in re.findall(r"(?:(\w+) )?(/[\w/{}.]+)`", f"{method} {rest}"):
+            told.add((said[0] or method, said[1], role))
+    assert told == {(it.method, it.path, it.role.label if it.role else "nobody is asked") for it in ENDPOINTS}
+    codes = {
+        (code, int(status))
+        for names, status in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (\d{3}) \|", page, re.MULTILINE)
+        for code in re.findall(r"\w+", names)
+    }
+    assert codes == {(code, status) for code, (status, _) in PROBLEMS.items()}

@@ -1,5 +1,7 @@
 """Checkpoints, segments, retention: when they come, and what a clock that jumps cannot do."""
 
+from dataclasses import replace
+
 import orjson
 import pytest
 from auditing import AT, DAY, START, Rig, entry
@@ -8,7 +10,8 @@ from proxy.clock import rfc3339
 from proxy.control.audit_segments import DROPPED, DamagedLog
 from proxy.control.audit_upkeep import KEY_CHANGED, STEADY_S
 from proxy.core.checkpoint import Signer, opened
-from proxy.core.merkle import root_of
+from proxy.core.merkle import Frontier, root_of
+from proxy.ports import StoreError
 
 
 async def test_the_first_look_signs_what_is_new(tmp_path):
@@ -83,9 +86,27 @@ async def test_two_histories_are_never_signed(tmp_path):
     other.store.write(lambda it: it.audit.add_checkpoint(kept))
     await other.upkeep.look()
     assert "5 were signed" in other.upkeep.trouble
-    other.fill(1)
+    other.fill(7)
+    other.monotonic.now += 600
     await other.upkeep.look()
+    assert "do not give the checkpoint over 5" in other.upkeep.trouble
     assert len(other.checkpoints()) == 1
+
+
+async def test_a_log_rewritten_while_it_runs_is_not_signed(tmp_path):
+    """Cut and grown again, so that it fits itself: it does not follow from what was signed."""
+    rig = Rig(tmp_path)
+    rig.fill(5)
+    await rig.upkeep.look()
+    other = Rig(tmp_path)
+    other.fill(9, lambda number: entry(number, actor="mallory"))
+    rig.store._state = replace(
+        rig.store._state, rows=other.store._state.rows, tree=other.store._state.tree, checkpoints={}
+    )
+    rig.monotonic.now += 600
+    await rig.upkeep.look()
+    assert "do not give the tree" in rig.upkeep.trouble
+    assert rig.checkpoints() == []
 
 
 async def test_a_changed_key_is_recorded(tmp_path):
@@ -244,3 +265,16 @@ async def test_a_store_in_trouble_is_looked_at_again(tmp_path):
     assert rig.upkeep.trouble == ""
     assert len(rig.checkpoints()) == 1
     assert AT
+
+
+async def test_a_damaged_tree_is_trouble_and_not_a_crash(tmp_path):
+    """Nothing is added to it, nothing signed, and the task goes on."""
+    rig = Rig(tmp_path)
+    rig.fill(20)
+    sound = rig.store._state.tree
+    rig.store._state = replace(rig.store._state, tree=Frontier(sound.size, ()))
+    with pytest.raises(StoreError, match="damaged"):
+        await rig.log.record(entry())
+    await rig.upkeep.look()
+    assert rig.upkeep.trouble
+    assert rig.checkpoints() == []
