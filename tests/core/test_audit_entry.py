@@ -10,7 +10,13 @@ from proxy.core.merkle import leaf_hash
 
 AT = "2026-01-02T03:04:05.000006Z"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-scalars = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | texts
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts
+)
 mappings = st.none() | st.dictionaries(texts, scalars, max_size=3)
 entries = st.builds(
     Entry,
