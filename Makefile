@@ -24,6 +24,7 @@ demo: .venv/.demo ## Sidecar, example upstreams, traffic and an incident that it
 
 test: .venv/.dev ## Linters, types, layers, the shipped settings, then all tests
 	@$(call have,curl,curl)
+	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; $(call have,initdb,postgresql)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy

@@ -19,6 +19,7 @@ SCRIPTS = {
     "breaker": ["--rounds", "5", "--seconds", "4"],
     "bodies": ["--rounds", "5"],
     "connections": ["--rounds", "3", "--seconds", "3"],
+    "audit": ["--rounds", "3"],
 }
 QUICK = {
     "peers": ["--rounds", "1", "--seconds", "1"],
@@ -27,6 +28,7 @@ QUICK = {
     "breaker": ["--rounds", "1", "--seconds", "1"],
     "bodies": ["--rounds", "1", "--mib", "256"],
     "connections": ["--rounds", "1", "--seconds", "1"],
+    "audit": ["--rounds", "1", "--seconds", "0.5", "--entries", "20000", "--postgres-entries", "5000"],
 }
 VERDICTS = {0: "ok", 1: "FAILED or target missed", 2: "could not run"}
 

@@ -146,7 +146,7 @@ def _written(value: Any) -> web.Response:
 
 
 def _kept(answer: web.StreamResponse | None) -> Kept | None:
-    if not isinstance(answer, web.Response) or answer.status >= 300:
+    if not isinstance(answer, web.Response):  # refused or failed
         return None
     headers = tuple((name, answer.headers[name]) for name in _REPLAYED if name in answer.headers)
     return Kept(answer.status, headers, bytes(answer.body or b""))  # type: ignore[arg-type]  # ours are bytes

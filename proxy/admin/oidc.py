@@ -55,8 +55,6 @@ class OidcIssuer:
             raise _Invalid(f"algorithm {algorithm!r} is not one of those in settings")
         if "typ" in head and str(head["typ"]).lower() not in TYPES:
             raise _Invalid(f"a token of type {head['typ']!r}")
-        if "crit" in head:
-            raise _Invalid("critical extensions are not known here")
         key_id = head.get("kid")
         key = await self._keys.find(key_id)
         if key is None:

@@ -24,7 +24,7 @@ def _moment(given: str) -> str:
         moment = datetime.fromisoformat(given)
         if moment.tzinfo is None:
             raise ValueError  # noqa: TRY301 - as any other that is none
-        return rfc3339(moment.astimezone(UTC).timestamp())
+        return rfc3339(max(0.0, moment.astimezone(UTC).timestamp()))  # no entry is older than that
     except (ValueError, OverflowError):
         raise ValueError("should be a moment with its time zone, like 2026-01-31T12:00:00Z") from None
 

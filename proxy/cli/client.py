@@ -1,6 +1,7 @@
 """One call to the admin API of a running sidecar; what goes wrong is told with the way out."""
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -59,6 +60,9 @@ class Admin:
         self, method: str, target: str, body: dict[str, Any] | None, timeout_s: float
     ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if method != "GET":
+            # aiohttp asks a second time when a PUT or DELETE loses its answer; so it happens once
+            headers["Idempotency-Key"] = uuid.uuid4().hex
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session,
             session.request(

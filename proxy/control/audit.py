@@ -6,7 +6,7 @@ takes it: for what must not wait for the store, or has to work without it.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from proxy.clock import Clock, rfc3339, wall
@@ -46,7 +46,10 @@ def append(records: Records, entries: Sequence[Entry], sealer: Sealer) -> int:
 
 
 class AuditLog:
-    """What services write to. `wake` is called after each note, from whatever thread noted it."""
+    """What services write to.
+
+    `wake` is called after each note, from whatever thread noted it; `drain` takes in what waits in the spool.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class AuditLog:
         sealer: Sealer,
         *,
         wake: Callable[[], None],
+        drain: Callable[[], Awaitable[object]],
         instance: str = "",
         wall: Clock = wall,
     ) -> None:
@@ -62,6 +66,7 @@ class AuditLog:
         self._spool = spool
         self._sealer = sealer
         self._wake = wake
+        self._drain = drain
         self._instance = instance
         self._wall = wall
         self._noting = threading.Lock()
@@ -88,9 +93,10 @@ class AuditLog:
         """Make what is sealed under this subject's key unreadable for ever; whether there was any.
 
         Recorded in the same transaction, by the id of the key and without the name. `fields` are the
-        entry's: actor, role, reason, address, request_id. What still waits in the spool is sealed under
-        a new key when it comes in, so the spool is to be drained before.
+        entry's: actor, role, reason, address, request_id. What waits in the spool is taken in before, or
+        it would be sealed under a new key afterwards. StoreError: nothing was erased.
         """
+        await self._drain()
         tag = self._sealer.tag(subject)
 
         def erase(records: Records) -> bool:

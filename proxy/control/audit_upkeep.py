@@ -91,8 +91,9 @@ class Upkeep:
         """At a clean stop: a last checkpoint, handed over to the sinks within `deadline_s` seconds."""
         try:
             await self.checkpoint()
+            await self.seal()
         except (StoreError, DamagedLog) as error:
-            _log.error("no checkpoint at the end: %s", error)
+            _log.error("audit log: not signed or sealed to its end: %s", error)
         await asyncio.gather(*(it.finish(deadline_s) for it in self._publishers))
 
     async def look(self) -> None:

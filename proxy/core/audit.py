@@ -124,7 +124,7 @@ def document(entry: Entry, seq: int, *, key_id: str = "", box: str = "") -> byte
 
 
 def canonical(values: Mapping[str, Any]) -> bytes:
-    """JSON with sorted keys and no spaces; what JSON or UTF-8 cannot hold is replaced, not refused."""
+    """JSON, keys sorted, no spaces. What JSON or UTF-8 cannot hold is replaced, not refused: NaN by null."""
     try:
         return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # also a Mapping that is no dict

@@ -84,6 +84,16 @@ async def test_a_query_that_is_not_understood_is_400_naming_the_parameter(admin,
     assert admin.trail.asked == []
 
 
+@pytest.mark.parametrize(
+    "asked", ["0359-02-10T07:25:18Z", "1969-12-31T23:59:59Z", "1970-01-01T01:00:00+01:00"]
+)
+async def test_a_moment_before_there_were_entries_is_the_earliest_there_is(admin, asked):
+    """Labels sort as text, so each has to have the same width."""
+    await admin.ask("GET", "/v1/audit", role=Role.VIEWER, params={"since": asked})
+    ((wanted, _),) = admin.trail.asked
+    assert wanted.since == "1970-01-01T00:00:00.000000Z"
+
+
 async def test_every_fault_of_a_request_is_told_at_once(admin):
     response = await admin.ask("GET", "/v1/audit?limit=x&nonsense=1&since=y", role=Role.VIEWER)
     places = {it["at"] for it in (await response.json())["errors"]}

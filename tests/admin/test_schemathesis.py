@@ -16,6 +16,7 @@ from proxy.admin import access, limits
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
 from proxy.control.audit import AuditLog
+from proxy.control.audit_ingest import Ingester
 from proxy.control.audit_reading import AuditReading
 from proxy.core.checkpoint import Signer
 from proxy.core.roles import Role
@@ -23,7 +24,7 @@ from proxy.core.sealing import Sealer
 from proxy.storage import audit_keys
 from proxy.storage.journal import StoreJournal
 from proxy.storage.memory import MemoryStore
-from proxy.storage.spool import SpoolFile
+from proxy.storage.spool import SpoolFile, SpoolReader
 
 EXAMPLES = int(os.environ.get("FUSEBOX_SCHEMATHESIS_EXAMPLES", "25"))
 
@@ -35,7 +36,8 @@ async def real(directory):
     journal = StoreJournal(MemoryStore, "memory")
     journal.start()
     spool = SpoolFile(directory / "spool")
-    log = AuditLog(journal, spool, sealer, wake=lambda: None)
+    ingester = Ingester(journal, SpoolReader(directory / "spool"), sealer)
+    log = AuditLog(journal, spool, sealer, wake=ingester.wake, drain=ingester.drain)
     reading = AuditReading(journal, sealer, [Signer("fusebox", keys.signing).verifier])
     admin = Admin(directory, trail=log, audit=reading)
     await admin.start()

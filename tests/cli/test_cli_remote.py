@@ -1,5 +1,6 @@
 """Commands that talk to the admin API: what they ask, what they print, how they fail."""
 
+import re
 import socket
 import threading
 from dataclasses import replace
@@ -208,20 +209,25 @@ def test_nobody_there_is_told_with_the_way_out(run):
 
 
 def test_an_answer_that_breaks_off_leaves_it_open_whether_the_change_happened(run):
+    """It is asked for twice, under one key, so that it happens at most once."""
+    asked = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up():
-            connection, _ = server.accept()
-            connection.recv(65_536)
-            connection.close()
+            for _ in range(2):
+                connection, _ = server.accept()
+                asked.append(connection.recv(65_536))
+                connection.close()
 
-        thread = threading.Thread(target=hang_up)
+        thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         result = run("kill", "on", "--reason", "r", "--admin", url)
-        thread.join()
+        thread.join(10)
     assert result.exit_code == 1
     assert "may or may not have happened" in result.stderr
+    first, second = [re.search(rb"Idempotency-Key: (\w{32})\r\n", it)[1] for it in asked]
+    assert first == second
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://[", "http://h:x", ""])

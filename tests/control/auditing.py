@@ -73,7 +73,13 @@ class Rig:
         self.publishers = publishers
         self.upkeep = self.fresh_upkeep()
         self.log = AuditLog(
-            self.journal, self.spool, self.sealer, wake=self.ingester.wake, instance="i1", wall=self.wall
+            self.journal,
+            self.spool,
+            self.sealer,
+            wake=self.ingester.wake,
+            drain=self.ingester.drain,
+            instance="i1",
+            wall=self.wall,
         )
 
     def fresh_upkeep(self):

@@ -86,6 +86,14 @@ async def test_erasing_a_subject_leaves_the_tree_whole(tmp_path):
     assert rig.rows()[-1].key_id not in {"", old}
 
 
+async def test_what_waits_in_the_spool_is_erased_as_well(tmp_path):
+    """It is taken in before, under the key that goes."""
+    rig = Rig(tmp_path)
+    rig.log.note(personal())
+    assert await rig.log.erase_subject("user-1") is True
+    assert rig.verify().erased == 1
+
+
 async def test_erasing_whom_nobody_knows_is_recorded_too(tmp_path):
     """Somebody asked; that it found nothing is part of the answer."""
     rig = Rig(tmp_path)

@@ -84,6 +84,18 @@ def test_no_altered_byte_passes(place, change):
         opened(note, KNOWN)
 
 
+def test_only_one_spelling_of_base64_is_taken():
+    """The last character before the padding has bits that mean nothing; they have to be zero."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    for line in (2, 5):  # the root, the signature
+        lines = NOTE.split("\n")
+        assert lines[line].endswith("=")
+        last = lines[line][-2]
+        lines[line] = f"{lines[line][:-2]}{alphabet[alphabet.index(last) + 1]}="
+        with pytest.raises(BadNote):
+            opened("\n".join(lines), KNOWN)
+
+
 @pytest.mark.parametrize(
     "note",
     ["", "\n\n", "a\nb", NOTE.rstrip("\n"), NOTE.replace("\n\n", "\n"), NOTE + "x", NOTE + "\n",
