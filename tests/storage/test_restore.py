@@ -13,7 +13,7 @@ from proxy.ports import StoreError
 from proxy.ports.records import StoredCheckpoint, SubjectKey
 from proxy.storage.memory import MemoryStore
 from proxy.storage.named_sql import migrations
-from proxy.storage.restore import restore
+from proxy.storage.restore import _out_of_the_way, restore
 from proxy.storage.sqlite import SqliteStore
 from proxy.storage.stores import open_store
 
@@ -110,17 +110,15 @@ def test_a_damaged_store_counts_as_one_that_holds_something(backup, tmp_path):
     assert Path(done.aside).read_bytes().startswith(b"garbage")
 
 
-def test_the_log_beside_a_damaged_file_goes_with_it(backup, tmp_path):
+def test_the_log_beside_a_file_goes_with_it(tmp_path):
     """Left where it is, it would be played into the restored file."""
-    path = tmp_path / "a.db"
-    store = SqliteStore(path)
-    store.write(adding(50))
-    wal = (tmp_path / "a.db-wal").read_bytes()
-    store.close()
-    path.write_bytes(b"garbage" * 1_000)
-    (tmp_path / "a.db-wal").write_bytes(wal)
-    restore(backup, parse("sqlite:///a.db"), tmp_path, replace=True, stamp=STAMP)
-    assert kept("sqlite:///a.db", tmp_path)[0].size == 1_234
+    for name in ("a.db", "a.db-wal", "a.db-shm"):
+        (tmp_path / name).write_text(name)
+    aside = _out_of_the_way(tmp_path / "a.db", ".before")
+    assert aside == str(tmp_path / "a.db.before")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.db.before": "a.db", "a.db.before-wal": "a.db-wal", "a.db.before-shm": "a.db-shm"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("replace", [False, True])

@@ -281,7 +281,8 @@ def test_an_erased_key_leaves_no_trace_in_any_file(sqlite, tmp_path):
     assert traces(tmp_path, SECRETS) == SECRETS[1::2]
 
 
-def test_a_key_read_by_somebody_while_it_is_erased_is_gone_when_they_have_finished(sqlite, tmp_path):
+def test_a_key_read_by_somebody_while_it_is_erased_is_gone_when_they_have_finished(tmp_path):
+    sqlite = SqliteStore(tmp_path / "a.db", busy_s=10)
     key = SubjectKey(key_id="k", tag=b"tag", wrapped=SECRETS[0])
     sqlite.write(lambda it: it.audit.add_key(key))
     reading, ending = threading.Event(), threading.Event()
@@ -296,11 +297,12 @@ def test_a_key_read_by_somebody_while_it_is_erased_is_gone_when_they_have_finish
     reading.wait(20)
     begun = monotonic()
     assert sqlite.write(lambda it: it.audit.erase_key(b"tag"))
-    assert monotonic() - begun < 0.15, "nobody waits for the reader"
+    assert monotonic() - begun < 5, "nobody waits for the reader"
     assert traces(tmp_path, [SECRETS[0]])
     ending.set()
     thread.join()
     assert not traces(tmp_path, [SECRETS[0]])
+    sqlite.close()
 
 
 def test_a_key_erased_by_a_process_that_was_killed_is_gone_after_the_next_start(tmp_path):
