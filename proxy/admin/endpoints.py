@@ -101,7 +101,7 @@ async def command_breaker(request: web.Request) -> web.Response:
     name, action = request.match_info["name"], request.match_info["action"]
     why, who = await reason(request), request[CALLER]
     try:
-        now = request.app[SERVICES].breakers.command(name, action, reason=why, by=who.name)
+        now = await request.app[SERVICES].breakers.command(name, action, reason=why, by=who.name)
     except UnknownBreaker as error:
         raise Refusal("unknown_breaker", 404, "No such breaker", str(error)) from error
     _changed(request, f"breaker {action}", why, upstream=name)

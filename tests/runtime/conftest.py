@@ -68,6 +68,7 @@ class Box:
         self.upstream = upstream
         self.settings = directory / "fusebox.toml"
         self.kill_file = directory / "var" / "kill.json"
+        self.options = ()  # of `fusebox serve`
         self.process = None
         self.session = None
         (directory / "popularity.json").write_text(json.dumps(FILMS))
@@ -105,7 +106,7 @@ class Box:
         """Start the process; it need not come up."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "proxy", "serve", "--config", str(self.settings)),
+            *("-m", "proxy", "serve", "--config", str(self.settings), *self.options),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
