@@ -35,7 +35,7 @@ class WorkerStatus:
     """One worker process. While one is replaced, old and new stand here with the same number."""
 
     number: int
-    pid: int
+    pid: int  # 0 while waiting
     state: Literal["starting", "serving", "draining", "waiting"]  # waiting: failed, started again later
     for_s: float  # in this state
     connections: int

@@ -114,7 +114,7 @@ class Supervisor:
         return tuple(
             WorkerStatus(
                 number=member.number,
-                pid=member.pid,
+                pid=0 if member.ended else member.pid,
                 state="waiting" if member.state == "ended" else member.state,
                 for_s=round(now - member.since, 3),
                 connections=self._merged.connections(member),
@@ -215,7 +215,7 @@ class Supervisor:
                 slot.number,
                 slot.failed,
                 f"in {delay:g} s" if delay else "at once",
-                extra={"restarts": slot.restarts, "delay_s": delay},
+                extra={"worker": slot.number, "restarts": slot.restarts, "delay_s": delay},
             )
             self._tell()
             await asyncio.sleep(delay)
@@ -239,7 +239,7 @@ class Supervisor:
         if not await self._until(lambda: member.state != "starting", START_S):
             member.kill(f"not ready within {START_S:g} s")
             await self._until(lambda: member.ended, _KILLED_S)
-        _log.info("worker %d started", member.number, extra={"pid": member.pid})
+        _log.info("worker %d started", member.number, extra={"worker": member.number, "pid": member.pid})
         return member
 
     async def _renew(self, slot: Slot) -> bool:

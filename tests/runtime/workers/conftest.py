@@ -1,7 +1,11 @@
 """A sidecar with workers, and what its status says of them."""
 
 import asyncio
+import contextlib
 import os
+import re
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +56,21 @@ class Crew:
     def signal(self, pid, number):
         os.kill(pid, number)
 
+    def end_leftovers(self):
+        """End workers that outlived a test that failed: stopped ones, which would hold the log open."""
+        for line in self.box.lines:
+            if re.fullmatch(r"worker \d+ started", line["message"]):
+                with contextlib.suppress(OSError):
+                    if b"workers.worker" in Path(f"/proc/{line['pid']}/cmdline").read_bytes():
+                        os.kill(line["pid"], signal.SIGKILL)
+
 
 @pytest.fixture
-def crew(box):
-    return Crew(box)
+async def crew(box):
+    made = Crew(box)
+    yield made
+    if box.session is not None:  # not ended by the test itself
+        if box.process.returncode is None:
+            box.process.kill()
+        made.end_leftovers()
+        await box.ended()

@@ -83,6 +83,7 @@ async def test_a_worker_that_hangs_does_not_outlast_a_kill(crew, upstream):
     status, state = await crew.box.api("PUT", "/v1/kill", crew.token, json={"reason": "drill"})
     assert (status, state["kill"]) == (200, True)
     assert monotonic() - began < 5
+    assert before[1] not in await crew.pids()  # with the answer it is gone, not some time later
     workers = await crew.serving(2, but=before[1:])
     assert "did not confirm a change" in workers[1]["failed"]
     answers = await asyncio.gather(*(crew.box.get("/recommendations?user_id=u&k=5") for _ in range(30)))
