@@ -10,7 +10,7 @@ import pytest
 
 from proxy.control.breakers import BreakerControl
 from proxy.control.kill import KillStatus
-from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus
+from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus, WorkerStatus
 from proxy.core.breaker import Breaker, BreakerSettings
 
 OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
@@ -62,6 +62,14 @@ STATUS = Status(
 )
 
 
+WORKERS = (
+    WorkerStatus(number=1, pid=71, state="serving", for_s=9.6, connections=5, restarts=0, failed=""),
+    WorkerStatus(
+        number=2, pid=0, state="waiting", for_s=0.2, connections=0, restarts=3, failed="killed by SIGKILL"
+    ),
+)
+
+
 def wire(value):
     """As the admin API renders it."""
     return orjson.loads(orjson.dumps(value))
@@ -78,6 +86,17 @@ def test_status_shows_kill_switch_breakers_upstreams_and_routes(run, admin):
     rows = [line.split() for line in lines]
     assert ["cf", "closed", "(dry", "run)", "-", "4", "5", "http://a", "http://b", "-"] in rows
     assert ["pay", "/pay/", "forward", "low", "cf", "billing", "OFF"] in rows
+
+
+def test_status_shows_workers_where_there_are_any(run, admin):
+    admin.answer = wire(STATUS)
+    assert "WORKER" not in run("status", "--admin", admin.url, "--token", "fbx_t").output
+    admin.answer = wire(replace(STATUS, workers=WORKERS))
+    rows = [
+        line.split() for line in run("status", "--admin", admin.url, "--token", "fbx_t").output.splitlines()
+    ]
+    assert ["1", "71", "serving", "10", "s", "5", "0", "-"] in rows
+    assert ["2", "-", "waiting", "0", "s", "0", "3", "killed", "by", "SIGKILL"] in rows
 
 
 def test_status_tells_of_a_refused_reload(run, admin):

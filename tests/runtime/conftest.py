@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import sys
@@ -69,6 +70,7 @@ class Box:
         self.settings = directory / "fusebox.toml"
         self.kill_file = directory / "var" / "kill.json"
         self.options = ()  # of `fusebox serve`
+        self.shadow = None  # a directory that the process looks for modules in first
         self.process = None
         self.session = None
         (directory / "popularity.json").write_text(json.dumps(FILMS))
@@ -109,6 +111,7 @@ class Box:
             *("-m", "proxy", "serve", "--config", str(self.settings), *self.options),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=self._environment(),
         )
         self.lines, self.told, self.came = [], b"", asyncio.Condition()
         self.reading = asyncio.Event()  # cleared: nobody reads the log
@@ -117,6 +120,12 @@ class Box:
             spawn(self._read_log(self.process.stdout), "log"),
             spawn(self._read_told(self.process.stderr), "stderr"),
         ]
+
+    def _environment(self):
+        if self.shadow is None:
+            return None
+        path = os.pathsep.join(filter(None, (str(self.shadow), os.environ.get("PYTHONPATH"))))
+        return os.environ | {"PYTHONPATH": path}
 
     async def start(self):
         """Start the process and wait until it listens."""

@@ -87,6 +87,19 @@ async def test_a_crash_loop_backs_off_is_seen_and_costs_no_connection(crew):
     await crew.serving(2)
 
 
+async def test_a_worker_that_does_not_come_up_refuses_the_start(crew):
+    crew.box.options = ("--workers", "2")
+    crew.box.shadow = crew.box.directory / "shadow"
+    crew.box.shadow.mkdir()
+    (crew.box.shadow / "sitecustomize.py").write_text(
+        "import sys\nif 'proxy.runtime.workers.worker' in sys.orig_argv:\n    import os\n    os._exit(3)\n"
+    )
+    await crew.box.launch()
+    assert await crew.box.ended() == 1
+    assert "fusebox: worker 1 did not come up: exit status 3; the log says why" in crew.box.told.decode()
+    assert "Traceback" not in crew.box.told.decode()
+
+
 async def test_without_a_worker_it_is_not_ready(crew):
     await crew.start(1)
     for turn in range(2):
