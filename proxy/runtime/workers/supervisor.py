@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from proxy.clock import monotonic
 from proxy.control import WorkerStatus
@@ -35,6 +36,8 @@ _log = logging.getLogger("fusebox.workers")
 
 CONFIRM_S = 1.0
 """A worker that has not taken over a change by then is killed: it would go on serving by the old one."""
+LIST_S = 15.0
+"""The same while a new popularity list is on its way: 100,000 films are a second's work to take over."""
 START_S = 60.0
 """From the start of a worker's process until it listens; long, since many may start at once on few cores."""
 SILENT_S = 10.0
@@ -71,6 +74,7 @@ class Supervisor:
         self._members: list[Member] = []  # all processes there are
         self._held: dict[str, tuple[Action, str]] = {}  # breakers moved by hand, for workers to come
         self._sequence = 0
+        self._list_sequence = 0  # of the last change that brought a popularity list
         self._settling: asyncio.Task[None] | None = None
         self._rolling = asyncio.Lock()
         self._news = asyncio.Event()
@@ -83,11 +87,15 @@ class Supervisor:
 
     def apply(self, policy: Policy) -> None:
         """Send the policy to every worker. Raises as `DataPlane.apply` does, and then nothing has changed."""
+        if policy.popularity == self.policy.popularity:
+            policy = replace(policy, popularity=self.policy.popularity)  # read anew, yet the same: not sent
         self._model.apply(share_of(policy, len(self._slots)))
         came = policy.upstreams.keys() - self.policy.upstreams.keys()
-        self.policy = policy
+        before, self.policy = self.policy, policy
         self.breakers = {name: self._breaker(name) for name in policy.upstreams}
         self._sequence += 1
+        if policy.popularity is not before.popularity:
+            self._list_sequence = self._sequence
         self._send_policy(self._members)
         for message in self._held_breakers(came):
             self._send(message)
@@ -292,11 +300,13 @@ class Supervisor:
         def late() -> list[Member]:
             return [it for it in meant if not it.ended and it.sequence < sequence]
 
-        if await self._until(lambda: not late(), CONFIRM_S):
+        busy = any(member.sequence < self._list_sequence for member in meant)
+        within_s = LIST_S if busy else CONFIRM_S
+        if await self._until(lambda: not late(), within_s):
             return
         await asyncio.sleep(_LOOK_S / 20)  # if it was this process that stood still, this reads the answers
         for member in late():
-            member.kill(f"did not confirm a change within {CONFIRM_S:g} s")
+            member.kill(f"did not confirm a change within {within_s:g} s")
         await self._until(lambda: not late(), _KILLED_S)
 
     def _send_policy(self, members: list[Member]) -> None:
