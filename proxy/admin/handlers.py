@@ -125,7 +125,7 @@ async def command_breaker(call: Call, path: BreakerCommand, body: Reason) -> Cha
 
     async def effect() -> BreakerReport:
         try:
-            return breakers.command(path.name, path.action, reason=body.reason, by=call.who.name)
+            return await breakers.command(path.name, path.action, reason=body.reason, by=call.who.name)
         except UnknownBreaker as error:  # taken away by a reload in the meantime
             raise Problem("unknown_breaker", str(error)) from error
 

@@ -49,14 +49,21 @@ def main() -> None:
 
 @main.command()
 @config_option
-def serve(config: Path) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help="Processes that carry the traffic, up to 256; about one per core. Without it one process does all.",
+)
+def serve(config: Path, workers: int | None) -> None:
     """Run the sidecar; its log on stdout is JSON lines.
 
-    SIGTERM drains and ends it, SIGHUP reads the settings again.
+    SIGTERM drains and ends it, SIGHUP reads the settings again, SIGUSR2 replaces the workers one by
+    one.
     """
-    from proxy.runtime import serve as run  # noqa: PLC0415 - other commands need not wait for it
+    from proxy.runtime.serve import serve as run  # noqa: PLC0415 - other commands need not wait for it
 
-    sys.exit(run(config))
+    sys.exit(run(config, workers))
 
 
 @main.command()

@@ -61,6 +61,22 @@ def status(api: Admin, *, as_json: bool) -> None:
             for it in answer["routes"]
         ),
     )
+    if workers := answer["workers"]:
+        tell_table(
+            ("WORKER", "PID", "STATE", "SINCE", "CONNECTIONS", "RESTARTS", "LAST FAILURE"),
+            (
+                (
+                    it["number"],
+                    it["pid"] or "-",
+                    it["state"],
+                    f"{it['for_s']:.0f} s",
+                    it["connections"],
+                    it["restarts"],
+                    it["failed"] or "-",
+                )
+                for it in workers
+            ),
+        )
 
 
 @click.command(context_settings=HELP)

@@ -2,7 +2,7 @@
 
 from proxy.control.breakers import ACTIONS, BreakerControl, BreakerReport, Change, UnknownBreaker
 from proxy.control.kill import KillRefused, KillStatus, KillSwitch
-from proxy.control.status import Reload, Status, StatusBoard
+from proxy.control.status import Reload, Status, StatusBoard, WorkerStatus
 
 __all__ = [
     "ACTIONS",
@@ -16,4 +16,5 @@ __all__ = [
     "Status",
     "StatusBoard",
     "UnknownBreaker",
+    "WorkerStatus",
 ]

@@ -70,7 +70,7 @@ class BreakerControl:
             name: self._report(breaker.snapshot(now), now) for name, breaker in self._holder.breakers.items()
         }
 
-    def command(self, name: str, action: str, *, reason: str, by: str) -> BreakerReport:
+    async def command(self, name: str, action: str, *, reason: str, by: str) -> BreakerReport:
         """One of `ACTIONS`, effective with the next request; it holds until `auto` or a restart."""
         breaker = self._holder.breakers.get(name)
         if breaker is None:
@@ -79,7 +79,9 @@ class BreakerControl:
         now = self._monotonic()
         moves = {"open": breaker.open, "close": breaker.close, "auto": breaker.auto}
         moves[action](now, reason)
+        await self._holder.settled()
         _log.warning("breaker %s: %s by %s: %s", name, action, by, reason)
+        now = self._monotonic()
         return self._report(breaker.snapshot(now), now)
 
     def _report(self, status: BreakerStatus, now: float) -> BreakerReport:

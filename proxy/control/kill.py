@@ -93,6 +93,7 @@ class KillSwitch:
         file_on = policy.toggles.kill_switch
         self._put(policy, on=self._decision.kill if self._decision else file_on)
         self._file_on = file_on  # only now: a policy that was refused has changed nothing
+        await self._target.settled()
         if newly_on and self._decision:
             await self.set(True, reason="kill_switch is newly true", by=_FILE)
 
@@ -117,6 +118,7 @@ class KillSwitch:
                 _log.error("kill switch is ON, but a restart would forget it: %s", error)
             else:
                 self._persisted = self._decision is decision
+        await self._target.settled()
 
     async def _release(self, decision: KillDecision) -> None:
         thrown = self._thrown  # read before waiting: whoever throws while this waits comes after it
@@ -131,6 +133,7 @@ class KillSwitch:
             self._decision, self._persisted = decision, True
             self._put(self._target.policy, on=False)
             _log.warning("kill switch OFF by %s: %s", decision.by, decision.reason)
+        await self._target.settled()
 
     def _put(self, policy: Policy, *, on: bool) -> None:
         version = max(policy.toggles.version, self._target.policy.toggles.version + 1)

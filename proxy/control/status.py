@@ -1,7 +1,8 @@
 """What runs here, as one plain value that the API renders and the command line prints."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from proxy import __version__
 from proxy.clock import Clock, monotonic
@@ -30,6 +31,19 @@ class RouteStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """One worker process. While one is replaced, old and new stand here with the same number."""
+
+    number: int
+    pid: int  # 0 while waiting
+    state: Literal["starting", "serving", "draining", "waiting"]  # waiting: failed, started again later
+    for_s: float  # in this state
+    connections: int
+    restarts: int  # workers of this number that failed and were replaced
+    failed: str  # how the last one did; empty: none has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reload:
     """How the last reload of the settings ended. `at` is RFC 3339."""
 
@@ -53,6 +67,7 @@ class Status:
     upstreams: Mapping[str, UpstreamStatus]
     breakers: Mapping[str, BreakerReport]
     reload: Reload | None  # None: settings are as at the start
+    workers: tuple[WorkerStatus, ...] = ()  # empty: one process does everything
 
 
 class StatusBoard:
@@ -65,6 +80,7 @@ class StatusBoard:
         *,
         kill: KillSwitch,
         breakers: BreakerControl,
+        workers: Callable[[], tuple[WorkerStatus, ...]] = tuple,
         monotonic: Clock = monotonic,
     ) -> None:
         self.reload: Reload | None = None
@@ -72,6 +88,7 @@ class StatusBoard:
         self._traffic = traffic
         self._kill = kill
         self._breakers = breakers
+        self._workers = workers
         self._monotonic = monotonic
         self._started = monotonic()
         self._seen = (plane.policy, self._started)
@@ -96,6 +113,7 @@ class StatusBoard:
             upstreams=self._upstreams(),
             breakers=self._breakers.read(),
             reload=self.reload,
+            workers=self._workers(),
         )
 
     def _routes(self) -> list[RouteStatus]:

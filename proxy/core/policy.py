@@ -159,5 +159,6 @@ class Policy:
     toggles: Toggles = field(default_factory=Toggles)
     popularity: tuple[Film, ...] = ()
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
+    authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it
     actions: tuple[Action, ...] = ()  # `when_full` is set in each
     access_log_sample: float = 0.01  # of answered requests; failures of upstreams are always logged

@@ -71,7 +71,8 @@ class Ticker:
         self._also.append(work)
 
     def start(self) -> None:
-        self._handle = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        if self._handle is None:
+            self._handle = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def stop(self) -> None:
         if self._handle is not None:

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from proxy.core.policy import Upstream
@@ -14,18 +13,15 @@ from proxy.errors import Problem, SettingsError
 class Place:
     """The urls of one upstream as (ip, port) pairs. Literal addresses need no resolver.
 
-    Places with the same `key` are the same: the content of the CA file counts, not its name. It is
-    read here, and here alone. `SettingsError`: it cannot be used.
+    Places with the same `key` are the same: the content of the CA file, `authorities`, counts and not
+    its name. `SettingsError`: it cannot be used.
     """
 
-    def __init__(self, settings: Upstream) -> None:
+    def __init__(self, settings: Upstream, authorities: str = "") -> None:
         urls = [urlsplit(url) for url in settings.urls]
         secure = urls[0].scheme == "https"
-        self.tls: ssl.SSLContext | None = None
-        trusted = b""
-        if secure:
-            self.tls, trusted = _tls(settings.ca_file)
-        self.key = (settings.urls, trusted, settings.server_name)
+        self.tls = _tls(settings.ca_file, authorities) if secure else None
+        self.key = key(settings, authorities)
         default = 443 if secure else 80
         self._names = [(url.hostname or "", url.port or default) for url in urls]
         self.server_name = settings.server_name or self._names[0][0]
@@ -58,13 +54,18 @@ class Place:
         return self.known
 
 
-def _tls(ca_file: str) -> tuple[ssl.SSLContext, bytes]:
-    """Always verifies: against `ca_file`, or the system's authorities. With what the file holds."""
+def key(settings: Upstream, authorities: str) -> object:
+    """What makes a place another one."""
+    return settings.urls, authorities, settings.server_name
+
+
+def _tls(ca_file: str, authorities: str) -> ssl.SSLContext:
+    """Always verifies: against what `ca_file` held when it was read, or the system's authorities."""
+    if not ca_file:
+        return ssl.create_default_context()
     try:
-        # Read first: a file that is replaced in between is found to be new by the next reload.
-        trusted = Path(ca_file).read_bytes() if ca_file else b""
-        return ssl.create_default_context(cafile=ca_file or None), trusted
-    except (OSError, ssl.SSLError) as error:
+        return ssl.create_default_context(cadata=authorities or "nothing")
+    except (ssl.SSLError, ValueError) as error:
         problem = Problem(ca_file, "", f"cannot be used: {error}", "give a PEM file of trusted certificates")
         raise SettingsError([problem]) from None
 

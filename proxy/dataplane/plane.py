@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import random
+import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from proxy.dataplane.client import ClientConnection, Exchange
 from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
-from proxy.dataplane.place import Place
+from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
@@ -81,7 +82,7 @@ class DataPlane:
         self._pools: dict[str, Pool] = {}
         self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
         self._connections: set[ClientConnection] = set()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._emptied: asyncio.Event | None = None
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
         self._id = int.from_bytes(os.urandom(4), "big")
@@ -96,7 +97,10 @@ class DataPlane:
         identity = IdentityReader(policy.identity)
         trusted = TrustedProxies(policy.trusted_proxies)
         actions = ActionRules(policy.actions if self._recorder is not None else (), policy.identity)
-        places = {name: self._place(name, settings) for name, settings in policy.upstreams.items()}
+        places = {
+            name: self._place(name, settings, policy.authorities.get(settings.ca_file, ""))
+            for name, settings in policy.upstreams.items()
+        }
         pools = {}
         for name, settings in policy.upstreams.items():
             known = self._ever.get(name)
@@ -136,12 +140,15 @@ class DataPlane:
         for pool in gone:
             pool.close()
 
-    def _place(self, name: str, settings: Upstream) -> Place:
-        """Read anew for settings that were read anew, changed or not. A kill brings the same ones: it
-        must not depend on a file.
-        """
+    async def settled(self) -> None:
+        """Return when the policy applied last is in force: here it is at once."""
+
+    def _place(self, name: str, settings: Upstream, authorities: str) -> Place:
+        """The one in use if it is the same: making one for TLS takes its time."""
         known = self._pools.get(name)
-        return known.place if known is not None and known.settings is settings else Place(settings)
+        if known is not None and known.place.key == key(settings, authorities):
+            return known.place
+        return Place(settings, authorities)
 
     def _new_pool(self, name: str, settings: Upstream, place: Place, policy: Policy) -> Pool:
         breaker = Breaker(
@@ -159,21 +166,33 @@ class DataPlane:
     async def start(self, address: str) -> None:
         """Listen on `address` ("host:port"). OSError when that cannot be."""
         host, _, port = address.rpartition(":")
-        self._server = await asyncio.get_running_loop().create_server(
+        server = await asyncio.get_running_loop().create_server(
             lambda: ClientConnection(self), host.strip("[]"), int(port), backlog=4096
         )
-        name = self._server.sockets[0].getsockname()
+        self._servers.append(server)
+        name = server.sockets[0].getsockname()
         self.address = (name[0], name[1])
         self._ticker.start()
+
+    async def listen(self, sock: socket.socket) -> asyncio.Server:
+        """Listen on a bound socket, beside any others; it is taken over, and closes with the server."""
+        server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self), sock=sock, backlog=4096
+        )
+        self._servers = [*(other for other in self._servers if other.is_serving()), server]
+        self._ticker.start()
+        return server
 
     async def drain(self) -> None:
         """Take no more connections, end those there are with their present request."""
         self.draining = True
         self._next_sweep = 0.0
         self._emptied = asyncio.Event()
-        if self._server is not None:
+        if self._servers:
             await asyncio.sleep(0)  # take what the kernel has already accepted for us
-            self._server.close()
+            for server in self._servers:
+                server.close()
+            await asyncio.sleep(0)  # … and let it become a connection
         if self._connections:
             deadline = self.policy.deadlines.drain_s
             with contextlib.suppress(TimeoutError):
@@ -182,8 +201,8 @@ class DataPlane:
 
     def close(self) -> None:
         """Abort what is left and stop."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
         if self._recorder is not None:

@@ -50,6 +50,12 @@ class PolicyTarget(Protocol):
     def apply(self, policy: Policy) -> None:
         """Effective with the next request; never waits."""
 
+    async def settled(self) -> None:
+        """Return when no request that comes from now on can meet an older policy.
+
+        Bounded, a few seconds at most: whoever cannot follow by then is taken out of traffic.
+        """
+
 
 class BreakerHandle(Protocol):
     """One breaker as an operator sees it. Times are monotonic seconds."""
@@ -65,6 +71,9 @@ class BreakerHolder(Protocol):
 
     @property
     def breakers(self) -> Mapping[str, BreakerHandle]: ...
+
+    async def settled(self) -> None:
+        """Return when every command given so far is in force, and shown by `snapshot`."""
 
 
 class Plane(PolicyTarget, BreakerHolder, Protocol):

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from proxy.clock import wall
 from proxy.control import KillSwitch, Reload, StatusBoard
 from proxy.errors import SettingsError
 from proxy.settings import Settings, changes_needing_restart, load
-from proxy.telemetry.logs import Logs
 
 _log = logging.getLogger("fusebox.reload")
 
@@ -17,11 +17,13 @@ _log = logging.getLogger("fusebox.reload")
 class Reloader:
     """Knows by which settings the sidecar `started`. How a reload ended is pinned to the status board."""
 
-    def __init__(self, started: Settings, *, kill: KillSwitch, board: StatusBoard, logs: Logs) -> None:
+    def __init__(
+        self, started: Settings, *, kill: KillSwitch, board: StatusBoard, set_level: Callable[[str], None]
+    ) -> None:
         self._started = started
         self._kill = kill
         self._board = board
-        self._logs = logs
+        self._set_level = set_level
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> None:
@@ -44,5 +46,5 @@ class Reloader:
             await self._kill.reload(new.policy())
         except SettingsError as error:
             return tuple(map(str, error.problems))
-        self._logs.set_level(new.log.level)
+        self._set_level(new.log.level)
         return ()

@@ -1,10 +1,8 @@
-"""One sidecar in one process: what it is made of, how it starts, how it ends."""
+"""One sidecar: what it is made of, how it starts, how it ends."""
 
 import asyncio
-import gc
 import logging
 import os
-import resource
 import signal
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
@@ -15,9 +13,10 @@ from proxy.admin.calls import Services
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
 from proxy.core.breaker import Transition
 from proxy.dataplane.plane import DataPlane
-from proxy.errors import FuseboxError
 from proxy.runtime.announce import announce
+from proxy.runtime.process import StartError, data_plane, raise_open_files, settle_memory
 from proxy.runtime.reload import Reloader
+from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.storage.kill_file import KillFile
 from proxy.storage.tokens import TokenFile
@@ -29,16 +28,6 @@ from proxy.telemetry.logs import Logs
 T = TypeVar("T")
 
 _log = logging.getLogger("fusebox")
-_breaker_log = logging.getLogger("fusebox.breakers")
-
-GC_THRESHOLDS = (20_000, 20, 100)
-"""Requests leave few cycles behind, and the young generation's default of 700 allocations would be
-looked through many times a second for nothing. What the start has built lives until the end and is
-frozen out of every collection, so that none has to walk the popularity list."""
-
-
-class StartError(FuseboxError):
-    """The sidecar cannot start; the text names the setting to look at."""
 
 
 class Sidecar:
@@ -47,30 +36,47 @@ class Sidecar:
     SettingsError for what shows only in use, such as a file of certificates that holds none.
     """
 
-    def __init__(self, settings: Settings, counters: Counters, logs: Logs) -> None:
+    def __init__(
+        self, settings: Settings, counters: Counters, logs: Logs, workers: int | None = None
+    ) -> None:
         self._settings = settings
-        self._counters = counters
-        self._plane = DataPlane(settings.policy(), counters, on_transition=self._on_transition)
+        self._logs = logs
+        self._plane, self._supervisor = self._composed(counters, workers)
         self._tokens = TokenFile(settings.tokens_file)
         self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
         kill.restore()
         self._breakers = breakers = BreakerControl(self._plane)
-        board = StatusBoard(self._plane, counters, kill=kill, breakers=breakers)
+        statuses = self._supervisor.statuses if self._supervisor else tuple
+        board = StatusBoard(self._plane, counters, kill=kill, breakers=breakers, workers=statuses)
         metrics = Metrics(SidecarCollector(counters, self._plane, board.policy_age_s))
         services = Services(
             tokens=self._tokens, kill=kill, breakers=breakers, board=board, readiness=self, metrics=metrics
         )
         self._admin = AdminServer(application(services))
-        self._reloader = Reloader(settings, kill=kill, board=board, logs=logs)
+        self._reloader = Reloader(settings, kill=kill, board=board, set_level=self._set_level)
         self._listening = False
         self._stopping = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
+
+    def _composed(
+        self, counters: Counters, workers: int | None
+    ) -> tuple[DataPlane | Supervisor, Supervisor | None]:
+        """What carries the traffic: this process, or workers with a supervisor."""
+        policy = self._settings.policy()
+        if workers is None:
+            raise_open_files(policy.limits.connections)
+            return data_plane(policy, counters, self._heard), None
+        level = self._settings.log.level
+        supervisor = Supervisor(policy, counters, workers=workers, level=level, heard=self._heard)
+        return supervisor, supervisor
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
         if self._stopping.is_set():
             return ["draining"]
-        return [] if self._listening else ["not listening yet"]
+        if not self._listening:
+            return ["not listening yet"]
+        return self._supervisor.unready() if self._supervisor else []
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT, then drain; a second one aborts.
@@ -81,7 +87,7 @@ class Sidecar:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop)
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
-        _raise_open_files(self._settings.limits.connections)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_roll)
         async with AsyncExitStack() as closing:
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
@@ -91,7 +97,7 @@ class Sidecar:
             address = self._settings.listen.address
             await _bound(self._plane.start(address), "listen.address", address)
             self._listening = True
-            _settle_memory()
+            settle_memory()
             announce(
                 self._settings,
                 listen=_url(self._plane.address),
@@ -125,26 +131,19 @@ class Sidecar:
     def _on_reload(self) -> None:
         spawn(self._reloader.reload(), "reload")
 
-    def _on_transition(self, change: Transition) -> None:
+    def _on_roll(self) -> None:
+        if self._supervisor is None:
+            _log.warning("SIGUSR2 replaces workers, and there are none: start with --workers")
+        else:
+            spawn(self._supervisor.roll(), "rolling restart")
+
+    def _heard(self, change: Transition) -> None:
         self._breakers.heard(change)
-        self._counters.transitions[change.upstream, change.to, change.rule] += 1
-        _breaker_log.warning(
-            "breaker %s: %s to %s: %s",
-            change.upstream,
-            change.before,
-            change.to,
-            change.reason,
-            extra={
-                "upstream": change.upstream,
-                "before": change.before,
-                "to": change.to,
-                "rule": change.rule,
-                "observed": change.observed,
-                "n": change.n,
-                "threshold": change.threshold,
-                "dry_run": change.dry_run,
-            },
-        )
+
+    def _set_level(self, level: str) -> None:
+        self._logs.set_level(level)
+        if self._supervisor is not None:
+            self._supervisor.set_level(level)
 
 
 async def _bound(start: Awaitable[T], setting: str, address: str) -> T:
@@ -153,28 +152,6 @@ async def _bound(start: Awaitable[T], setting: str, address: str) -> T:
     except OSError as error:
         cause = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         raise StartError(f"cannot listen on {address} ({setting}): {cause}") from error
-
-
-def _raise_open_files(connections: int) -> None:
-    """Each client connection may need one to an upstream; the soft limit of a shell is often 1024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * connections + 256
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if wanted > soft:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    if wanted < 2 * connections + 256:
-        _log.warning(
-            "open-file limit %d: fewer than limits.connections = %d, each of which may need two; raise it",
-            wanted,
-            connections,
-        )
-
-
-def _settle_memory() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _url(address: tuple[str, int]) -> str:

@@ -1,7 +1,6 @@
 """What a type cannot say: references, addresses, and fields that contradict each other."""
 
 import re
-import ssl
 from collections.abc import Collection, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -67,13 +66,6 @@ def upstream(upstream: Upstream, place: Place, report: Report) -> None:
         for field in ("ca_file", "server_name"):
             if getattr(upstream, field):
                 report.add((*place, field), "belongs to https urls only")
-    elif upstream.ca_file:
-        try:
-            ssl.create_default_context(cafile=upstream.ca_file)
-        except ssl.SSLError:
-            report.add((*place, "ca_file"), f"{upstream.ca_file} holds no certificate", "PEM is expected")
-        except OSError as error:
-            report.add((*place, "ca_file"), f"{upstream.ca_file} cannot be read: {error.strerror}")
     if not _PATH.fullmatch(upstream.candidates_path):
         report.add((*place, "candidates_path"), "should be a path that begins with /")
     if upstream.eject_max_s < upstream.eject_s:

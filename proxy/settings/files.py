@@ -1,5 +1,6 @@
-"""The two documents that the settings point to: the popularity list and the toggles."""
+"""What the settings point to: the popularity list, the toggles document, files of certificates."""
 
+import ssl
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ def popularity(path: Path, report: Report) -> tuple[Film, ...]:
     if len(own.problems) > MOST_PROBLEMS:
         report.add((), f"{len(own.problems) - MOST_PROBLEMS} more problems")
     return tuple(sorted((film for _, film in films.values()), key=lambda film: -film.score))
+
+
+def authorities(path: Path, place: Place, report: Report) -> str:
+    """The text of a PEM file that holds at least one certificate."""
+    try:
+        text = path.read_text("ascii", "ignore")  # comments may be anything
+        ssl.create_default_context(cadata=text or "nothing")
+    except ssl.SSLError:
+        report.add(place, f"{path} holds no certificate", "PEM is expected")
+    except OSError as error:
+        report.add(place, f"{path} cannot be read: {error.strerror}")
+    else:
+        return text
+    return ""
 
 
 def toggles(path: Path, flags: Collection[str], report: Report) -> Toggles:

@@ -63,11 +63,14 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     checks.doors(sections["listen"], sections["admin"], report)
     checks.identity(sections["identity"], report)
     base = path.parent
+    authorities: dict[str, str] = {}
     for name in named:
         checks.name(name, ("upstreams", name), report)
     for name, upstream in upstreams.items():
         upstreams[name] = replace(upstream, ca_file=str(base / upstream.ca_file) if upstream.ca_file else "")
         checks.upstream(upstreams[name], ("upstreams", name), report)
+        if (file := upstreams[name].ca_file) and upstreams[name].urls[0].startswith("https:"):
+            authorities[file] = files.authorities(Path(file), ("upstreams", name, "ca_file"), report)
     checks.routes(routes, listed, named, report)
     record_checks.storage(sections["storage"], report)
     record_checks.audit(sections["audit"], report)
@@ -81,6 +84,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     return Settings(
         file=path,
         upstreams=upstreams,
+        authorities=authorities,
         routes=tuple(routes.values()),
         popularity=films,
         toggles=toggles,

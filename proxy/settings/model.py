@@ -101,6 +101,7 @@ class Settings:
     deadlines: Deadlines
     log: Log
     upstreams: Mapping[str, Upstream]  # `ca_file` already absolute
+    authorities: Mapping[str, str]  # each `ca_file`: the PEM text in it
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
     toggles: Toggles
@@ -136,6 +137,7 @@ class Settings:
             toggles=self.toggles,
             popularity=self.popularity,
             trusted_proxies=self.listen.trusted_proxies,
+            authorities=self.authorities,
             actions=tuple(
                 replace(action, when_full=action.when_full or self.audit.when_full)
                 for action in self.audit.actions

@@ -171,6 +171,12 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "fusebox_events_dropped", "Log lines and events lost.", self._counters.events_dropped
         )
+        yield GaugeMetricFamily("fusebox_workers", "Workers that carry traffic now.", self._counters.workers)
+        yield CounterMetricFamily(
+            "fusebox_worker_restarts",
+            "Workers that failed and were replaced.",
+            self._counters.worker_restarts,
+        )
 
 
 class Metrics:

@@ -80,6 +80,8 @@ class Counters:
         self.connections = 0  # open client connections
         self.accepted = 0  # client connections ever
         self.events_dropped = 0
+        self.workers = 0  # that carry traffic; counted by their supervisor, as are the next
+        self.worker_restarts = 0  # workers put in the place of one that failed
 
     def cell(self, route: str, arm: str) -> Cell:
         found = self.routes.get((route, arm))

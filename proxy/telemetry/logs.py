@@ -11,7 +11,9 @@ import queue
 import re
 import select
 import threading
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Protocol
 
 import orjson
@@ -43,8 +45,12 @@ class JsonFormatter(logging.Formatter):
     """`time` (RFC 3339, UTC), `level`, `logger`, `message`, the `extra` fields, `exception` as one string.
 
     An extra field that would hide one of these names gets a trailing underscore. Tokens are masked
-    as a last line of defence; nobody should log them in the first place.
+    as a last line of defence; nobody should log them in the first place. `fields` stand on every line.
     """
+
+    def __init__(self, fields: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._fields = dict(fields or {})
 
     def format(self, record: logging.LogRecord) -> str:
         return self.line(record).decode().rstrip("\n")
@@ -57,6 +63,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._fields,
         }
         for name, value in record.__dict__.items():
             if name not in _FIELDS:
@@ -80,11 +87,24 @@ def _escape(found: re.Match[bytes]) -> bytes:
 
 
 class LogWriter(logging.Handler):
-    """Queues lines for a thread that writes them to `stream`."""
+    """Queues lines for a thread that writes them to `stream`.
 
-    def __init__(self, counters: Counters, stream: ByteStream, queued_lines: int = QUEUED_LINES) -> None:
+    Several processes may share a pipe: with `shared` no write is larger than what the kernel takes in
+    one piece, so that no line (up to `PIPE_BUF`, 4 KiB on Linux) is torn by another's.
+    """
+
+    def __init__(
+        self,
+        counters: Counters,
+        stream: ByteStream,
+        queued_lines: int = QUEUED_LINES,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        shared: bool = False,
+    ) -> None:
         super().__init__()
-        self._json = JsonFormatter()
+        self._json = JsonFormatter(fields)
+        self._piece_bytes = select.PIPE_BUF if shared else inf
         self._counters = counters
         self._stream = stream
         self._queue: queue.Queue[bytes | None] = queue.Queue(queued_lines)
@@ -131,6 +151,10 @@ class LogWriter(logging.Handler):
             self._write(lines)
 
     def _write(self, lines: list[bytes]) -> None:
+        for piece in _pieces(lines, self._piece_bytes):
+            self._write_piece(piece)
+
+    def _write_piece(self, lines: list[bytes]) -> None:
         rest = memoryview(b"".join(lines))
         try:
             while rest:
@@ -141,6 +165,19 @@ class LogWriter(logging.Handler):
                     rest = rest[taken:]
         except OSError:  # the reader is gone
             self._drop(len(lines))
+
+
+def _pieces(lines: list[bytes], most: float) -> Iterator[list[bytes]]:
+    """The lines in groups of at most `most` bytes; a line that is longer stands alone."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        size += len(line)
+        if piece and size > most:
+            yield piece
+            piece, size = [], len(line)
+        piece.append(line)
+    yield piece
 
 
 class Logs:
@@ -165,9 +202,19 @@ class Logs:
         self._writer.finish(timeout_s)
 
 
-def setup(level: str, counters: Counters, stream: ByteStream) -> Logs:
-    """Send all logging of this process to `stream` as JSON lines, from `level` (e.g. "info") up."""
-    return Logs(LogWriter(counters, stream), level)
+def setup(
+    level: str,
+    counters: Counters,
+    stream: ByteStream,
+    *,
+    fields: Mapping[str, Any] | None = None,
+    shared: bool = False,
+) -> Logs:
+    """Send all logging of this process to `stream` as JSON lines, from `level` (e.g. "info") up.
+
+    `fields` stand on every line; `shared`: other processes write lines to the same stream.
+    """
+    return Logs(LogWriter(counters, stream, fields=fields, shared=shared), level)
 
 
 def descriptor(number: int) -> ByteStream:

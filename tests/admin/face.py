@@ -51,6 +51,9 @@ class StillPlane:
     def apply(self, policy):
         self.policy = policy
 
+    async def settled(self):
+        pass
+
 
 class Clock:
     def __init__(self):

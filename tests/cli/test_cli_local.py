@@ -253,3 +253,10 @@ def test_a_demo_without_its_extra_names_it(run, monkeypatch, extra):
     assert result.exit_code == 1
     assert extra in result.stderr
     assert "fusebox[demo]" in result.stderr
+
+
+@pytest.mark.parametrize("count", ["0", "257", "-1", "two", ""])
+def test_a_number_of_workers_that_cannot_be_is_a_usage_error(run, config, count):
+    result = run("serve", "--config", config, "--workers", count)
+    assert result.exit_code == 2
+    assert "--workers" in result.output

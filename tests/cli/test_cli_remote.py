@@ -1,5 +1,6 @@
 """Commands that talk to the admin API: what they ask, what they print, how they fail."""
 
+import asyncio
 import re
 import socket
 import threading
@@ -10,7 +11,7 @@ import pytest
 
 from proxy.control.breakers import BreakerControl
 from proxy.control.kill import KillStatus
-from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus
+from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus, WorkerStatus
 from proxy.core.breaker import Breaker, BreakerSettings
 
 OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
@@ -26,6 +27,12 @@ class Held:
         settings = BreakerSettings(dry_run=dry_run)
         made = Breaker("cf", settings, rng=lambda: 0.5, on_transition=self.control.heard, now=0.0)
         self.breakers = {"cf": made}
+
+    async def settled(self):
+        pass
+
+    def command(self, action, reason):
+        return asyncio.run(self.control.command("cf", action, reason=reason, by="ann"))
 
     def report(self):
         return self.control.read()["cf"]
@@ -56,6 +63,14 @@ STATUS = Status(
 )
 
 
+WORKERS = (
+    WorkerStatus(number=1, pid=71, state="serving", for_s=9.6, connections=5, restarts=0, failed=""),
+    WorkerStatus(
+        number=2, pid=0, state="waiting", for_s=0.2, connections=0, restarts=3, failed="killed by SIGKILL"
+    ),
+)
+
+
 def wire(value):
     """As the admin API renders it."""
     return orjson.loads(orjson.dumps(value))
@@ -72,6 +87,17 @@ def test_status_shows_kill_switch_breakers_upstreams_and_routes(run, admin):
     rows = [line.split() for line in lines]
     assert ["cf", "closed", "(dry", "run)", "-", "4", "5", "http://a", "http://b", "-"] in rows
     assert ["pay", "/pay/", "forward", "low", "cf", "billing", "OFF"] in rows
+
+
+def test_status_shows_workers_where_there_are_any(run, admin):
+    admin.answer = wire(STATUS)
+    assert "WORKER" not in run("status", "--admin", admin.url, "--token", "fbx_t").output
+    admin.answer = wire(replace(STATUS, workers=WORKERS))
+    rows = [
+        line.split() for line in run("status", "--admin", admin.url, "--token", "fbx_t").output.splitlines()
+    ]
+    assert ["1", "71", "serving", "10", "s", "5", "0", "-"] in rows
+    assert ["2", "-", "waiting", "0", "s", "0", "3", "killed", "by", "SIGKILL"] in rows
 
 
 def test_status_tells_of_a_refused_reload(run, admin):
@@ -131,7 +157,7 @@ def test_a_kill_that_a_restart_forgets_is_told_and_exits_1(run, admin):
 
 def test_breaker_sends_name_and_action(run, admin):
     held = Held(dry_run=True)
-    admin.answer = wire(held.control.command("cf", "open", reason="r", by="ann"))
+    admin.answer = wire(held.command("open", "r"))
     result = run("breaker", "c/f", "open", "--reason", "r", "--admin", admin.url)
     assert result.output == "c/f: open by hand (dry run)\n"
     assert admin.asked[0][:2] == ("POST", "/v1/breakers/c%2Ff/open")
@@ -147,7 +173,7 @@ def test_a_ramp_is_told_as_it_runs_and_not_when_it_is_over(run, admin):
         ("close", 0, "cf: closed by hand"),
     ):
         held.now += after
-        admin.answer = wire(held.control.command("cf", action, reason="r", by="ann"))
+        admin.answer = wire(held.command(action, "r"))
         result = run("breaker", "cf", action, "--reason", "r", "--admin", admin.url)
         assert result.output == told + "\n"
 
@@ -157,7 +183,7 @@ def test_a_ramp_is_told_as_it_runs_and_not_when_it_is_over(run, admin):
 )
 def test_status_says_since_when_and_why_a_breaker_is_as_it_is(run, admin, later, since):
     held = Held()
-    held.control.command("cf", "open", reason="it\nburns", by="ann")
+    held.command("open", "it\nburns")
     held.now += later
     admin.answer = wire(replace(STATUS, breakers={"cf": held.report()}))
     row = next(line for line in run("status", "--admin", admin.url).output.splitlines() if line[:3] == "cf ")
@@ -167,8 +193,8 @@ def test_status_says_since_when_and_why_a_breaker_is_as_it_is(run, admin, later,
 
 def test_status_of_a_recovering_breaker_still_says_what_had_tripped_it(run, admin):
     held = Held()
-    held.control.command("cf", "open", reason="it burns", by="ann")
-    held.control.command("cf", "auto", reason="mended", by="ann")
+    held.command("open", "it burns")
+    held.command("auto", "mended")
     admin.answer = wire(replace(STATUS, breakers={"cf": held.report()}))
     told = run("status", "--admin", admin.url).output
     assert "mended; was opened at 1970-01-01T00:00:00+00:00: it burns" in told

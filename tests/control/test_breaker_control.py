@@ -9,6 +9,10 @@ from proxy.core.breaker import Breaker, BreakerSettings, Outcome
 class Plane:
     def __init__(self):
         self.breakers = {"cf": made("cf")}
+        self.settled_after = []
+
+    async def settled(self):
+        self.settled_after = [breaker.state for breaker in self.breakers.values()]
 
 
 def made(name, on_transition=lambda _: None):
@@ -20,8 +24,8 @@ def control():
     return BreakerControl(Plane(), monotonic=lambda: 1.0)
 
 
-def test_open_close_and_auto_answer_with_the_new_state(control):
-    seen = [control.command("cf", action, reason="r", by="ann") for action in ACTIONS]
+async def test_open_close_and_auto_answer_with_the_new_state(control):
+    seen = [await control.command("cf", action, reason="r", by="ann") for action in ACTIONS]
     assert [(it.state, it.forced) for it in seen] == [
         ("open", "open"),
         ("closed", "closed"),
@@ -29,19 +33,24 @@ def test_open_close_and_auto_answer_with_the_new_state(control):
     ]
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones(control):
+async def test_a_command_is_answered_once_it_holds_everywhere(control):
+    await control.command("cf", "open", reason="r", by="ann")
+    assert control._holder.settled_after == ["open"]
+
+
+async def test_an_unknown_name_is_answered_with_the_known_ones(control):
     with pytest.raises(UnknownBreaker, match=r"'cg'.*: cf"):
-        control.command("cg", "open", reason="r", by="ann")
+        await control.command("cg", "open", reason="r", by="ann")
 
 
-def test_breakers_that_a_reload_brought_are_found(control):
+async def test_breakers_that_a_reload_brought_are_found(control):
     control._holder.breakers = {"new": made("new")}
     assert list(control.read()) == ["new"]
-    assert control.command("new", "open", reason="r", by="ann").state == "open"
+    assert (await control.command("new", "open", reason="r", by="ann")).state == "open"
 
 
-def test_who_and_why_are_logged(control, caplog):
-    control.command("cf", "open", reason="it burns", by="ann")
+async def test_who_and_why_are_logged(control, caplog):
+    await control.command("cf", "open", reason="it burns", by="ann")
     assert "open by ann: it burns" in caplog.text
 
 
@@ -70,10 +79,10 @@ def test_last_and_last_trip_say_why_when_and_how_long_ago():
     assert trip.reason == "5 failures in a row"
 
 
-def test_a_new_breaker_of_an_old_name_has_no_past():
+async def test_a_new_breaker_of_an_old_name_has_no_past():
     plane = Plane()
     control = BreakerControl(plane, monotonic=lambda: 1.0)
     plane.breakers["cf"] = made("cf", control.heard)
-    assert control.command("cf", "open", reason="r", by="ann").last_trip.reason == "r"
+    assert (await control.command("cf", "open", reason="r", by="ann")).last_trip.reason == "r"
     plane.breakers["cf"] = made("cf", control.heard)
     assert control.read()["cf"].last_trip is None

@@ -18,10 +18,14 @@ class Plane:
     def __init__(self, *, kill=False):
         self.policy = policy(kill=kill)
         self.states = []
+        self.settled_at = []  # the states there were when it was last waited for
 
     def apply(self, policy):
         self.policy = policy
         self.states.append(policy.toggles.kill_switch)
+
+    async def settled(self):
+        self.settled_at = list(self.states)
 
 
 class Store:
@@ -73,6 +77,18 @@ async def test_on_and_off_say_who_why_and_when():
     assert (await kill.set(False, reason="mended", by="ann")).kill is False
     assert plane.policy.toggles.kill_switch is False
     assert store.kept.kill is False
+
+
+async def test_on_off_and_reload_are_answered_once_they_hold_everywhere():
+    plane = Plane()
+    kill = switch(plane, Store())
+    for change in (
+        kill.set(True, reason="r", by="ann"),
+        kill.set(False, reason="r", by="ann"),
+        kill.reload(policy(kill=True)),
+    ):
+        await change
+        assert plane.settled_at == plane.states
 
 
 async def test_on_takes_effect_before_the_disk_answers():

@@ -29,6 +29,9 @@ class Plane:
     def apply(self, policy):
         self.policy = policy
 
+    async def settled(self):
+        pass
+
 
 class Rig:
     def __init__(self, directory):

@@ -201,15 +201,15 @@ async def test_an_upstream_that_comes_back_serves_though_its_old_requests_still_
 
 def unusable(rig: Rig, tmp_path) -> Policy:
     """A policy whose every other part is new and in order."""
-    (tmp_path / "ca.pem").write_text("no certificate")
+    file = str(tmp_path / "ca.pem")
     upstreams = {
         "up": replace(rig.policy.upstreams["up"], url="http://127.0.0.1:9", timeout_ms=1, max_inflight=1),
         "more": replace(UPSTREAM, url="http://127.0.0.1:9"),
-        "tls": replace(UPSTREAM, url="https://localhost:1", ca_file=str(tmp_path / "ca.pem")),
+        "tls": replace(UPSTREAM, url="https://localhost:1", ca_file=file),
     }
     return replace(
-        rig.policy, routes=(), upstreams=upstreams, limits=Limits(head_bytes=1024),
-        toggles=Toggles(version=9, kill_switch=True),
+        rig.policy, routes=(), upstreams=upstreams, authorities={file: "no certificate"},
+        limits=Limits(head_bytes=1024), toggles=Toggles(version=9, kill_switch=True),
     )  # fmt: skip
 
 

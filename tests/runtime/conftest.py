@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import sys
@@ -68,6 +69,8 @@ class Box:
         self.upstream = upstream
         self.settings = directory / "fusebox.toml"
         self.kill_file = directory / "var" / "kill.json"
+        self.options = ()  # of `fusebox serve`
+        self.shadow = None  # a directory that the process looks for modules in first
         self.process = None
         self.session = None
         (directory / "popularity.json").write_text(json.dumps(FILMS))
@@ -105,9 +108,10 @@ class Box:
         """Start the process; it need not come up."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "proxy", "serve", "--config", str(self.settings)),
+            *("-m", "proxy", "serve", "--config", str(self.settings), *self.options),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=self._environment(),
         )
         self.lines, self.told, self.came = [], b"", asyncio.Condition()
         self.reading = asyncio.Event()  # cleared: nobody reads the log
@@ -116,6 +120,12 @@ class Box:
             spawn(self._read_log(self.process.stdout), "log"),
             spawn(self._read_told(self.process.stderr), "stderr"),
         ]
+
+    def _environment(self):
+        if self.shadow is None:
+            return None
+        path = os.pathsep.join(filter(None, (str(self.shadow), os.environ.get("PYTHONPATH"))))
+        return os.environ | {"PYTHONPATH": path}
 
     async def start(self):
         """Start the process and wait until it listens."""

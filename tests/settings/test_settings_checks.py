@@ -103,6 +103,7 @@ def test_a_certificate_is_found_beside_the_settings(folder):
     trustme.CA().cert_pem.write_to_path(str(ca))
     folder.add('[upstreams.x]\nurl = ["https://h", "https://[::1]:444/"]\nca_file = "ca.pem"\n')
     assert folder.load().upstreams["x"].ca_file == str(ca)
+    assert folder.load().policy().authorities == {str(ca): ca.read_text()}
 
 
 @pytest.mark.parametrize(

@@ -191,3 +191,37 @@ def test_a_call_with_wrong_arguments_hurts_nobody(capsys):
     writer.finish(10)
     assert json.loads(stream.getvalue())["message"] == "next"
     assert "no number" in capsys.readouterr().err
+
+
+def test_fields_of_the_process_stand_on_every_line():
+    stream = io.BytesIO()
+    writer = LogWriter(Counters(), stream, fields={"worker": 3})
+    writer.handle(logging.makeLogRecord({"msg": "x"}))
+    writer.finish(10)
+    entry = json.loads(stream.getvalue())
+    assert (entry["message"], entry["worker"]) == ("x", 3)
+
+
+class Writes(io.BytesIO):
+    """Remembers each write."""
+
+    def __init__(self):
+        super().__init__()
+        self.all = []
+
+    def write(self, data):
+        self.all.append(bytes(data))
+        return len(data)
+
+
+def test_on_a_shared_stream_every_write_is_whole_lines_that_a_pipe_takes_in_one_piece():
+    stream = Writes()
+    writer = LogWriter(Counters(), stream, shared=True)
+    messages = [str(number) * (number % 90) for number in range(300)] + ["z" * 10_000, "end"]
+    for message in messages:
+        writer.handle(logging.makeLogRecord({"msg": message}))
+    writer.finish(10)
+    assert [json.loads(line)["message"] for line in b"".join(stream.all).splitlines()] == messages
+    assert all(piece.endswith(b"\n") for piece in stream.all)
+    assert [piece.count(b"\n") for piece in stream.all if len(piece) > select.PIPE_BUF] == [1]  # the long one
+    assert len(stream.all) < 100

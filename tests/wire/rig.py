@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import strict
@@ -99,14 +100,21 @@ def policy(
     **more: Any,
 ) -> Policy:
     """One route for everything to one upstream, changed where the test says so."""
+    up = replace(UPSTREAM, url=url, **(upstream or {}))
     return Policy(
         routes=routes or (replace(ROUTE, **(route or {})),),
-        upstreams={"up": replace(UPSTREAM, url=url, **(upstream or {}))},
+        upstreams={"up": up},
+        authorities=authorities(up.ca_file),
         limits=limits or Limits(),
         deadlines=deadlines,
         access_log_sample=0.0,
         **more,
     )
+
+
+def authorities(file: str) -> dict[str, str]:
+    """What the settings hand on of a `ca_file`."""
+    return {file: Path(file).read_text()} if file else {}
 
 
 @asynccontextmanager

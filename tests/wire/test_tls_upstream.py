@@ -8,7 +8,7 @@ import orjson
 import pytest
 import trustme
 from harness import Wire
-from rig import Rig, policy, sidecar
+from rig import Rig, authorities, policy, sidecar
 
 from proxy.control import KillSwitch
 from proxy.core.policy import Policy
@@ -100,7 +100,7 @@ def lost(file: str) -> None:
 def new_policy(rig: Rig) -> Policy:
     """What a reload makes of the same settings file."""
     upstream = rig.policy.upstreams["up"]
-    return replace(rig.policy, upstreams={"up": replace(upstream)})
+    return replace(rig.policy, upstreams={"up": replace(upstream)}, authorities=authorities(upstream.ca_file))
 
 
 async def test_a_rotated_ca_file_counts_from_the_next_reload_on(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ async def test_a_kill_needs_no_ca_file(authority: trustme.CA, tmp_path: Path) ->
         assert (await kill.set(True, reason="r", by="ann")).kill
         assert rig.plane.killed
         with pytest.raises(SettingsError, match=r"ca\.pem"):
-            await kill.reload(new_policy(rig))
+            await kill.reload(replace(rig.policy, authorities={}))
         assert rig.plane.killed
         assert (await rig.ask(GET)).status == 200
         assert len(rig.upstream.wires) == 1

@@ -1,0 +1,82 @@
+"""What every process that carries traffic is made of and sets up: the sidecar itself, or each worker."""
+
+import gc
+import logging
+import resource
+from collections.abc import Callable
+
+from proxy.core.breaker import Transition
+from proxy.core.policy import Policy
+from proxy.dataplane.plane import DataPlane
+from proxy.errors import FuseboxError
+from proxy.telemetry.counters import Counters
+
+_log = logging.getLogger("fusebox")
+_breaker_log = logging.getLogger("fusebox.breakers")
+
+GC_THRESHOLDS = (20_000, 20, 100)
+"""Requests leave few cycles behind, and the young generation's default of 700 allocations would be
+looked through many times a second for nothing. What the start has built lives until the end and is
+frozen out of every collection, so that none has to walk the popularity list."""
+
+
+class StartError(FuseboxError):
+    """The sidecar cannot start; the text names the setting to look at."""
+
+
+def data_plane(policy: Policy, counters: Counters, heard: Callable[[Transition], None]) -> DataPlane:
+    """The data plane of this process with all that works for it.
+
+    Each breaker's changes are counted and logged here, then `heard` by whoever keeps their history.
+    SettingsError for what shows only in use, such as a file of certificates that holds none.
+    """
+
+    def moved(change: Transition) -> None:
+        counters.transitions[change.upstream, change.to, change.rule] += 1
+        _tell(change)
+        heard(change)
+
+    return DataPlane(policy, counters, on_transition=moved)
+
+
+def _tell(change: Transition) -> None:
+    _breaker_log.warning(
+        "breaker %s: %s to %s: %s",
+        change.upstream,
+        change.before,
+        change.to,
+        change.reason,
+        extra={
+            "upstream": change.upstream,
+            "before": change.before,
+            "to": change.to,
+            "rule": change.rule,
+            "observed": change.observed,
+            "n": change.n,
+            "threshold": change.threshold,
+            "dry_run": change.dry_run,
+        },
+    )
+
+
+def raise_open_files(connections: int) -> None:
+    """Each client connection may need one to an upstream; the soft limit of a shell is often 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + 256
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < 2 * connections + 256:
+        _log.warning(
+            "open-file limit %d: fewer than limits.connections = %d, each of which may need two; raise it",
+            wanted,
+            connections,
+        )
+
+
+def settle_memory() -> None:
+    """Called once everything that lives until the end is built."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -1,0 +1,86 @@
+"""The counters of several processes as one that never goes backwards."""
+
+from collections.abc import Hashable, Mapping
+from operator import sub
+from typing import TypeVar
+
+from proxy.telemetry.counters import Cell, Counters, UpstreamCell
+
+K = TypeVar("K")
+
+_NOTHING = Counters()
+_NO_CELL = Cell()
+_NO_UPSTREAM = UpstreamCell()
+
+
+class Merged:
+    """Adds up into `total` what each source has counted since it was heard last.
+
+    Differences are added, never sums taken anew: what a source had counted stays when it is gone,
+    and rounding cannot make a sum of seconds smaller. What is under way ends with its source.
+    """
+
+    def __init__(self, total: Counters) -> None:
+        self.total = total
+        self._last: dict[Hashable, Counters] = {}
+
+    def heard(self, source: Hashable, now: Counters) -> None:
+        """A source has counted so much; `now` must not change any more."""
+        self._add(self._last.get(source, _NOTHING), now)
+        self._last[source] = now
+
+    def gone(self, source: Hashable) -> None:
+        """A source has ended: nothing is under way there any more."""
+        last = self._last.pop(source, None)
+        if last is None:
+            return
+        self.total.connections -= last.connections
+        for name, cell in last.upstreams.items():
+            upstream = self.total.upstream(name)
+            upstream.inflight -= cell.inflight
+            upstream.queued -= cell.queued
+
+    def connections(self, source: Hashable) -> int:
+        """Open client connections of one source."""
+        return self._last.get(source, _NOTHING).connections
+
+    def _add(self, before: Counters, now: Counters) -> None:
+        total = self.total
+        for (route, arm), cell in now.routes.items():
+            _add_cell(total.cell(route, arm), before.routes.get((route, arm), _NO_CELL), cell)
+        for name, upstream in now.upstreams.items():
+            _add_upstream(total.upstream(name), before.upstreams.get(name, _NO_UPSTREAM), upstream)
+        _add_counts(total.transitions, before.transitions, now.transitions)
+        _add_counts(total.levels, before.levels, now.levels)
+        _add_counts(total.refusals, before.refusals, now.refusals)
+        total.slots_asked += now.slots_asked - before.slots_asked
+        total.slots_covered += now.slots_covered - before.slots_covered
+        total.connections += now.connections - before.connections
+        total.accepted += now.accepted - before.accepted
+        if dropped := now.events_dropped - before.events_dropped:
+            # Seldom: the log writer of this process counts here too, from its own thread.
+            total.events_dropped += dropped
+
+
+def _add_cell(total: Cell, before: Cell, now: Cell) -> None:
+    total.status = _risen(total.status, before.status, now.status)
+    total.buckets = _risen(total.buckets, before.buckets, now.buckets)
+    total.seconds += now.seconds - before.seconds
+
+
+def _add_upstream(total: UpstreamCell, before: UpstreamCell, now: UpstreamCell) -> None:
+    _add_counts(total.outcomes, before.outcomes, now.outcomes)
+    total.buckets = _risen(total.buckets, before.buckets, now.buckets)
+    total.seconds += now.seconds - before.seconds
+    total.inflight += now.inflight - before.inflight
+    total.queued += now.queued - before.queued
+    total.retries += now.retries - before.retries
+
+
+def _risen(total: list[int], before: list[int], now: list[int]) -> list[int]:
+    return [sum_ + rise for sum_, rise in zip(total, map(sub, now, before), strict=True)]
+
+
+def _add_counts(total: dict[K, int], before: Mapping[K, int], now: Mapping[K, int]) -> None:
+    for key, count in now.items():
+        total[key] = total.get(key, 0) + count - before.get(key, 0)
