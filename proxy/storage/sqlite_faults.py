@@ -43,6 +43,8 @@ def told(name: str, error: Exception) -> StoreError:
     if known:
         cause, way_out = _MEANING[known]
         return StoreError(f"{name}: {cause} ({error}; {code}): {way_out}")
-    if isinstance(error, sqlite3.OperationalError) and "decode" in str(error):
+    if isinstance(error, UnicodeDecodeError) or (
+        isinstance(error, sqlite3.OperationalError) and "decode" in str(error)
+    ):
         return StoreError(f"{name}: it is damaged ({error}): {RESTORE}")
     return StoreError(f"{name}: {error}" + (f" ({code})" if code else ""))

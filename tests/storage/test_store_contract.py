@@ -287,7 +287,7 @@ def test_a_backup_under_load_is_of_one_moment(store, tmp_path):
     ending = threading.Event()
 
     def write():
-        while not ending.is_set():
+        while not ending.wait(0.0005):
             store.write(lambda it: it.audit.set_spool_position("a", adding(3)(it)))
 
     store.write(adding(3_000))
