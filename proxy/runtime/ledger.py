@@ -1,0 +1,152 @@
+"""The store and the audit log of a sidecar, in the one process that owns them."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from proxy.control.audit import AuditLog
+from proxy.control.audit_ingest import Ingester
+from proxy.control.audit_reading import AuditReading
+from proxy.control.audit_upkeep import Upkeep
+from proxy.control.publishing import Publisher
+from proxy.core import store_url
+from proxy.core.audit import Entry, Outcome
+from proxy.core.checkpoint import Signer
+from proxy.core.sealing import Sealer
+from proxy.ports import StoreError
+from proxy.ports.audit import AuditPage, AuditReader, AuditTrail
+from proxy.ports.records import AuditFilter, StoredCheckpoint
+from proxy.settings import Settings
+from proxy.storage import audit_keys
+from proxy.storage.checkpoint_sinks import sinks
+from proxy.storage.journal import StoreJournal
+from proxy.storage.spool import SpoolFile, SpoolReader
+from proxy.storage.stores import open_store
+from proxy.tasks import spawn
+from proxy.telemetry.records import RecordsNow
+
+_log = logging.getLogger("fusebox.audit")
+
+END_S = 5.0
+"""What the end gives each of: entries that still wait, the last checkpoint, the store."""
+
+
+class Ledger:
+    """Make it and `start` it inside the running loop; `stop` it after all that writes to it.
+
+    Traffic waits for none of it, and it starts whatever is wrong with the store: `troubles` says what is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        audit, spool = settings.audit, settings.spool_directory
+        url, base = settings.storage.url, settings.file.parent
+        self._journal = StoreJournal(
+            lambda: open_store(url, base), store_url.parse(url).name, wait_s=settings.storage.wait_s
+        )
+        # Of its own, not the data plane's: a note may be written in a thread.
+        self._spool = SpoolFile(spool, limit=audit.spool_bytes)
+        self._publishers = [Publisher(sink) for sink in sinks(audit.checkpoint_to, base)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ingester: Ingester | None = None
+        self._upkeep: Upkeep | None = None
+        self._keyless = ""
+        self.trail: AuditTrail
+        self.reader: AuditReader
+        try:
+            keys = audit_keys.load_or_make(settings.audit_key_file)
+        except StoreError as error:
+            self._keyless = f"no audit log without its keys: {error}"
+            _log.error("%s", self._keyless)
+            self.trail = self.reader = _Keyless(self._keyless)
+            return
+        name = instance()
+        sealer, signer = Sealer(keys.master, os.urandom), Signer(audit.origin, keys.signing)
+        ingester = Ingester(self._journal, SpoolReader(spool), sealer, instance=name)
+        self._ingester = ingester
+        self._upkeep = Upkeep(self._journal, signer, sealer, audit, self._publishers, instance=name)
+        self.trail = AuditLog(
+            self._journal, self._spool, sealer, wake=ingester.wake, drain=ingester.drain, instance=name
+        )
+        self.reader = AuditReading(self._journal, sealer, [signer.verifier])
+
+    def start(self) -> None:
+        """Open the store, take in what waits. Returns at once."""
+        self._journal.start()
+        if self._ingester is not None and self._upkeep is not None:
+            self._tasks = [spawn(self._ingester.run(), "audit intake"), spawn(self._upkeep.run(), "audit upkeep")]
+
+    async def note(self, action: str, outcome: Outcome = Outcome.DONE, **fields: Any) -> None:
+        """Record what happens anyway; when that cannot be, the log says so."""
+        try:
+            await asyncio.to_thread(self.trail.note, self.trail.entry(action, outcome, **fields))
+        except StoreError as error:
+            _log.error("%s is not in the audit log: %s", action, error)
+
+    async def stop(self) -> None:
+        """Take in what waits, sign the last checkpoint, close the store; bounded in time."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._spool.close()
+        if self._ingester is not None and self._upkeep is not None:
+            # What cannot be taken in now waits in the spool for the next start.
+            with suppress(StoreError, OSError, TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await self._ingester.drain()
+            await self._upkeep.finish(END_S)
+        await self._journal.close(END_S)
+
+    def troubles(self) -> list[str]:
+        """What is wrong at present, none of which keeps traffic away; empty: nothing."""
+        parts = (self._ingester, self._upkeep)
+        found = [self._journal.trouble, self._keyless, *(part.trouble for part in parts if part)]
+        return list(dict.fromkeys(filter(None, found)))  # most often the store's, heard from all
+
+    def now(self) -> RecordsNow:
+        ingester = self._ingester
+        return RecordsNow(
+            store_up=not self._journal.trouble,
+            audit_up=not self.troubles(),
+            spool_bytes=ingester.waiting() if ingester else 0,
+            taken=ingester.taken if ingester else 0,
+            damaged=ingester.damaged if ingester else 0,
+            checkpoints_sent=sum(it.sent for it in self._publishers),
+            checkpoints_failed=sum(it.failed for it in self._publishers),
+        )
+
+
+def instance() -> str:
+    """What this sidecar is called in the entries that it writes."""
+    return socket.gethostname()
+
+
+class _Keyless:
+    """An audit log that could be neither sealed nor signed: nothing is recorded, so changes are refused."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def entry(self, action: str, outcome: Outcome = Outcome.ACCEPTED, **fields: Any) -> Entry:
+        return Entry(action=action, outcome=outcome, at="", **fields)
+
+    async def record(self, entry: Entry) -> int:
+        raise StoreError(self._why)
+
+    def note(self, entry: Entry, *, sync: bool = True) -> None:
+        raise StoreError(self._why)
+
+    async def find(
+        self, wanted: AuditFilter, *, subject: str, before: int | None, limit: int, opened: bool
+    ) -> AuditPage:
+        raise StoreError(self._why)
+
+    async def verify(self) -> Mapping[str, Any]:
+        raise StoreError(self._why)
+
+    async def checkpoint(self) -> StoredCheckpoint | None:
+        raise StoreError(self._why)
