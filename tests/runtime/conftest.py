@@ -35,6 +35,7 @@ class Upstream:
 
     def __init__(self):
         self.paths = []
+        self._writers = set()
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
         self.go.set()
@@ -47,8 +48,13 @@ class Upstream:
         self.go.set()
         self.server.close()
         await self.server.wait_closed()
+        writers = tuple(self._writers)
+        for writer in writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
     async def _serve(self, reader, writer):
+        self._writers.add(writer)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -59,6 +65,7 @@ class Upstream:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
                 await writer.drain()
         writer.close()
+        self._writers.discard(writer)
 
 
 class Box:

@@ -216,6 +216,8 @@ class Supervisor:
             await self._until(lambda: slot.member is not None and slot.member.ended)
             if self.draining:
                 return
+            if not slot.waits:
+                continue  # a rolling restart was quicker
             delay = slot.fail()
             self.counters.worker_restarts += 1
             _log.error(
@@ -242,12 +244,14 @@ class Supervisor:
         if self.draining:
             member.kill("draining")
         self._send_policy([member])
+        member.send(Level(self._level))  # it may have changed since the process was started
         for message in self._held_breakers(self.policy.upstreams.keys()):
             member.send(message)
         if not await self._until(lambda: member.state != "starting", START_S):
             member.kill(f"not ready within {START_S:g} s")
             await self._until(lambda: member.ended, _KILLED_S)
-        _log.info("worker %d started", member.number, extra={"worker": member.number, "pid": member.pid})
+        if member.state == "serving":
+            _log.info("worker %d started", member.number, extra={"worker": member.number, "pid": member.pid})
         return member
 
     async def _renew(self, slot: Slot) -> bool:
@@ -273,6 +277,9 @@ class Supervisor:
             for member in leaving:
                 member.kill("draining took too long")
             await self._until(gone, _KILLED_S)
+        for member in leaving:
+            if member.cause != "exit status 0":
+                _log.warning("worker %d did not drain to its end: %s", member.number, member.cause)
 
     async def _look_after(self) -> None:
         """Kill workers that have gone silent."""
@@ -283,7 +290,8 @@ class Supervisor:
             if now - before > 2 * _LOOK_S:
                 continue  # it was this process that stood still: what they told waits to be read
             for member in self._members:
-                if member.carries and now - member.heard_at > SILENT_S:
+                busy = member.sequence < self._list_sequence
+                if member.carries and not busy and now - member.heard_at > SILENT_S:
                     member.kill(f"silent for {SILENT_S:g} s")
 
     # -- what is said
