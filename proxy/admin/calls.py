@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from proxy.admin.unrecorded import NO_STORE
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
 from proxy.core.audit import Scalar
 from proxy.core.roles import Principal, Rejected, Role
@@ -47,8 +46,8 @@ class Services:
     board: StatusBoard
     readiness: Readiness
     metrics: Metrics
-    trail: AuditTrail = NO_STORE
-    audit: AuditReader = NO_STORE
+    trail: AuditTrail
+    audit: AuditReader
     issuer: Issuer | None = None  # of JWTs; None: only tokens of our own
     uses: TokenUses | None = None
     troubles: Callable[[], Iterable[str]] = tuple  # what is wrong and keeps no traffic away; empty: nothing

@@ -81,6 +81,10 @@ class Ingester:
                 await asyncio.wait_for(self._woken.wait(), POLL_S)
             self._woken.clear()
 
+    def waiting(self) -> int:
+        """Bytes that are spooled and not in the store yet. Reads them: not for the event loop."""
+        return self._reader.waiting(dict(self._positions))
+
     async def drain(self) -> int:
         """Take in everything that waits now; how many entries. StoreError, OSError: the rest still waits."""
         before = self.taken

@@ -4,7 +4,7 @@ A service hands a function over `Records` to `Store.write` or `Store.read`; the 
 transaction, whole or not at all, and must not do anything that cannot be run again or thrown away.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -181,6 +181,9 @@ class SpoolReader(Protocol):
 
     def read(self, name: str, position: int, limit: int) -> SpoolBatch:
         """At most `limit` entries from `position` on."""
+
+    def waiting(self, positions: Mapping[str, int]) -> int:
+        """Bytes written behind these positions (0 for a file that is not named), in all files."""
 
     def remove(self, name: str) -> None:
         """Delete it; nothing when it is gone already."""

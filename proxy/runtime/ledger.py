@@ -35,6 +35,10 @@ END_S = 5.0
 """What the end gives each of: entries that still wait, the last checkpoint, the store."""
 
 
+WEIGH_S = 5.0
+"""How often what waits in the spool is weighed, for the metrics."""
+
+
 class Ledger:
     """Make it and `start` it inside the running loop; `stop` it after all that writes to it.
 
@@ -54,6 +58,7 @@ class Ledger:
         self._ingester: Ingester | None = None
         self._upkeep: Upkeep | None = None
         self._keyless = ""
+        self._waiting = 0
         self.trail: AuditTrail
         self.reader: AuditReader
         try:
@@ -77,7 +82,17 @@ class Ledger:
         """Open the store, take in what waits. Returns at once."""
         self._journal.start()
         if self._ingester is not None and self._upkeep is not None:
-            self._tasks = [spawn(self._ingester.run(), "audit intake"), spawn(self._upkeep.run(), "audit upkeep")]
+            self._tasks = [
+                spawn(self._ingester.run(), "audit intake"),
+                spawn(self._upkeep.run(), "audit upkeep"),
+                spawn(self._weigh(self._ingester), "audit spool"),
+            ]
+
+    async def _weigh(self, ingester: Ingester) -> None:
+        while True:
+            with suppress(OSError):
+                self._waiting = await asyncio.to_thread(ingester.waiting)
+            await asyncio.sleep(WEIGH_S)
 
     async def note(self, action: str, outcome: Outcome = Outcome.DONE, **fields: Any) -> None:
         """Record what happens anyway; when that cannot be, the log says so."""
@@ -112,7 +127,7 @@ class Ledger:
         return RecordsNow(
             store_up=not self._journal.trouble,
             audit_up=not self.troubles(),
-            spool_bytes=ingester.waiting() if ingester else 0,
+            spool_bytes=self._waiting,
             taken=ingester.taken if ingester else 0,
             damaged=ingester.damaged if ingester else 0,
             checkpoints_sent=sum(it.sent for it in self._publishers),

@@ -4,11 +4,15 @@ import gc
 import logging
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from proxy.core.breaker import Transition
 from proxy.core.policy import Policy
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.recording import Recorder
 from proxy.errors import FuseboxError
+from proxy.storage.spool import SpoolFile
 from proxy.telemetry.counters import Counters
 
 _log = logging.getLogger("fusebox")
@@ -24,7 +28,19 @@ class StartError(FuseboxError):
     """The sidecar cannot start; the text names the setting to look at."""
 
 
-def data_plane(policy: Policy, counters: Counters, heard: Callable[[Transition], None]) -> DataPlane:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooling:
+    """Where and how this process keeps the actions it recognises, until the store has them."""
+
+    directory: Path
+    limit: int  # bytes, of all processes together
+    sync: bool
+    instance: str
+
+
+def data_plane(
+    policy: Policy, counters: Counters, heard: Callable[[Transition], None], spooling: Spooling
+) -> DataPlane:
     """The data plane of this process with all that works for it.
 
     Each breaker's changes are counted and logged here, then `heard` by whoever keeps their history.
@@ -36,7 +52,9 @@ def data_plane(policy: Policy, counters: Counters, heard: Callable[[Transition],
         _tell(change)
         heard(change)
 
-    return DataPlane(policy, counters, on_transition=moved)
+    spool = SpoolFile(spooling.directory, limit=spooling.limit)
+    recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync)
+    return DataPlane(policy, counters, on_transition=moved, recorder=recorder)
 
 
 def _tell(change: Transition) -> None:

@@ -8,17 +8,23 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from typing import TypeVar
 
+from proxy import __version__
 from proxy.admin.app import AdminServer, application
 from proxy.admin.calls import Services
+from proxy.admin.issuer_keys import IssuerKeys
+from proxy.admin.oidc import OidcIssuer
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
 from proxy.core.breaker import Transition
 from proxy.dataplane.plane import DataPlane
 from proxy.runtime.announce import announce
-from proxy.runtime.process import StartError, data_plane, raise_open_files, settle_memory
+from proxy.runtime.ledger import Ledger, instance
+from proxy.runtime.process import Spooling, StartError, data_plane, raise_open_files, settle_memory
 from proxy.runtime.reload import Reloader
 from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
+from proxy.settings.model import Oidc
 from proxy.storage.kill_file import KillFile
+from proxy.storage.token_use import TokenUse
 from proxy.storage.tokens import TokenFile
 from proxy.tasks import spawn
 from proxy.telemetry.collector import Metrics, SidecarCollector
@@ -41,6 +47,8 @@ class Sidecar:
     ) -> None:
         self._settings = settings
         self._logs = logs
+        self._workers = workers
+        self._ledger = ledger = Ledger(settings)
         self._plane, self._supervisor = self._composed(counters, workers)
         self._tokens = TokenFile(settings.tokens_file)
         self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
@@ -48,12 +56,24 @@ class Sidecar:
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(self._plane, counters, kill=kill, breakers=breakers, workers=statuses)
-        metrics = Metrics(SidecarCollector(counters, self._plane, board.policy_age_s))
+        self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
-            tokens=self._tokens, kill=kill, breakers=breakers, board=board, readiness=self, metrics=metrics
+            tokens=self._tokens,
+            kill=kill,
+            breakers=breakers,
+            board=board,
+            readiness=self,
+            metrics=Metrics(SidecarCollector(counters, self._plane, board.policy_age_s, records=ledger.now)),
+            trail=ledger.trail,
+            audit=ledger.reader,
+            issuer=_issuer(settings.oidc),
+            uses=self._uses,
+            troubles=ledger.troubles,
         )
         self._admin = AdminServer(application(services))
-        self._reloader = Reloader(settings, kill=kill, board=board, set_level=self._set_level)
+        self._reloader = Reloader(
+            settings, kill=kill, board=board, trail=ledger.trail, set_level=self._set_level
+        )
         self._listening = False
         self._stopping = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
@@ -62,12 +82,25 @@ class Sidecar:
         self, counters: Counters, workers: int | None
     ) -> tuple[DataPlane | Supervisor, Supervisor | None]:
         """What carries the traffic: this process, or workers with a supervisor."""
-        policy = self._settings.policy()
+        settings = self._settings
+        policy = settings.policy()
+        spooling = Spooling(
+            directory=settings.spool_directory,
+            limit=settings.audit.spool_bytes,
+            sync=settings.audit.spool_sync,
+            instance=instance(),
+        )
         if workers is None:
             raise_open_files(policy.limits.connections)
-            return data_plane(policy, counters, self._heard), None
-        level = self._settings.log.level
-        supervisor = Supervisor(policy, counters, workers=workers, level=level, heard=self._heard)
+            return data_plane(policy, counters, self._heard, spooling), None
+        supervisor = Supervisor(
+            policy,
+            counters,
+            workers=workers,
+            level=settings.log.level,
+            heard=self._heard,
+            spooling=spooling,
+        )
         return supervisor, supervisor
 
     def unready(self) -> list[str]:
@@ -89,6 +122,10 @@ class Sidecar:
         loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         loop.add_signal_handler(signal.SIGUSR2, self._on_roll)
         async with AsyncExitStack() as closing:
+            # The ledger outlives all that writes to it.
+            self._ledger.start()
+            closing.push_async_callback(self._ledger.stop)
+            closing.push_async_callback(self._uses.settled)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)
@@ -98,6 +135,8 @@ class Sidecar:
             await _bound(self._plane.start(address), "listen.address", address)
             self._listening = True
             settle_memory()
+            started = {"version": __version__, "workers": self._workers, "killed": self._kill.status.kill}
+            await self._ledger.note("sidecar.start", after=started)
             announce(
                 self._settings,
                 listen=_url(self._plane.address),
@@ -107,6 +146,7 @@ class Sidecar:
             )
             await self._stopping.wait()
             code = await self._wind_down()
+            await self._ledger.note("sidecar.stop", reason="aborted" if code else "drained")
         _log.info("stopped")
         return code
 
@@ -144,6 +184,12 @@ class Sidecar:
         self._logs.set_level(level)
         if self._supervisor is not None:
             self._supervisor.set_level(level)
+
+
+def _issuer(settings: Oidc) -> OidcIssuer | None:
+    if not settings.issuer:
+        return None
+    return OidcIssuer(settings, IssuerKeys(settings.issuer, settings.jwks_url))
 
 
 async def _bound(start: Awaitable[T], setting: str, address: str) -> T:

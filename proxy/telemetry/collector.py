@@ -16,7 +16,9 @@ from prometheus_client.registry import Collector
 from proxy.clock import Clock, monotonic
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
+from proxy.telemetry import records
 from proxy.telemetry.counters import BOUNDS_S, Cell, Counters, UpstreamCell
+from proxy.telemetry.records import RecordsNow
 
 STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 """`fusebox_breaker_state`, as the contract numbers it."""
@@ -49,11 +51,13 @@ class SidecarCollector(Collector):
         observed: Observed,
         policy_age_s: Callable[[], float],
         *,
+        records: Callable[[], RecordsNow] | None = None,
         monotonic: Clock = monotonic,
     ) -> None:
         self._counters = counters
         self._observed = observed
         self._policy_age_s = policy_age_s
+        self._records = records
         self._monotonic = monotonic
 
     def collect(self) -> Iterator[Metric]:
@@ -154,11 +158,8 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "fusebox_audit_lost", "Actions that went on unrecorded.", self._counters.audit_lost
         )
-        yield GaugeMetricFamily(
-            "fusebox_audit_spool_bytes",
-            "Recorded, and not yet in the store.",
-            self._counters.audit_spool_bytes,
-        )
+        if self._records is not None:
+            yield from records.metrics(self._records())
 
     def _process(self) -> Iterator[Metric]:
         toggles = self._observed.policy.toggles

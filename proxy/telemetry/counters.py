@@ -76,7 +76,6 @@ class Counters:
         self.refusals: defaultdict[str, int] = defaultdict(int)  # by code
         self.actions: defaultdict[tuple[str, str], int] = defaultdict(int)  # recorded: (action, outcome)
         self.audit_lost = 0  # actions that could not be recorded and went on
-        self.audit_spool_bytes = 0  # waiting for the store: set by whoever reads the spool
         self.connections = 0  # open client connections
         self.accepted = 0  # client connections ever
         self.events_dropped = 0

@@ -53,6 +53,8 @@ class Merged:
         _add_counts(total.transitions, before.transitions, now.transitions)
         _add_counts(total.levels, before.levels, now.levels)
         _add_counts(total.refusals, before.refusals, now.refusals)
+        _add_counts(total.actions, before.actions, now.actions)
+        total.audit_lost += now.audit_lost - before.audit_lost
         total.slots_asked += now.slots_asked - before.slots_asked
         total.slots_covered += now.slots_covered - before.slots_covered
         total.connections += now.connections - before.connections

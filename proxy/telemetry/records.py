@@ -22,12 +22,14 @@ class RecordsNow:
 def metrics(now: RecordsNow) -> Iterator[Metric]:
     yield GaugeMetricFamily("fusebox_store_up", "1: the store can be written.", int(now.store_up))
     yield GaugeMetricFamily(
-        "fusebox_audit_up", "1: nothing keeps the audit log from growing or from being proven.", int(now.audit_up)
+        "fusebox_audit_up",
+        "1: nothing keeps the log from growing, or from being proven.",
+        int(now.audit_up),
     )
     yield GaugeMetricFamily(
         "fusebox_audit_spool_bytes", "Recorded, and not yet in the store.", now.spool_bytes
     )
-    yield CounterMetricFamily("fusebox_audit_taken", "Entries taken from the spool into the store.", now.taken)
+    yield CounterMetricFamily("fusebox_audit_taken", "Entries taken from spool to store.", now.taken)
     yield CounterMetricFamily(
         "fusebox_audit_damaged", "Places in the spool that could not be read.", now.damaged
     )

@@ -27,6 +27,8 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         counters.transitions["pay", "open", "manual"] += 1
         counters.levels["A"] += 1
         counters.refusals["no_route"] += 1
+        counters.actions["user.login", "done"] += 1
+        counters.audit_lost += 1
         counters.slots_asked += 5
         counters.slots_covered += 4
         counters.accepted += 1

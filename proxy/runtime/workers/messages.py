@@ -12,12 +12,20 @@ from typing import Literal, TypeAlias
 
 from proxy.core.breaker import BreakerStatus, Transition
 from proxy.core.policy import Policy
+from proxy.runtime.process import Spooling
 from proxy.telemetry.counters import Counters
 
 Statuses: TypeAlias = Mapping[str, BreakerStatus]
 Action: TypeAlias = Literal["open", "close", "auto"]
 
 # -- down
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Said first: what holds for the worker's whole life."""
+
+    spooling: Spooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,7 @@ class Moved:
     change: Transition
 
 
-Down: TypeAlias = Apply | Command | Listen | Level | Drain
+Down: TypeAlias = Begin | Apply | Command | Listen | Level | Drain
 Up: TypeAlias = Applied | Listening | Counted | Moved
 
 _LENGTH = struct.Struct(">I")

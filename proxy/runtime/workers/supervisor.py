@@ -11,13 +11,14 @@ from proxy.core.breaker import BreakerStatus, Transition
 from proxy.core.policy import Policy
 from proxy.core.shares import share_of
 from proxy.dataplane.plane import DataPlane
-from proxy.runtime.process import StartError
+from proxy.runtime.process import Spooling, StartError
 from proxy.runtime.workers.breakers import SharedBreaker
 from proxy.runtime.workers.doors import Doors, open_doors
 from proxy.runtime.workers.member import Member
 from proxy.runtime.workers.messages import (
     Action,
     Apply,
+    Begin,
     Command,
     Counted,
     Down,
@@ -62,6 +63,7 @@ class Supervisor:
         workers: int,
         level: str,
         heard: Callable[[Transition], None],
+        spooling: Spooling,
     ) -> None:
         self.counters = counters  # of all workers
         self.draining = False
@@ -69,6 +71,7 @@ class Supervisor:
         self.policy = policy
         self._level = level
         self._heard = heard
+        self._spooling = spooling
         self._merged = Merged(counters)
         self._slots = [Slot(number) for number in range(1, workers + 1)]
         self._members: list[Member] = []  # all processes there are
@@ -243,6 +246,7 @@ class Supervisor:
         self._members.append(member)
         if self.draining:
             member.kill("draining")
+        member.send(Begin(self._spooling))
         self._send_policy([member])
         member.send(Level(self._level))  # it may have changed since the process was started
         for message in self._held_breakers(self.policy.upstreams.keys()):

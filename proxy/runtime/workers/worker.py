@@ -19,11 +19,12 @@ from proxy.clock import monotonic
 from proxy.core.breaker import Transition
 from proxy.dataplane.plane import DataPlane
 from proxy.errors import SettingsError
-from proxy.runtime.process import data_plane, raise_open_files, settle_memory
+from proxy.runtime.process import Spooling, data_plane, raise_open_files, settle_memory
 from proxy.runtime.workers.channel import Channel
 from proxy.runtime.workers.messages import (
     Applied,
     Apply,
+    Begin,
     Command,
     Counted,
     Down,
@@ -66,11 +67,12 @@ class Worker:
         """Serve until told to drain, or until the supervisor is gone. The exit code."""
         self._channel = await Channel.over(self._sock, self._inbox.put_nowait)
         spawn(self._notice_the_end(), "supervisor gone")
-        first = await self._inbox.get()
-        if not isinstance(first, Apply):
+        begin = await self._inbox.get()
+        first = await self._inbox.get() if isinstance(begin, Begin) else None
+        if not (isinstance(begin, Begin) and isinstance(first, Apply)):
             return 0  # the supervisor was gone before it could say anything
         try:
-            self._plane = self._begin(first)
+            self._plane = self._begin(begin.spooling, first)
             await self._serve()
         except SettingsError as error:
             _log.critical("cannot go by the policy: %s", "; ".join(map(str, error.problems)))
@@ -80,9 +82,9 @@ class Worker:
         await self._channel.closed.wait()
         return 0
 
-    def _begin(self, first: Apply) -> DataPlane:
+    def _begin(self, spooling: Spooling, first: Apply) -> DataPlane:
         raise_open_files(first.policy.limits.connections)
-        plane = data_plane(first.policy, self._counters, self._heard)
+        plane = data_plane(first.policy, self._counters, self._heard, spooling)
         settle_memory()
         self._channel.send(Applied(first.sequence, _statuses(plane)))
         return plane
