@@ -16,8 +16,6 @@ from spooling import entry, numbers, take_all
 from proxy.ports import StoreError
 from proxy.storage.spool import SpoolFile, SpoolReader
 
-ROUNDS = int(os.environ.get("FUSEBOX_SPOOL_KILLS", "25"))
-
 
 def test_what_was_added_is_read_in_order_by_whoever_comes_later(writing, reader):
     spool = writing()
