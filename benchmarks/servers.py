@@ -8,7 +8,7 @@ which samples as it does by default.
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -252,11 +252,18 @@ def films(count: int, *, first: int = 0) -> list[dict[str, object]]:
 
 
 def fusebox(
-    lab: Lab, upstream: int, *, kill: bool = False, breaker: str = ""
+    lab: Lab,
+    upstream: int,
+    *,
+    kill: bool = False,
+    breaker: str = "",
+    audit: str = "",
+    command: Sequence[str | Path] = ("-m", "proxy", "serve"),
 ) -> AbstractContextManager[Program]:
     """Fusebox with everything on, as it is shipped: four upstreams and routes, breakers, access log sampled.
 
-    Bodies up to 2 GiB and long idle times are allowed; `breaker` holds settings of `content`'s breaker.
+    Bodies up to 2 GiB and long idle times are allowed; `breaker` holds settings of `content`'s breaker,
+    `audit` sections of the audit log.
     """
     port, admin = free_port(), free_port()
     at = f'url = "http://127.0.0.1:{upstream}"'
@@ -323,8 +330,12 @@ path = "/email/"
 upstream = "email"
 flag = "notifications"
 priority = "low"
+{audit}
 """,
     )
-    return lab.run(
-        "fusebox", [sys.executable, "-m", "proxy", "serve", "--config", config], port, core=lab.proxy_core
-    )
+    return lab.run("fusebox", [sys.executable, *command, "--config", config], port, core=lab.proxy_core)
+
+
+def recording_plane(lab: Lab, upstream: int, audit: str) -> AbstractContextManager[Program]:
+    """The data plane alone, which records by the sections in `audit`."""
+    return fusebox(lab, upstream, audit=audit, command=(HERE / "recording_plane.py",))

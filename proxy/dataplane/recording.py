@@ -7,12 +7,12 @@ of it, whoever writes the first byte of its final answer, or finds that nobody w
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from proxy.clock import Clock, rfc3339, wall
-from proxy.core.actions import Match, RouteRules, Seen, entry
-from proxy.core.audit import Entry, Outcome, spooled
+from proxy.core.actions import Fields, Match, RouteRules, Rule
+from proxy.core.audit import Outcome
 from proxy.dataplane.fields import lines_of
 from proxy.dataplane.rewrite import client_of
 from proxy.errors import Fault, Refusal
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
     from proxy.dataplane.request_head import RequestHead
     from proxy.dataplane.response_head import ResponseHead
+
+_NOTHING: Fields = {}
 
 _log = logging.getLogger("fusebox.audit")
 
@@ -60,13 +62,17 @@ class Recorder:
         if not found:
             return
         draw = self._rng()
-        drawn = [rule for rule, _ in found if draw < rule.sample]
-        if not drawn:
+        size = 0
+        counted = True
+        for rule, _ in found:
+            if draw < rule.sample:
+                size = max(size, rule.size)
+                counted = counted and rule.counted
+        if not size:
             return
-        size = max(rule.size for rule in drawn)
         if not self._spool.room(size):
             self._in_trouble(self._spool.trouble)
-            if not all(rule.counted for rule in drawn):
+            if not counted:
                 raise _full()
             size = 0
         elif self._trouble:
@@ -89,8 +95,9 @@ class Recorder:
         if match is None:
             self._give_back(pending)
             return
+        rule, captured = match
         try:
-            data = spooled(self._entry(pending, match, outcome, status, code, answer))
+            data = self._written(pending, rule, captured, outcome, status, code, answer)
             reserved, pending.reserved = pending.reserved, 0
             self._spool.add(data, reserved=reserved, sync=self._sync)
         except StoreError as error:
@@ -99,38 +106,39 @@ class Recorder:
         except Exception:  # noqa: BLE001 - a fault of ours must not cost the client its answer
             self._counters.audit_lost += 1
             self._give_back(pending)
-            _log.exception("an action %s could not be recorded", match.rule.action)
+            _log.exception("an action %s could not be recorded", rule.action)
         else:
-            self._counters.actions[match.rule.action, outcome.value] += 1
+            self._counters.actions[rule.action, outcome.value] += 1
 
     def _give_back(self, pending: "Pending") -> None:
         if pending.reserved:
             self._spool.release(pending.reserved)
 
-    def _entry(
+    def _written(
         self,
         pending: "Pending",
-        match: Match,
+        rule: Rule,
+        captured: Fields,
         outcome: Outcome,
         status: int,
         code: str,
         answer: "ResponseHead | None",
-    ) -> Entry:
+    ) -> bytes:
         head = pending.head
-        fields: dict[bytes, bytes] = {}
-        if answer is not None and match.rule.reads_answer:
+        fields = _NOTHING
+        if answer is not None and rule.reads_answer:
             fields = {name.lower(): value for name, value in reversed(lines_of(answer.lines))}
-        return entry(
-            match,
-            Seen(headers=head.fields, query=head.query, answer=fields),
-            outcome=outcome,
-            status=status,
-            code=code,
-            at=rfc3339(self._wall()),
-            address=client_of(head, pending.client).address,
-            request_id=head.request_id.decode("latin-1"),
-            instance=self._instance,
-        )
+        values = {
+            "outcome": outcome.value,
+            "at": rfc3339(self._wall()),
+            "address": client_of(head, pending.client).address,
+            "request_id": head.request_id.decode("latin-1"),
+            "instance": self._instance,
+            "status": status,
+        }
+        if code:
+            values["reason"] = code
+        return rule.written(values, (head.fields, head.query, captured, fields))
 
     def _in_trouble(self, why: str) -> None:
         """Said once, until it is over."""
@@ -149,7 +157,7 @@ class Pending:
         recorder: Recorder,
         client: "ClientConnection",
         head: "RequestHead",
-        found: list[Match],
+        found: Sequence[Match],
         draw: float,
         reserved: int,
     ) -> None:
@@ -183,8 +191,10 @@ class Pending:
 
     def recorded_by(self, status: int, outcome: Outcome) -> Match | None:
         """The first rule that fits the answer, too; None when there is none, or its chance was against it."""
-        match = next((it for it in self._found if it.rule.takes(status, outcome)), None)
-        return match if match is not None and self._draw < match.rule.sample else None
+        for match in self._found:
+            if match.rule.takes(status, outcome):
+                return match if self._draw < match.rule.sample else None
+        return None
 
     @property
     def _sent(self) -> bool:

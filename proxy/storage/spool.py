@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 from zlib import crc32
 
-from proxy.clock import wall
+from proxy.clock import Clock, monotonic, wall
 from proxy.ports import StoreError
 from proxy.ports.records import Spool, SpoolBatch
 from proxy.ports.records import SpoolReader as SpoolReaderPort
@@ -28,13 +27,8 @@ SUFFIX = ".spool"
 
 _SEGMENT_BYTES = 1024 * 1024
 _PAGE = 4096
+_LOOK_S = 0.2
 _serial = count()
-
-
-class _File(NamedTuple):
-    path: Path
-    handle: int
-    capacity: int
 
 
 class SpoolFile:
@@ -44,24 +38,33 @@ class SpoolFile:
     """
 
     def __init__(
-        self, directory: Path, *, limit: int = 64 * 1024 * 1024, segment: int = _SEGMENT_BYTES
+        self,
+        directory: Path,
+        *,
+        limit: int = 64 * 1024 * 1024,
+        segment: int = _SEGMENT_BYTES,
+        monotonic: Clock = monotonic,
     ) -> None:
         self.trouble = ""
         """Why there was no room when it was last asked for; empty: there was."""
         self._directory = directory
         self._limit = limit
         self._segment = min(segment, max(_PAGE, limit // 8))
+        self._monotonic = monotonic
         self._series = f"{int(wall()):011d}-{os.getpid()}-{os.urandom(4).hex()}-{next(_serial)}"
         self._number = 0
-        self._file: _File | None = None
+        self._path = directory
+        self._handle = -1  # of the present file; -1: there is none
+        self._capacity = 0  # of the present file
         self._end = 0  # of what is written in it
         self._reserved = 0  # bytes of frames that were promised room
         self._named = False  # its name is on the disk, too
+        self._look_at = 0.0
 
     def room(self, size: int) -> bool:
         """Reserve `size` bytes for one entry, given back by `add` or `release`; False: full."""
         need = FRAME.size + size
-        if not self._holds(need):
+        if self._end + self._reserved + need > self._capacity:
             try:
                 self._renew(need)
             except StoreError as error:
@@ -80,45 +83,53 @@ class SpoolFile:
         `reserved` bytes of room are given back, whatever comes. StoreError when it cannot be kept.
         """
         if reserved:
-            self.release(reserved)
+            self._reserved -= FRAME.size + reserved
         if not 0 < len(entry) <= MAX_ENTRY_BYTES:
             raise StoreError(f"{self._directory}: an entry of {len(entry)} bytes cannot be kept")
         frame = FRAME.pack(len(entry), crc32(entry)) + entry
-        if not self._holds(len(frame)) or self._is_gone():
-            self._renew(len(frame))
+        need = len(frame)
+        if self._end + self._reserved + need > self._capacity or self._is_gone():
+            self._renew(need)
         try:
             self._write(frame)
             if sync:
                 self._sync()
         except OSError as error:
-            path = self._file.path if self._file else self._directory
-            self._abandon()
+            path = self._path
+            self.close()
             raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Leave what there is to the reader. Writing again begins another file."""
-        self._abandon()
-
-    def _holds(self, need: int) -> bool:
-        return self._file is not None and self._end + self._reserved + need <= self._file.capacity
-
-    def _is_gone(self) -> bool:
-        """Somebody deleted the file that is written; only finished ones are the reader's to delete."""
-        return self._file is not None and os.fstat(self._file.handle).st_nlink == 0
+        """Finish the present file: cut it to what is in it, and let go of it. Writing begins another one."""
+        handle, self._handle = self._handle, -1
+        self._capacity = 0
+        if handle < 0:
+            return
+        with suppress(OSError):  # a disk that fails: the reader copes with what is there
+            os.ftruncate(handle, self._end)
+            if not self._end:
+                self._path.unlink(missing_ok=True)
+        os.close(handle)  # and with it goes the lock
 
     def _write(self, frame: bytes) -> None:
-        file = self._file
-        if file is None:
-            raise OSError("no file")
-        written = os.pwrite(file.handle, frame, self._end)
+        written = os.pwrite(self._handle, frame, self._end)
         if written != len(frame):
             raise OSError(f"only {written} of {len(frame)} bytes were taken")
-        self._end += len(frame)
+        self._end += written
+
+    def _is_gone(self) -> bool:
+        """Somebody deleted the file that is written; only finished ones are the reader's to delete.
+
+        Looked at a few times a second: what was in it is gone in any case.
+        """
+        now = self._monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + _LOOK_S
+        return os.fstat(self._handle).st_nlink == 0
 
     def _sync(self) -> None:
-        if self._file is None:
-            return
-        os.fdatasync(self._file.handle)
+        os.fdatasync(self._handle)
         if not self._named:
             for directory in (self._directory, self._directory.parent):
                 with _opened(directory, os.O_RDONLY | os.O_DIRECTORY) as handle:
@@ -135,20 +146,22 @@ class SpoolFile:
                 raise StoreError(
                     f"{self._directory} is full: {self._limit} bytes wait for the store (audit.spool_bytes)"
                 )
-            file = self._allocated(max(need, min(self._segment, left)))
+            capacity = max(need, min(self._segment, left))
+            path, handle = self._allocated(capacity)
         except OSError as error:
             raise StoreError(f"{self._directory}: no room can be made: {error.strerror or error}") from error
-        self._abandon()
-        self._file, self._end, self._named = file, 0, False
+        self.close()
+        self._path, self._handle, self._capacity = path, handle, capacity
+        self._end, self._named = 0, False
 
     def _used(self) -> int:
         """Bytes of all files there are, counting of the present one what is written."""
         used = sum(size for _, size in _sizes(self._directory))
-        if self._file is not None and not self._is_gone():
-            used -= self._file.capacity - self._end
+        if self._handle >= 0 and os.fstat(self._handle).st_nlink:
+            used -= self._capacity - self._end
         return used
 
-    def _allocated(self, capacity: int) -> _File:
+    def _allocated(self, capacity: int) -> tuple[Path, int]:
         """A file of that size, nobody else's. Readers leave an empty one alone: it has no lock yet."""
         path = self._directory / f"{self._series}-{self._number:08d}{SUFFIX}"
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -160,19 +173,7 @@ class SpoolFile:
             path.unlink(missing_ok=True)
             os.close(handle)
             raise
-        return _File(path, handle, capacity)
-
-    def _abandon(self) -> None:
-        """Finish the present file: cut it to what is in it, and let go of it."""
-        file, self._file = self._file, None
-        if file is None:
-            return
-        with suppress(OSError):  # a disk that fails: the reader copes with what is there
-            os.ftruncate(file.handle, self._end)
-        if not self._end:
-            with suppress(OSError):
-                file.path.unlink(missing_ok=True)
-        os.close(file.handle)  # and with it goes the lock
+        return path, handle
 
 
 class SpoolReader:
