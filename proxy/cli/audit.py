@@ -31,7 +31,7 @@ from proxy.ports.records import AuditFilter, Store
 from proxy.settings import Settings, load
 from proxy.storage import audit_keys
 from proxy.storage.new_file import appearing
-from proxy.storage.spool import SpoolFile
+from proxy.storage.spool import NO_LIMIT, SpoolFile
 from proxy.storage.stores import open_store
 
 _PAGE = 500  # the most that the API gives at once
@@ -270,7 +270,7 @@ def _key_id(store: Store, sealer: Sealer, subject: str) -> str:
 @contextmanager
 def _recorded(settings: Settings, said: Entry) -> Iterator[None]:
     """Have it in the spool before it happens, and that it failed when it does."""
-    with closing(SpoolFile(settings.spool_directory, limit=settings.audit.spool_bytes)) as spool:
+    with closing(SpoolFile(settings.spool_directory, limit=NO_LIMIT)) as spool:
         spool.add(spooled(said), sync=True)
         try:
             yield

@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy.clock import rfc3339, wall
 from proxy.core.audit import Entry, Outcome, spooled
 from proxy.errors import FuseboxError
-from proxy.storage.spool import SpoolFile
+from proxy.storage.spool import NO_LIMIT, SpoolFile
 from proxy.storage.tokens import Recorder, TokenRecord
 
 
@@ -23,7 +23,7 @@ def recorder(directory: Path, action: str, reason: str) -> Iterator[Recorder]:
     StoreError when it cannot be; when the change fails after it was recorded, that is added.
     """
     told: list[Entry] = []
-    with closing(SpoolFile(directory / "spool")) as spool:
+    with closing(SpoolFile(directory / "spool", limit=NO_LIMIT)) as spool:
 
         def record(token: TokenRecord) -> None:
             entry = Entry(

@@ -14,7 +14,7 @@ from proxy.errors import FuseboxError
 from proxy.ports.records import Store
 from proxy.settings import state_directory, storage
 from proxy.storage.restore import restore as load
-from proxy.storage.spool import SpoolFile
+from proxy.storage.spool import NO_LIMIT, SpoolFile
 from proxy.storage.stores import open_store, parsed
 
 
@@ -109,7 +109,7 @@ def _recorded(config: Path, file: Path, reason: str) -> Iterator[None]:
     """Let the audit log tell of it, from the spool, when a sidecar is started on the restored store."""
     with settings_faults():
         directory = state_directory(config, os.environ) / "spool"
-    with closing(SpoolFile(directory)) as spool:
+    with closing(SpoolFile(directory, limit=NO_LIMIT)) as spool:
 
         def add(outcome: Outcome, why: str) -> None:
             entry = Entry(

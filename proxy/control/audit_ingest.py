@@ -77,8 +77,10 @@ class Ingester:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_S)
                 continue
+            # Before Python 3.12 `wait_for` may forget that it was cancelled, by a note at the same moment.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._woken.wait()
             self._woken.clear()
 
     def waiting(self) -> int:

@@ -89,7 +89,7 @@ class ClientConnection(Downstream):
         except Exception:  # noqa: BLE001 - a fault of ours: the client gets an answer all the same
             _log.exception("reading a request failed")
             refusal = Failure.INTERNAL.refusal("a fault in the sidecar")
-            if self._reading == HEAD:
+            if self._reading == HEAD and self.exchange is None:
                 self.refuse_unread(refusal)
             else:
                 self._body_failed(refusal)

@@ -18,7 +18,7 @@ from proxy.core.popularity import Popularity
 from proxy.core.recommend import PopularAnswers
 from proxy.core.routing import RouteTable, bucket
 from proxy.core.trust import TrustedProxies
-from proxy.dataplane import answers
+from proxy.dataplane import own_methods
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.chunked import ChunkedReader, forbidden_trailers
 from proxy.dataplane.client import ClientConnection, Exchange
@@ -272,8 +272,8 @@ class DataPlane:
         self._identify(head)
         forward: Forward | None = None
         try:
-            if head.target == b"*" or (head.method in (b"OPTIONS", b"TRACE") and self._stays_here(head)):
-                self._answer_options(client, head)
+            if head.target == b"*" or (head.method in own_methods.METHODS and own_methods.stays_here(head)):
+                own_methods.answer(client, head)
                 return None
             bound = self._route(client, head, len(piece))
             user = head.user = self._identity.user(head.fields, head.query)
@@ -328,28 +328,6 @@ class DataPlane:
         if head.content_length > bound.max_body or received > bound.max_body:
             raise bound.too_large()
         return bound
-
-    def _stays_here(self, head: RequestHead) -> bool:
-        """Max-Forwards on OPTIONS and TRACE (RFC 9110 §7.6.2): the last hop answers, others count down."""
-        hops = head.fields.get(b"max-forwards")
-        if hops is None:
-            return False
-        if not hops.isdigit() or len(hops) > 9:
-            raise Refusal("bad_request", 400, "Bad Request", "Max-Forwards is not a number")
-        if int(hops) == 0:
-            return True
-        head.count_down(int(hops) - 1)
-        return False
-
-    def _answer_options(self, client: ClientConnection, head: RequestHead) -> None:
-        if head.method == b"TRACE":
-            # Reflecting a request would show its credentials to scripts.
-            raise Refusal("bad_request", 405, "Method Not Allowed", allow="GET, HEAD, OPTIONS, POST")
-        lines = self.own_lines(head) + b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-        if client.must_close():
-            lines += b"Connection: close\r\n"
-        client.write(answers.empty(204, lines))
-        client.answered()
 
     def own_lines(self, head: RequestHead) -> bytes:
         """The fields on every answer that the sidecar makes itself."""

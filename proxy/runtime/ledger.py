@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from proxy.clock import rfc3339, wall
 from proxy.control.audit import AuditLog
 from proxy.control.audit_ingest import Ingester
 from proxy.control.audit_reading import AuditReading
@@ -39,6 +40,10 @@ WEIGH_S = 5.0
 """How often what waits in the spool is weighed, for the metrics."""
 
 
+RESERVE = 4 * 1024 * 1024
+"""Room in the spool, bytes, that actions of users cannot fill: a kill has to be recorded all the same."""
+
+
 class Ledger:
     """Make it and `start` it inside the running loop; `stop` it after all that writes to it.
 
@@ -52,7 +57,7 @@ class Ledger:
             lambda: open_store(url, base), store_url.parse(url).name, wait_s=settings.storage.wait_s
         )
         # Of its own, not the data plane's: a note may be written in a thread.
-        self._spool = SpoolFile(spool, limit=audit.spool_bytes)
+        self._spool = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
         self._publishers = [Publisher(sink) for sink in sinks(audit.checkpoint_to, base)]
         self._tasks: list[asyncio.Task[None]] = []
         self._ingester: Ingester | None = None
@@ -147,7 +152,7 @@ class _Keyless:
         self._why = why
 
     def entry(self, action: str, outcome: Outcome = Outcome.ACCEPTED, **fields: Any) -> Entry:
-        return Entry(action=action, outcome=outcome, at="", **fields)
+        return Entry(action=action, outcome=outcome, at=rfc3339(wall()), **fields)
 
     async def record(self, entry: Entry) -> int:
         raise StoreError(self._why)

@@ -136,7 +136,8 @@ class StoreJournal:
         for _ in range(READERS):
             self._reads.put(None)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._ended.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._ended.wait()
 
     async def _outcome(self, job: _Job[T], wait_s: float, taken: str) -> T:
         try:

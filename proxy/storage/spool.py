@@ -25,6 +25,9 @@ FRAME = struct.Struct("<II")
 MAX_ENTRY_BYTES = 1024 * 1024
 SUFFIX = ".spool"
 
+NO_LIMIT = 2**62
+"""For what a person does by hand: a spool that users' actions have filled must not keep it from happening."""
+
 _SEGMENT_BYTES = 1024 * 1024
 _PAGE = 4096
 _LOOK_S = 0.2

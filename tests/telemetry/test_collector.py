@@ -8,6 +8,7 @@ from proxy.core.breaker import Breaker, BreakerSettings, Outcome
 from proxy.core.policy import Policy, Toggles
 from proxy.telemetry.collector import Metrics, SidecarCollector
 from proxy.telemetry.counters import Counters
+from proxy.telemetry.records import RecordsNow
 
 NOW = 20.0
 
@@ -17,12 +18,13 @@ def counters():
     return Counters()
 
 
-def scrape(counters, *, toggles=None, age_s=0.0, **states):
+def scrape(counters, *, toggles=None, age_s=0.0, records=None, **states):
     observed = SimpleNamespace(
         policy=Policy(routes=(), upstreams={}, toggles=toggles or Toggles()),
         breakers={name: breaker(state) for name, state in states.items()},
     )
-    return Metrics(SidecarCollector(counters, observed, lambda: age_s, monotonic=lambda: NOW))
+    collector = SidecarCollector(counters, observed, lambda: age_s, records=records, monotonic=lambda: NOW)
+    return Metrics(collector)
 
 
 def breaker(state):
@@ -100,12 +102,31 @@ def test_a_ramp_shows_whom_it_lets_in(counters):
 def test_actions_recorded_and_lost(counters):
     counters.actions["user.login", "done"] = 3
     counters.actions["user.login", "unknown"] = 1
-    counters.audit_lost, counters.audit_spool_bytes = 2, 4096
+    counters.audit_lost = 2
     found = samples(scrape(counters))
     assert found["fusebox_audit_actions_total", "user.login", "done"] == 3
     assert found["fusebox_audit_actions_total", "user.login", "unknown"] == 1
     assert found["fusebox_audit_lost_total",] == 2
+
+
+def test_store_and_audit_log(counters):
+    def now():
+        return RecordsNow(
+            store_up=False,
+            audit_up=True,
+            spool_bytes=4096,
+            taken=7,
+            damaged=1,
+            checkpoints_sent=3,
+            checkpoints_failed=2,
+        )
+
+    found = samples(scrape(counters, records=now))
+    assert (found["fusebox_store_up",], found["fusebox_audit_up",]) == (0, 1)
     assert found["fusebox_audit_spool_bytes",] == 4096
+    assert (found["fusebox_audit_taken_total",], found["fusebox_audit_damaged_total",]) == (7, 1)
+    assert found["fusebox_audit_checkpoints_total", "sent"] == 3
+    assert found["fusebox_audit_checkpoints_total", "failed"] == 2
 
 
 def test_the_rest_of_the_counters_are_shown(counters):

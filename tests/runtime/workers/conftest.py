@@ -27,7 +27,10 @@ class Crew:
         return self
 
     async def status(self):
-        status, told = await self.box.api("GET", "/v1/status", self.token)
+        async with asyncio.timeout(PATIENCE_S):
+            while (answer := await self.box.api("GET", "/v1/status", self.token))[0] == 429:
+                await asyncio.sleep(0.05)  # asked more often than one caller may
+        status, told = answer
         assert status == 200
         return told
 
