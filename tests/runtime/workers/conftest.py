@@ -28,8 +28,9 @@ class Crew:
 
     async def status(self):
         async with asyncio.timeout(PATIENCE_S):
-            while (answer := await self.box.api("GET", "/v1/status", self.token))[0] == 429:
-                await asyncio.sleep(0.05)  # asked more often than one caller may
+            # 429: asked more often than one caller may
+            while (answer := await self.box.api("GET", "/v1/status", self.token))[0] == 429:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         status, told = answer
         assert status == 200
         return told
