@@ -58,7 +58,7 @@ class Reloader:
             new = await asyncio.to_thread(load, file, os.environ)
             if fixed := changes_needing_restart(self._started, new):
                 return tuple(f"{file}: {name}: cannot change without a restart" for name in fixed)
-            # Before its effect, in the spool: a reload may be what mends the store (decision 77).
+            # Before its effect, in the spool: a reload may be what mends the store (decision 63).
             await self._note(Outcome.ACCEPTED)
             killed = self._kill.status.kill
             await self._kill.reload(new.policy())
