@@ -147,6 +147,9 @@ class BreakerMachine(RuleBasedStateMachine):
     def leave(self, data) -> None:
         """A client goes away: neutral."""
         token = data.draw(st.sampled_from(self.of_generation(present=True)))
+        self.tick(0.0)  # what time alone does, it does now
+        if token not in self.of_generation(present=True):
+            return
         del self.calls[token]
         before = self.status
         self.breaker.done(token, Outcome.NEUTRAL, self.now)
