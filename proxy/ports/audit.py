@@ -20,7 +20,8 @@ class AuditTrail(Protocol):
     def note(self, entry: Entry, *, sync: bool = True) -> None:
         """Kept in the spool on return, needing no store; StoreError: it is not recorded.
 
-        With `sync` it is kept against loss of power too, which waits for the disk.
+        With `sync` it is kept against loss of power too, which waits for the disk: in a worker thread.
+        Without, it waits for nobody: in the event loop only.
         """
 
 

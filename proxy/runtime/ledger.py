@@ -56,8 +56,9 @@ class Ledger:
         self._journal = StoreJournal(
             lambda: open_store(url, base), store_url.parse(url).name, wait_s=settings.storage.wait_s
         )
-        # Of its own, not the data plane's: a note may be written in a thread.
+        # Of its own, not the data plane's: a note may be written in a thread. And one for the loop's notes.
         self._spool = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
+        self._hasty = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
         self._publishers = [Publisher(sink) for sink in sinks(audit.checkpoint_to, base)]
         self._tasks: list[asyncio.Task[None]] = []
         self._ingester: Ingester | None = None
@@ -79,7 +80,13 @@ class Ledger:
         self._ingester = ingester
         self._upkeep = Upkeep(self._journal, signer, sealer, audit, self._publishers, instance=name)
         self.trail = AuditLog(
-            self._journal, self._spool, sealer, wake=ingester.wake, drain=ingester.drain, instance=name
+            self._journal,
+            self._spool,
+            sealer,
+            hasty=self._hasty,
+            wake=ingester.wake,
+            drain=ingester.drain,
+            instance=name,
         )
         self.reader = AuditReading(self._journal, sealer, [signer.verifier])
 
@@ -113,6 +120,7 @@ class Ledger:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._spool.close()
+        self._hasty.close()
         if self._ingester is not None and self._upkeep is not None:
             # What cannot be taken in now waits in the spool for the next start.
             with suppress(StoreError, OSError, TimeoutError):

@@ -76,6 +76,7 @@ class Rig:
             self.journal,
             self.spool,
             self.sealer,
+            hasty=SpoolFile(directory / "spool"),
             wake=self.ingester.wake,
             drain=self.ingester.drain,
             instance="i1",

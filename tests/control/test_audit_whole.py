@@ -34,7 +34,9 @@ async def run(home, work):
     publishers = [Publisher(sink) for sink in sinks(["file:checkpoints"], home)]
     settings = Audit(segment_entries=16, checkpoint_entries=10)
     upkeep = Upkeep(journal, signer, sealer, settings, publishers)
-    log = AuditLog(journal, spool, sealer, wake=ingester.wake, drain=ingester.drain, instance="one")
+    log = AuditLog(
+        journal, spool, sealer, hasty=spool, wake=ingester.wake, drain=ingester.drain, instance="one"
+    )
     reading = AuditReading(journal, sealer, [signer.verifier])
     tasks = [spawn(ingester.run(), "audit ingester"), spawn(upkeep.run(), "audit upkeep")]
     log.note(log.entry("sidecar.started", Outcome.DONE))
