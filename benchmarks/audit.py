@@ -105,7 +105,7 @@ class Lab:
             drain=self.ingester.drain,
         )
         settings = Audit(checkpoint_entries=1_000)
-        self.upkeep = Upkeep(self.journal, self.signer, self.sealer, settings)
+        self.upkeep = Upkeep(self.journal, self.signer, self.sealer, settings, last=None)
 
     async def record(self, concurrent: int, seconds: float) -> dict[str, float]:
         """Changes recorded by so many who each wait for theirs; latencies in ms."""
