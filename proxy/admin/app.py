@@ -15,7 +15,7 @@ from proxy.admin.calls import Services
 from proxy.admin.dispatch import BODY_BYTES, Dispatch
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
-from proxy.admin.problems import problems
+from proxy.admin.problems import expectation, problems
 from proxy.clock import Clock, monotonic
 
 IDLE_S = 30.0
@@ -42,9 +42,9 @@ def application(services: Services, *, clock: Clock = monotonic) -> web.Applicat
     dispatch = Dispatch(services, document(ENDPOINTS), clock)
     for endpoint in ENDPOINTS:
         handle = dispatch.handle(endpoint)
-        app.router.add_route(endpoint.method, endpoint.path, handle)
+        app.router.add_route(endpoint.method, endpoint.path, handle, expect_handler=expectation)
         if endpoint.method == "GET":
-            app.router.add_route("HEAD", endpoint.path, handle)
+            app.router.add_route("HEAD", endpoint.path, handle, expect_handler=expectation)
 
     async def close(_: web.Application) -> None:
         dispatch.access.close()
