@@ -97,10 +97,15 @@ class Lab:
         self.spool = SpoolFile(directory / "spool", limit=SPOOL_BYTES)
         self.ingester = Ingester(self.journal, SpoolReader(directory / "spool"), self.sealer)
         self.log = AuditLog(
-            self.journal, self.spool, self.sealer, wake=self.ingester.wake, drain=self.ingester.drain
+            self.journal,
+            self.spool,
+            self.sealer,
+            hasty=self.spool,
+            wake=self.ingester.wake,
+            drain=self.ingester.drain,
         )
         settings = Audit(checkpoint_entries=1_000)
-        self.upkeep = Upkeep(self.journal, self.signer, self.sealer, settings)
+        self.upkeep = Upkeep(self.journal, self.signer, self.sealer, settings, last=None)
 
     async def record(self, concurrent: int, seconds: float) -> dict[str, float]:
         """Changes recorded by so many who each wait for theirs; latencies in ms."""
@@ -125,7 +130,9 @@ class Lab:
     def note(self, seconds: float, *, sync: bool) -> float:
         """Notes per second, into a spool that nobody reads."""
         spool = SpoolFile(self.directory / "notes", limit=SPOOL_BYTES)
-        log = AuditLog(self.journal, spool, self.sealer, wake=self.ingester.wake, drain=self.ingester.drain)
+        log = AuditLog(
+            self.journal, spool, self.sealer, hasty=spool, wake=self.ingester.wake, drain=self.ingester.drain
+        )
         count, began = 0, time.perf_counter()
         while time.perf_counter() - began < seconds:
             log.note(action(count), sync=sync)

@@ -71,7 +71,7 @@ def _failed(change: Change[T], call: Call, number: int | None, error: BaseExcept
     trail = call.services.trail
     said = _fields(change, call) | {"of": number, "reason": str(error) or type(error).__name__}
     try:
-        trail.note(trail.entry(change.action, Outcome.FAILED, **said))
+        trail.note(trail.entry(change.action, Outcome.FAILED, **said), sync=False)
     except StoreError as another:
         _log.error("%s failed, but the audit log does not know: %s", change.action, another)
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 
 from proxy.errors import Refusal
@@ -135,6 +135,20 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     response.headers["Cache-Control"] = "no-store"
     response.headers["Server"] = "fusebox"  # instead of the versions of Python and aiohttp
     return response
+
+
+async def expectation(request: web.Request) -> web.StreamResponse | None:
+    """`Expect`, which aiohttp asks about before any middleware; None: go on."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return await problems(request, _unmet)
+    if request.version >= HttpVersion11:  # of 1.0 it has to be ignored (RFC 9110, 10.1.1)
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # of the answer, nothing is out
+    return None
+
+
+async def _unmet(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPExpectationFailed
 
 
 _BY_STATUS: Mapping[int, str] = {

@@ -30,6 +30,7 @@ from proxy.errors import FuseboxError
 from proxy.ports.records import AuditFilter, Store
 from proxy.settings import Settings, load
 from proxy.storage import audit_keys
+from proxy.storage.last_signed import LastSignedFile
 from proxy.storage.new_file import appearing
 from proxy.storage.spool import NO_LIMIT, SpoolFile
 from proxy.storage.stores import open_store
@@ -138,6 +139,10 @@ def verify(files: tuple[IO[str], ...], keys: tuple[str, ...], config: Path, *, a
     with faults():
         settings = _settings(config)
         verifiers = [it for text in keys for it in _verifiers(text)] or [_signer(settings).verifier]
+        # read before the store, which may only be further then
+        last = LastSignedFile(settings.last_signed_file)
+        if note := last.read():
+            external.append((last.name, note))
         sealer = _sealer(settings) if settings.audit_key_file.exists() else None
         with closing(_store(settings)) as store:
             report = store.read(lambda it: verified(it.audit, verifiers, external, sealer))

@@ -13,6 +13,7 @@ from proxy.core.audit import Entry, Outcome, spooled
 from proxy.errors import FuseboxError
 from proxy.ports.records import Store
 from proxy.settings import state_directory, storage
+from proxy.storage.last_signed import LastSignedFile
 from proxy.storage.restore import restore as load
 from proxy.storage.spool import NO_LIMIT, SpoolFile
 from proxy.storage.stores import open_store, parsed
@@ -66,6 +67,7 @@ def restore(file: Path, replace: bool, reason: str, config: Path, *, as_json: bo
         stamp = rfc3339(wall())[:19].replace("-", "").replace(":", "") + "Z"
         place = parsed(url)
         done = load(file, place, config.parent, replace=replace, stamp=stamp)
+        LastSignedFile(state_directory(config, os.environ) / "audit.last").forget()
     if as_json:
         tell_json({"store": place.name, "file": str(file), "entries": done.entries, "aside": done.aside})
         return

@@ -49,6 +49,7 @@ class AuditLog:
     """What services write to.
 
     `wake` is called after each note, from whatever thread noted it; `drain` takes in what waits in the spool.
+    The event loop alone writes to `hasty`: a disk that is slow for somebody else must not hold it up.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class AuditLog:
         spool: Spool,
         sealer: Sealer,
         *,
+        hasty: Spool,
         wake: Callable[[], None],
         drain: Callable[[], Awaitable[object]],
         instance: str = "",
@@ -64,6 +66,7 @@ class AuditLog:
     ) -> None:
         self._journal = journal
         self._spool = spool
+        self._hasty = hasty
         self._sealer = sealer
         self._wake = wake
         self._drain = drain
@@ -83,10 +86,13 @@ class AuditLog:
     def note(self, entry: Entry, *, sync: bool = True) -> None:
         """Kept in the spool on return, with `sync` against loss of power too; StoreError: it is not.
 
-        Waits for the disk with `sync`, a few milliseconds: may be called from a worker thread.
+        With `sync` it waits for the disk, so call it in a worker thread; without, in the event loop only.
         """
-        with self._noting:
-            self._spool.add(spooled(entry), sync=sync)
+        if sync:
+            with self._noting:
+                self._spool.add(spooled(entry), sync=True)
+        else:
+            self._hasty.add(spooled(entry))
         self._wake()
 
     async def erase_subject(self, subject: str, **fields: Any) -> bool:

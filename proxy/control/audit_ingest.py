@@ -27,6 +27,10 @@ BATCH = 500
 _LONGEST_PAUSE_S = 30.0
 
 
+class Unreadable(StoreError):
+    """Files in the spool that cannot be read; all others were taken in."""
+
+
 class Ingester:
     """`taken` and `damaged` count entries, and places of damage, since the start."""
 
@@ -75,7 +79,8 @@ class Ingester:
                     )
                 self.trouble = str(error) or type(error).__name__
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                if not isinstance(error, Unreadable):  # then the store takes what there is
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
                 continue
             # Before Python 3.12 `wait_for` may forget that it was cancelled, by a note at the same moment.
             with suppress(TimeoutError):
@@ -90,9 +95,15 @@ class Ingester:
     async def drain(self) -> int:
         """Take in everything that waits now; how many entries. StoreError, OSError: the rest still waits."""
         before = self.taken
+        faults = []
         async with self._draining:
             for name in await asyncio.to_thread(self._reader.files):
-                await self._take(name)
+                try:
+                    await self._take(name)
+                except OSError as error:  # of this file: perhaps a command of another user wrote it
+                    faults.append(f"{name} cannot be read: {error.strerror or error}")
+        if faults:
+            raise Unreadable(f"spool: {'; '.join(faults)}; let this user own it")
         if self.trouble:
             _log.info("audit entries go into the store again")
             self.trouble = ""

@@ -66,6 +66,19 @@ def proven_tree(log: AuditRecords) -> Frontier:
     return grown(log, whole, tree)
 
 
+def leads_from(log: AuditRecords, size: int, root: bytes) -> bool:
+    """Whether the log is that of a checkpoint. Of one inside what was dropped nobody can tell: true."""
+    whole = Frontier()
+    for segment in log.segments():
+        if not segment.dropped_at and segment.first + segment.size > size:
+            break
+        whole = _grafted(whole, segment)
+    if whole.size > size:
+        return True
+    whole = whole.extend(row.leaf for row in log.walk(whole.size, size))
+    return (whole.size, whole.root()) == (size, root)
+
+
 def grown(log: AuditRecords, known: Frontier, tree: Frontier) -> Frontier:
     """`tree`; DamagedLog when the leaves behind `known` do not lead to it."""
     if known.extend(row.leaf for row in log.walk(known.size, tree.size)) != tree:

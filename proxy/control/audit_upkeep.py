@@ -18,6 +18,7 @@ from proxy.control.audit_segments import (
     dropped,
     full_segments,
     grown,
+    leads_from,
     ledger_digest,
     proven_tree,
 )
@@ -28,7 +29,8 @@ from proxy.core.checkpoint import BadNote, Signer, opened
 from proxy.core.merkle import Frontier
 from proxy.core.sealing import Sealer
 from proxy.ports import StoreError
-from proxy.ports.records import Journal, Records, Segment, StoredCheckpoint
+from proxy.ports.audit import LastSigned
+from proxy.ports.records import AuditRecords, Journal, Records, Segment, StoredCheckpoint
 from proxy.tasks import spawn
 
 _log = logging.getLogger("fusebox.audit")
@@ -55,10 +57,13 @@ class Upkeep:
         settings: Audit,
         publishers: Sequence[Publisher] = (),
         *,
+        last: LastSigned | None,
         instance: str = "",
         wall: Clock = wall,
         monotonic: Clock = monotonic,
     ) -> None:
+        self._last = last  # None: no log outlives a restart
+        self._remembered = ""
         self._journal = journal
         self._signer = signer
         self._sealer = sealer
@@ -129,7 +134,8 @@ class Upkeep:
         DamagedLog when the log does not follow from what was signed before: two histories are never signed.
         """
         if self._known is None:
-            self._known = await self._journal.read(lambda it: proven_tree(it.audit))
+            remembered = await asyncio.to_thread(self._last.read) if self._last else ""
+            self._known = await self._journal.read(lambda it: self._proven(it.audit, remembered))
         known = self._known
         made, self._known = await self._journal.write(lambda records: self._sign(records, known))
         kept = made or await self._journal.read(lambda it: it.audit.last_checkpoint())
@@ -137,7 +143,32 @@ class Upkeep:
         if kept:
             for publisher in self._publishers:
                 publisher.offer(kept.note)  # also an old one: perhaps the last end came before it was sent
+            await self._remember(kept.note)
         return made
+
+    def _proven(self, log: AuditRecords, remembered: str) -> Frontier:
+        """`proven_tree`, of a log that is the one remembered, too: in the store all can be changed."""
+        tree = proven_tree(log)
+        try:
+            signed = opened(remembered, [self._signer.verifier]) if remembered else None
+        except BadNote as error:  # another key since, or another origin
+            _log.warning("the checkpoint remembered beside the store says nothing: %s", error)
+            return tree
+        if signed and not leads_from(log, signed.size, signed.root):
+            raise DamagedLog(
+                f"the log, with {tree.size} audit entries, is not the one that was signed over {signed.size} "
+                "(audit.last): it was cut or rewritten, or an older backup was put back"
+            )
+        return tree
+
+    async def _remember(self, note: str) -> None:
+        if self._last is None or note == self._remembered:
+            return
+        try:
+            await asyncio.to_thread(self._last.write, note)
+            self._remembered = note
+        except StoreError as error:  # the next one will do
+            _log.error("the newest checkpoint is not remembered: %s", error)
 
     def _sign(self, records: Records, known: Frontier) -> tuple[StoredCheckpoint | None, Frontier]:
         log = records.audit

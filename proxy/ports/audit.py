@@ -20,7 +20,8 @@ class AuditTrail(Protocol):
     def note(self, entry: Entry, *, sync: bool = True) -> None:
         """Kept in the spool on return, needing no store; StoreError: it is not recorded.
 
-        With `sync` it is kept against loss of power too, which waits for the disk.
+        With `sync` it is kept against loss of power too, which waits for the disk: in a worker thread.
+        Without, it waits for nobody: in the event loop only.
         """
 
 
@@ -54,3 +55,17 @@ class CheckpointSink(Protocol):
 
     async def send(self, note: str) -> None:
         """Kept there on return; OSError says why not. Ends within seconds."""
+
+
+class LastSigned(Protocol):
+    """The newest checkpoint, out of reach of whoever can change the store alone. Calls block."""
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+
+    def read(self) -> str:
+        """The signed note; empty before the first. StoreError when it cannot be read."""
+
+    def write(self, note: str) -> None:
+        """Kept on return; StoreError."""

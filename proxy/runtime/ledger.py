@@ -25,6 +25,7 @@ from proxy.settings import Settings
 from proxy.storage import audit_keys
 from proxy.storage.checkpoint_sinks import sinks
 from proxy.storage.journal import StoreJournal
+from proxy.storage.last_signed import LastSignedFile
 from proxy.storage.spool import SpoolFile, SpoolReader
 from proxy.storage.stores import open_store
 from proxy.tasks import spawn
@@ -53,11 +54,13 @@ class Ledger:
     def __init__(self, settings: Settings) -> None:
         audit, spool = settings.audit, settings.spool_directory
         url, base = settings.storage.url, settings.file.parent
+        place = store_url.parse(url)
         self._journal = StoreJournal(
-            lambda: open_store(url, base), store_url.parse(url).name, wait_s=settings.storage.wait_s
+            lambda: open_store(url, base), place.name, wait_s=settings.storage.wait_s
         )
-        # Of its own, not the data plane's: a note may be written in a thread.
+        # Of its own, not the data plane's: a note may be written in a thread. And one for the loop's notes.
         self._spool = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
+        self._hasty = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
         self._publishers = [Publisher(sink) for sink in sinks(audit.checkpoint_to, base)]
         self._tasks: list[asyncio.Task[None]] = []
         self._ingester: Ingester | None = None
@@ -77,9 +80,23 @@ class Ledger:
         sealer, signer = Sealer(keys.master, os.urandom), Signer(audit.origin, keys.signing)
         ingester = Ingester(self._journal, SpoolReader(spool), sealer, instance=name)
         self._ingester = ingester
-        self._upkeep = Upkeep(self._journal, signer, sealer, audit, self._publishers, instance=name)
+        self._upkeep = Upkeep(
+            self._journal,
+            signer,
+            sealer,
+            audit,
+            self._publishers,
+            last=None if place.kind == "memory" else LastSignedFile(settings.last_signed_file),
+            instance=name,
+        )
         self.trail = AuditLog(
-            self._journal, self._spool, sealer, wake=ingester.wake, drain=ingester.drain, instance=name
+            self._journal,
+            self._spool,
+            sealer,
+            hasty=self._hasty,
+            wake=ingester.wake,
+            drain=ingester.drain,
+            instance=name,
         )
         self.reader = AuditReading(self._journal, sealer, [signer.verifier])
 
@@ -113,6 +130,7 @@ class Ledger:
         if self._tasks:
             await asyncio.wait(self._tasks)
         self._spool.close()
+        self._hasty.close()
         if self._ingester is not None and self._upkeep is not None:
             # What cannot be taken in now waits in the spool for the next start.
             with suppress(StoreError, OSError, TimeoutError):

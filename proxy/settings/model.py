@@ -126,6 +126,10 @@ class Settings:
     def audit_key_file(self) -> Path:
         return self.state_directory / "audit.key"
 
+    @property
+    def last_signed_file(self) -> Path:
+        return self.state_directory / "audit.last"
+
     def policy(self) -> Policy:
         """What of this the data plane may know."""
         return Policy(

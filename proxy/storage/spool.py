@@ -9,6 +9,7 @@ process: so a reader knows whose end is final. A finished file is cut to what is
 
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -217,12 +218,17 @@ class SpoolReader:
 
 
 def _sizes(directory: Path) -> Iterator[tuple[str, int]]:
-    """Names and sizes of the files; what is deleted meanwhile, or never was, is not among them."""
+    """Names and sizes of the files; what is deleted meanwhile, or never was, is not among them.
+
+    Nor is what no writer makes: a link, a directory, a name that no store could keep.
+    """
     with suppress(FileNotFoundError), os.scandir(directory) as found:
         for it in found:
-            if it.name.endswith(SUFFIX):
+            if it.name.endswith(SUFFIX) and it.name.isascii():
                 with suppress(FileNotFoundError):
-                    yield it.name, it.stat().st_size
+                    status = it.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield it.name, status.st_size
 
 
 def _batch(data: bytes, start: int, limit: int, *, dead: bool) -> SpoolBatch:

@@ -51,6 +51,18 @@ async def test_a_body_that_does_not_arrive_is_a_408_problem(admin, monkeypatch):
     await writer.wait_closed()
 
 
+async def test_an_expectation_that_cannot_be_met_is_a_417_problem(admin):
+    """aiohttp asks about it before any middleware, in words of its own."""
+    answer = await admin.ask("PUT", "/v1/kill", headers={"Expect": "a miracle"}, json={"reason": "x"})
+    await problem_of(answer, 417, "expectation_failed")
+
+
+async def test_who_expects_100_continue_hears_it_and_sends_the_body(admin):
+    answer = await admin.ask("PUT", "/v1/kill", role=Role.COMMANDER, json={"reason": "x"}, expect100=True)
+    assert answer.status == 200
+    assert admin.plane.policy.toggles.kill_switch is True
+
+
 async def test_an_accident_is_a_500_problem_that_shows_nothing_of_the_inside(admin, monkeypatch, caplog):
     def broken():
         raise ZeroDivisionError("a secret of the inside")

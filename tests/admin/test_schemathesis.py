@@ -37,7 +37,7 @@ async def real(directory):
     journal.start()
     spool = SpoolFile(directory / "spool")
     ingester = Ingester(journal, SpoolReader(directory / "spool"), sealer)
-    log = AuditLog(journal, spool, sealer, wake=ingester.wake, drain=ingester.drain)
+    log = AuditLog(journal, spool, sealer, hasty=spool, wake=ingester.wake, drain=ingester.drain)
     reading = AuditReading(journal, sealer, [Signer("fusebox", keys.signing).verifier])
     admin = Admin(directory, trail=log, audit=reading)
     await admin.start()

@@ -130,6 +130,10 @@ def test_a_checkpoint_kept_elsewhere_shows_a_cut_tail(audit, kept, tmp_path):
     assert done.exit_code == 1
     assert done.stdout.startswith("cut_tail: entries 9 to 14: ")
     assert "outside" in done.stdout
+    (kept.state / "audit.last").write_text(kept.note)  # as the sidecar remembers it
+    done = audit("verify")
+    assert done.exit_code == 1
+    assert "audit.last was signed over 15" in done.stdout
 
 
 def test_a_public_key_is_enough(audit, kept, tmp_path):

@@ -62,11 +62,14 @@ def test_a_backup_beside_whoever_has_it_open_and_back(run, config, database, tmp
         assert (result.exit_code, "is in use: end the sidecar" in result.stderr) == (1, True)
     result = run("store", "restore", target, "--config", config)
     assert (result.exit_code, "--replace moves it aside" in result.stderr) == (1, True)
+    last = config.parent / "var" / "audit.last"
+    last.write_text("of the store that goes")
     result = run("store", "restore", target, "--replace", "--reason", "drill", "--json", "--config", config)
     assert result.exit_code == 0
     told = json.loads(result.stdout)
     assert told["entries"] == 0
     assert told["aside"].startswith(f"{database}.before-20")
+    assert not last.exists(), "the sidecar would not sign what was restored"
     with closing(SqliteStore(database)) as store:
         assert store.read(lambda it: it.audit.spool_position("a")) == 7
 

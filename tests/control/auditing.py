@@ -11,6 +11,7 @@ from proxy.core.audit_settings import Audit
 from proxy.core.checkpoint import Signer
 from proxy.core.sealing import Sealer
 from proxy.ports import StoreError
+from proxy.storage.last_signed import LastSignedFile
 from proxy.storage.memory import MemoryStore
 from proxy.storage.spool import SpoolFile, SpoolReader
 
@@ -66,6 +67,7 @@ class Rig:
         self.wall, self.monotonic = Clock(), Clock(1000.0)
         self.signer = Signer("log.test", b"s" * 32)
         self.sealer = Sealer(b"m" * 32, chance.randbytes)
+        self.last = LastSignedFile(directory / "audit.last")
         self.spool = SpoolFile(directory / "spool")
         self.reader = SpoolReader(directory / "spool")
         self.ingester = Ingester(self.journal, self.reader, self.sealer, wall=self.wall, batch=7)
@@ -76,6 +78,7 @@ class Rig:
             self.journal,
             self.spool,
             self.sealer,
+            hasty=SpoolFile(directory / "spool"),
             wake=self.ingester.wake,
             drain=self.ingester.drain,
             instance="i1",
@@ -90,6 +93,7 @@ class Rig:
             self.sealer,
             self.settings,
             self.publishers,
+            last=self.last,
             instance="i1",
             wall=self.wall,
             monotonic=self.monotonic,

@@ -54,6 +54,29 @@ async def test_files_of_dead_writers_are_removed(tmp_path):
     assert rig.store.read(lambda it: it.audit.spool_position(name)) == 0
 
 
+async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path, monkeypatch):
+    """A command of another user may have left one. It is told, and taken in once it can be read."""
+    rig = Rig(tmp_path)
+    rig.log.note(entry(1))
+    rig.spool.close()
+    (theirs,) = rig.reader.files()
+    rig.log.note(entry(2))
+    read = rig.reader.read
+
+    def refused(name, position, limit):
+        if name == theirs:
+            raise PermissionError(13, "Permission denied")
+        return read(name, position, limit)
+
+    monkeypatch.setattr(rig.reader, "read", refused)
+    with pytest.raises(StoreError, match=f"{theirs} cannot be read: Permission denied; let this user own"):
+        await rig.ingester.drain()
+    assert actors(rig) == ["a2"]
+    monkeypatch.setattr(rig.reader, "read", read)
+    assert await rig.ingester.drain() == 1
+    assert actors(rig) == ["a2", "a1"]
+
+
 async def test_a_living_writer_keeps_its_file(tmp_path):
     """It goes on where it was."""
     rig = Rig(tmp_path)

@@ -1,5 +1,9 @@
 """The audit log: recorded at once or noted for later, sealed, forgotten."""
 
+import asyncio
+import os
+import threading
+
 import orjson
 import pytest
 from auditing import AT, Rig, entry, personal
@@ -9,6 +13,7 @@ from proxy.core.audit import Outcome
 from proxy.core.merkle import root_of
 from proxy.core.sealing import open_box
 from proxy.ports import StoreError
+from proxy.tasks import spawn
 
 
 async def test_recording_numbers_entries_and_grows_the_tree(tmp_path):
@@ -35,7 +40,7 @@ async def test_a_note_needs_no_store(tmp_path):
     rig = Rig(tmp_path)
     rig.journal.trouble = "gone"
     for number in range(20):
-        rig.log.note(entry(number), sync=number == 0)
+        rig.log.note(entry(number))
     with pytest.raises(StoreError):
         await rig.ingester.drain()
     rig.journal.trouble = ""
@@ -142,3 +147,24 @@ async def test_clocks_do_not_order_entries(tmp_path):
     assert [row.seq for row in rig.rows()] == [0, 1, 2, 3]
     assert rig.verify().ok
     assert labels[0] == AT.replace("000006", "000000")
+
+
+async def test_a_note_without_sync_waits_for_no_disk_that_somebody_else_waits_for(tmp_path, monkeypatch):
+    """The event loop writes it, and traffic with it: whoever knocks with a wrong token would stop both."""
+    rig = Rig(tmp_path)
+    reached, go = threading.Event(), threading.Event()
+
+    def slow(handle):
+        reached.set()
+        assert go.wait(20)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    waiting = spawn(asyncio.to_thread(rig.log.note, entry(1)), "note")
+    assert await asyncio.to_thread(reached.wait, 20)
+    hasty = spawn(asyncio.to_thread(rig.log.note, entry(2), sync=False), "hasty note")
+    try:
+        await asyncio.wait_for(hasty, 5)
+    finally:
+        go.set()
+        await waiting
+    assert await rig.ingester.drain() == 2

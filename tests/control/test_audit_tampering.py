@@ -6,11 +6,14 @@ import shutil
 import sqlite3
 from contextlib import closing
 
+import orjson
 import pytest
 from auditing import START, Rig, entry, personal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.core.audit import canonical, row
+from proxy.core.merkle import Frontier
 from proxy.ports import StoreError
 from proxy.storage.sqlite import SqliteStore
 
@@ -118,6 +121,74 @@ def test_any_byte_of_any_column_of_any_row(made, tmp_path, data):
 
 def made_of_text(table, name):
     return name not in {"entry", "leaf", "peaks", "root", "tag", "wrapped"}
+
+
+def older_backup(rig, sql):
+    """What was saved over 30 entries, with the checkpoints of then."""
+    sql("DELETE FROM audit_checkpoints WHERE size > 30")
+    sql("DELETE FROM audit_segments WHERE first + size > 30")
+    sql("DELETE FROM audit_entries WHERE seq >= 30")
+    set_tree(sql, [it.leaf for it in rig.rows()])
+
+
+def rewritten(rig, sql):
+    """Another actor in entry 3 and everything made to fit, without a signature that would not."""
+    leaves = []
+    for it in rig.rows():
+        values = orjson.loads(it.entry)
+        if it.seq == 3:
+            values["target"] = "mallory"
+        made = row(canonical(values))
+        leaves.append(made.leaf)
+        sql("UPDATE audit_entries SET entry = ?, leaf = ?, target = ? WHERE seq = ?",
+            (made.entry, made.leaf, made.target, made.seq))  # fmt: skip
+    set_tree(sql, leaves)
+    sql("DELETE FROM audit_checkpoints")
+    sql("DELETE FROM audit_segments")
+
+
+def emptied(rig, sql):
+    for table in TABLES:
+        sql(
+            f"DELETE FROM {table}" if table != "audit_tree" else "UPDATE audit_tree SET size = 0, peaks = x''"
+        )
+
+
+def set_tree(sql, leaves):
+    tree = Frontier().extend(leaves)
+    sql("UPDATE audit_tree SET size = ?, peaks = ?", (tree.size, b"".join(tree.peaks)))
+
+
+@pytest.mark.parametrize("attack", [older_backup, rewritten, emptied])
+async def test_another_history_in_the_whole_store_is_never_signed(tmp_path, attack):
+    """Whoever can write to the store alone can make it fit itself, and wait for a restart."""
+    path = tmp_path / "store.db"
+    rig = Rig(tmp_path, SqliteStore(path))
+    for _ in range(5):
+        rig.fill(10)
+        await rig.upkeep.checkpoint()
+    await rig.upkeep.seal()
+    rig.store.close()
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as connection,
+        closing(SqliteStore(path)) as rig.store,
+    ):
+        attack(rig, connection.execute)
+    with closing(SqliteStore(path)) as rig.store:
+        rig.journal.store = rig.store
+        assert rig.verify().ok, "nothing in the store shows it"
+        assert not rig.verify([("audit.last", rig.last.read())]).ok
+        before = rig.checkpoints()
+        rig.fill(20)
+        upkeep = rig.fresh_upkeep()
+        await upkeep.look()
+        assert "is not the one that was signed over 50 (audit.last)" in upkeep.trouble
+        assert rig.checkpoints() == before
+        rig.last.forget()  # a person has put it in place
+        upkeep = rig.fresh_upkeep()
+        await upkeep.look()
+        assert upkeep.trouble == ""
+        assert len(rig.checkpoints()) == len(before) + 1
 
 
 @thorough

@@ -17,6 +17,7 @@ from proxy.ports.records import AuditFilter
 from proxy.storage import audit_keys
 from proxy.storage.checkpoint_sinks import sinks
 from proxy.storage.journal import StoreJournal
+from proxy.storage.last_signed import LastSignedFile
 from proxy.storage.spool import SpoolFile, SpoolReader
 from proxy.storage.sqlite import SqliteStore
 from proxy.tasks import spawn
@@ -33,8 +34,10 @@ async def run(home, work):
     ingester = Ingester(journal, SpoolReader(home / "spool"), sealer)
     publishers = [Publisher(sink) for sink in sinks(["file:checkpoints"], home)]
     settings = Audit(segment_entries=16, checkpoint_entries=10)
-    upkeep = Upkeep(journal, signer, sealer, settings, publishers)
-    log = AuditLog(journal, spool, sealer, wake=ingester.wake, drain=ingester.drain, instance="one")
+    upkeep = Upkeep(journal, signer, sealer, settings, publishers, last=LastSignedFile(home / "audit.last"))
+    log = AuditLog(
+        journal, spool, sealer, hasty=spool, wake=ingester.wake, drain=ingester.drain, instance="one"
+    )
     reading = AuditReading(journal, sealer, [signer.verifier])
     tasks = [spawn(ingester.run(), "audit ingester"), spawn(upkeep.run(), "audit upkeep")]
     log.note(log.entry("sidecar.started", Outcome.DONE))

@@ -133,6 +133,10 @@ class Worker:
 
     def _drain(self) -> None:
         if self._draining is None:
+            # Those of the others as well: as long as anybody holds a door, the kernel lets clients in there.
+            for fd in (fd for door in self._doors for fd in door):
+                os.close(fd)
+            self._doors = []
             self._draining = spawn(self._plane.drain(), "drain")
             self._draining.add_done_callback(lambda _: self._inbox.put_nowait(None))
 

@@ -42,6 +42,32 @@ async def test_a_drain_finishes_what_is_under_way_on_every_worker(crew, upstream
     assert await crew.box.ended() == 0
 
 
+async def let_in(url):
+    """Whether the kernel takes a connection there."""
+    host, port = url.removeprefix("http://").split(":")
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_drain_lets_nobody_in_who_would_wait_for_its_end(crew, upstream):
+    """Every worker inherits every door: one that still drains must not keep those of the others open."""
+    await crew.start(3, extra="[deadlines]\ndrain_notice_s = 0.0\ndrain_s = 30.0\n")
+    upstream.go.clear()
+    under_way = spawn(crew.box.get("/payment/slow"), "request under way")
+    await upstream.asked.wait()
+    crew.box.signal(signal.SIGTERM)
+    async with asyncio.timeout(10):
+        while await let_in(crew.box.listen):  # noqa: ASYNC110 - another process does it
+            await asyncio.sleep(0.01)
+    upstream.go.set()
+    assert (await under_way).status == 200
+    assert await crew.box.ended() == 0
+
+
 async def test_a_second_signal_aborts_the_drain_and_leaves_no_worker(crew, upstream):
     await crew.start(2)
     upstream.go.clear()

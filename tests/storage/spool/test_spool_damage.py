@@ -183,3 +183,16 @@ def test_the_lock_of_the_living_is_the_kernels(writing, folder):
     (file,) = folder.iterdir()
     with file.open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_what_no_writer_makes_is_in_nobodys_way(writing, folder, reader):
+    """Directories, links that lead nowhere or in circles, names that no store can keep."""
+    folder.mkdir(parents=True)
+    (folder / "0.spool").mkdir()
+    (folder / "1.spool").symlink_to("1.spool")
+    (folder / "2.spool").symlink_to("/nowhere")
+    (folder / os.fsdecode(b"3\xff.spool")).write_bytes(b"3")
+    spool = writing()
+    spool.add(entry(0))
+    spool.close()
+    assert take_all(reader) == ([0], [])
