@@ -22,10 +22,11 @@ class Records:
         self.url = SQLITE
         self.write()
 
-    def write(self, *, storage="", audit="", extra=""):
+    def write(self, *, storage="", audit="", extra="", routes=("/payment/", "/plain/")):
         self.box.write(
+            routes=routes,
             extra=f'[storage]\nurl = "{self.url}"\n{storage}\n[audit]\n{audit}\n{ACTIONS}\n'
-            f"[deadlines]\ndrain_notice_s = 0.0\n{extra}"
+            f"[deadlines]\ndrain_notice_s = 0.0\n{extra}",
         )
 
     async def start(self, tokens=2):

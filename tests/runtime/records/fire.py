@@ -17,7 +17,13 @@ from proxy.tasks import spawn
 
 PATIENCE_S = 20
 _serial = itertools.count()
-ACTIONS = '[[audit.actions]]\naction = "pay"\npath = "/payment/{target}"\nactor = ["header:x-user-id"]\n'
+ACTIONS = """
+[[audit.actions]]
+action = "pay"
+path = "/payment/{card}"
+actor = ["header:x-user-id"]
+target = ["path:card"]
+"""
 
 
 class Users:
