@@ -29,6 +29,8 @@ def status(api: Admin, *, as_json: bool) -> None:
     if (reload := answer["reload"]) and not reload["ok"]:
         click.echo(f"the reload at {reload['at']} was refused:")
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
+    for trouble in answer["troubles"]:
+        click.echo(f"trouble: {trouble}")
     click.echo()
     tell_table(
         ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),

@@ -84,18 +84,19 @@ class StoreJournal:
         self._store: Store | None = None
         self._opened = threading.Event()
         self._wakeup = threading.Condition()
-        self._writes: deque[_Job[Any]] = deque()  # under _wakeup, as is _ending
+        self._writes: deque[_Job[Any]] = deque()  # under _wakeup, as are the next two
         self._ending = False
+        self._doubted = False  # reading failed: can it be written?
         self._reads: queue.Queue[_Job[Any] | None] = queue.Queue()
         self._failing = ""
-        self._writing_since: float | None = None
+        self._busy_since: float | None = None
         self._ended = asyncio.Event()
 
     @property
     def trouble(self) -> str:
-        since = self._writing_since
+        since = self._busy_since
         if since is not None and (lasts := monotonic() - since) > self._wait_s:
-            return f"{self._name}: a write has not ended for {lasts:.0f} s; look at its disk"
+            return f"{self._name}: has not answered for {lasts:.0f} s; look at its disk"
         return self._failing
 
     def start(self) -> None:
@@ -165,7 +166,7 @@ class StoreJournal:
                 self._commit(store, jobs)
             elif ending:
                 break
-            elif self._failing:
+            else:
                 self._commit(store, ())
         for job in self._next()[0]:
             job.settle(StoreError(self._failing or f"{self._name}: closed"))
@@ -179,6 +180,7 @@ class StoreJournal:
         """The store as soon as it can be opened; None when the end comes first."""
         pause = self._probe_s
         while True:
+            self._busy_since = monotonic()
             try:
                 self._store = self._opener()
             except Exception as error:  # noqa: BLE001 - whatever it is, the sidecar goes on
@@ -187,6 +189,8 @@ class StoreJournal:
                 self._opened.set()
                 self._works()
                 return self._store
+            finally:
+                self._busy_since = None
             with self._wakeup:
                 while self._writes:
                     if (job := self._writes.popleft()).take():
@@ -196,17 +200,19 @@ class StoreJournal:
             pause = min(2 * pause, 16 * self._probe_s)
 
     def _next(self) -> tuple[list[_Job[Any]], bool]:
-        """What is to be written; nothing when it is time to try a store that failed, or to end."""
+        """What is to be written; nothing when a store in trouble or doubt is to be tried, or at the end."""
         with self._wakeup:
             self._wakeup.wait_for(
-                lambda: self._writes or self._ending, self._probe_s if self._failing else None
+                lambda: self._writes or self._ending or self._doubted,
+                self._probe_s if self._failing else None,
             )
+            self._doubted = False
             waiting, self._writes = self._writes, deque()
             return [job for job in waiting if job.take()], self._ending
 
     def _commit(self, store: Store, jobs: Sequence[_Job[Any]]) -> None:
         outcomes: Sequence[Any]
-        self._writing_since = monotonic()
+        self._busy_since = monotonic()
         try:
             outcomes = store.write_all([job.work for job in jobs] or [_touch])
         except Exception as error:  # noqa: BLE001 - this thread has to go on
@@ -215,7 +221,7 @@ class StoreJournal:
         else:
             self._works()
         finally:
-            self._writing_since = None
+            self._busy_since = None
         for job, outcome in zip(jobs, outcomes, strict=False):
             job.settle(outcome)
 
@@ -244,6 +250,13 @@ class StoreJournal:
                 job.settle(self._store.read(job.work))
             except Exception as error:  # noqa: BLE001 - it belongs to whoever waits
                 job.settle(error)
+                if isinstance(error, StoreError):
+                    self._doubt()
+
+    def _doubt(self) -> None:
+        with self._wakeup:
+            self._doubted = True
+            self._wakeup.notify()
 
 
 def _touch(records: Records) -> None:

@@ -107,6 +107,12 @@ def test_status_tells_of_a_refused_reload(run, admin):
     )
 
 
+def test_status_tells_what_is_wrong_beside_the_traffic(run, admin):
+    admin.answer = wire(replace(STATUS, troubles=("fusebox.db: its file system is full",)))
+    lines = run("status", "--admin", admin.url).output.splitlines()
+    assert lines[2] == "trouble: fusebox.db: its file system is full"
+
+
 def test_status_as_json_is_the_whole_answer(run, admin):
     admin.answer = wire(STATUS)
     assert orjson.loads(run("status", "--json", "--admin", admin.url).output) == admin.answer

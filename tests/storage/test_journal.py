@@ -139,8 +139,8 @@ async def test_nobody_waits_for_ever_and_is_told_what_is_known(held):
             StoreError, match=r"no answer within 0\.05 s, it may or may not have been written"
         ):
             await first
-        await until(lambda: "a write has not ended for" in journal.trouble)
-        with pytest.raises(StoreError, match="has not ended"):
+        await until(lambda: "has not answered for" in journal.trouble)
+        with pytest.raises(StoreError, match="has not answered"):
             await journal.write(adding(1))
         held.free.set()
         await until(lambda: not journal.trouble)
@@ -172,6 +172,46 @@ async def test_a_store_that_cannot_be_opened_is_tried_again(tmp_path):
         directory.unlink()
         await until(lambda: not journal.trouble)
         assert await journal.write(adding(1)) == 1
+
+
+async def test_an_opening_that_hangs_is_a_trouble(tmp_path):
+    go = threading.Event()
+
+    def hanging():
+        go.wait(20)
+        return SqliteStore(tmp_path / "a.db")
+
+    async with running(hanging, wait_s=0.05) as journal:
+        await until(lambda: "has not answered for" in journal.trouble)
+        with pytest.raises(StoreError, match="has not answered"):
+            await journal.write(adding(1))
+        go.set()
+        await until(lambda: not journal.trouble)
+        assert await journal.write(adding(1)) == 1
+
+
+async def test_a_store_that_cannot_be_read_is_looked_at_though_nobody_writes():
+    class Gone(MemoryStore):
+        gone = True
+
+        def read(self, work):
+            if self.gone:
+                raise StoreError("the store: gone")
+            return super().read(work)
+
+        def write_all(self, works):
+            if self.gone:
+                raise StoreError("the store: gone")
+            return super().write_all(works)
+
+    store = Gone()
+    async with running(lambda: store) as journal:
+        with pytest.raises(StoreError, match="gone"):
+            await journal.read(size)
+        await until(lambda: journal.trouble == "the store: gone")
+        store.gone = False
+        await until(lambda: not journal.trouble)
+        assert await journal.read(size) == 0
 
 
 async def test_a_lock_of_another_process_is_a_trouble_until_it_is_gone(tmp_path, caplog):
