@@ -14,7 +14,7 @@ from proxy.cli.common import HELP, tell_json, tell_table
 def status(api: Admin, *, as_json: bool) -> None:
     """Show what runs.
 
-    Kill switch, breakers, upstreams and routes.
+    Kill switch, troubles, breakers, upstreams, routes and workers.
     """
     answer = api.call("GET", "/v1/status")
     if as_json:
@@ -29,6 +29,8 @@ def status(api: Admin, *, as_json: bool) -> None:
     if (reload := answer["reload"]) and not reload["ok"]:
         click.echo(f"the reload at {reload['at']} was refused:")
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
+    for trouble in answer["troubles"]:
+        click.echo(f"trouble: {trouble}")
     click.echo()
     tell_table(
         ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),

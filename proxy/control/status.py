@@ -1,6 +1,6 @@
 """What runs here, as one plain value that the API renders and the command line prints."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,6 +68,7 @@ class Status:
     breakers: Mapping[str, BreakerReport]
     reload: Reload | None  # None: settings are as at the start
     workers: tuple[WorkerStatus, ...] = ()  # empty: one process does everything
+    troubles: tuple[str, ...] = ()  # what is wrong and keeps no traffic away, such as the store
 
 
 class StatusBoard:
@@ -81,6 +82,7 @@ class StatusBoard:
         kill: KillSwitch,
         breakers: BreakerControl,
         workers: Callable[[], tuple[WorkerStatus, ...]] = tuple,
+        troubles: Callable[[], Iterable[str]] = tuple,
         monotonic: Clock = monotonic,
     ) -> None:
         self.reload: Reload | None = None
@@ -89,6 +91,7 @@ class StatusBoard:
         self._kill = kill
         self._breakers = breakers
         self._workers = workers
+        self._troubles = troubles
         self._monotonic = monotonic
         self._started = monotonic()
         self._seen = (plane.policy, self._started)
@@ -114,6 +117,7 @@ class StatusBoard:
             breakers=self._breakers.read(),
             reload=self.reload,
             workers=self._workers(),
+            troubles=tuple(self._troubles()),
         )
 
     def _routes(self) -> list[RouteStatus]:

@@ -55,7 +55,14 @@ class Sidecar:
         kill.restore()
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
-        board = StatusBoard(self._plane, counters, kill=kill, breakers=breakers, workers=statuses)
+        board = StatusBoard(
+            self._plane,
+            counters,
+            kill=kill,
+            breakers=breakers,
+            workers=statuses,
+            troubles=ledger.troubles,
+        )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
             tokens=self._tokens,
