@@ -1,9 +1,11 @@
 """The audit log from the command line.
 
-Listing asks a running sidecar. Verifying and exporting read the store itself: they need no sidecar and do
-not disturb one.
+Listing asks a running sidecar. The others use the store itself: they need no sidecar and do not disturb
+one.
 """
 
+import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +18,7 @@ from typing import IO, Any
 import click
 import orjson
 
+from proxy.cli.audit_erase import erase as erased
 from proxy.cli.audit_export import FORMATS, shown, write
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, config_option, faults, json_option, settings_faults, tell_json, tell_table
@@ -41,14 +44,24 @@ _FILTERS = ("action", "actor", "target", "outcome", "since", "until", "subject")
 
 @click.group(context_settings=HELP)
 def audit() -> None:
-    """Who did what: list, verify and export the audit log."""
+    """Who did what: list, verify, export and erase in the audit log."""
 
 
-def _moment(_: click.Context, __: click.Parameter, value: str) -> str:
-    try:
-        return moment(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+class _Moment(click.ParamType[str]):
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return moment(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_FILTER_KINDS: Mapping[str, click.ParamType[str]] = {
+    "since": _Moment(),
+    "until": _Moment(),
+    "outcome": click.Choice([it.value for it in Outcome]),
+}
 
 
 def _filters(work: Callable[..., None]) -> Callable[..., None]:
@@ -56,22 +69,22 @@ def _filters(work: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(work)
     def called(**options: Any) -> None:
-        work(wanted={name: options.pop(name) for name in _FILTERS}, **options)
+        work(wanted={name: options.pop(name) or "" for name in _FILTERS}, **options)
 
     described = {
         "action": 'Like kill.on, or "breaker." for all that begin so.',
         "actor": "Who did it.",
         "target": "What it was done to.",
-        "outcome": "One of accepted, refused, done, failed, unknown.",
+        "outcome": "How it ended.",
         "since": "From this time on, like 2026-01-31 or 2026-01-31T12:00:00Z.",
         "until": "Before this time.",
         "subject": "The person concerned; needs the right to open sealed fields.",
     }
     for name in reversed(_FILTERS):
-        callback = _moment if name in {"since", "until"} else None
-        called = click.option(
-            f"--{name}", default="", callback=callback, metavar="TEXT", help=described[name]
-        )(called)
+        kind = _FILTER_KINDS.get(name)
+        called = click.option(f"--{name}", type=kind, metavar=None if kind else "TEXT", help=described[name])(
+            called
+        )
     return called
 
 
@@ -207,6 +220,37 @@ def export(
     click.echo(orjson.dumps(summary).decode() if as_json else text, err=True)
 
 
+@audit.command()
+@click.option("--subject", required=True, metavar="ID", help="The person, as the entries name them.")
+@click.option("--reason", required=True, help="Why, without naming the person: it stays readable.")
+@config_option
+@json_option
+def erase(subject: str, reason: str, config: Path, *, as_json: bool) -> None:
+    """Make what is sealed about a person unreadable, for ever.
+
+    Their key is deleted from the store, beside a running sidecar or without one; the entries stay, so the
+    log still verifies. Backups made before hold the key. Exit 1 when nothing was sealed: a name that was
+    mistyped must not look like one that is forgotten.
+    """
+    for name, value in (("--subject", subject), ("--reason", reason)):
+        if not value.strip():
+            raise click.UsageError(f"{name} should not be empty")
+    with faults():
+        settings = _settings(config)
+        sealer = _sealer(settings)
+        with closing(_store(settings)) as store:
+            found = asyncio.run(erased(settings, store, sealer, subject, reason))
+    if as_json:
+        tell_json({"erased": found})
+    if not found:
+        raise click.ClickException(
+            "nothing is sealed about this subject, or it was erased before; that it was asked for is recorded"
+        )
+    if not as_json:
+        click.echo("erased: nobody can read any more what was sealed about this subject")
+        click.echo("backups of the store made before still hold the key", err=True)
+
+
 # -- what they are made of --------------------------------------------------------------------------------
 
 
@@ -289,6 +333,8 @@ def _recorded(settings: Settings, said: Entry) -> Iterator[None]:
 @contextmanager
 def _opened(output: Path | None) -> Iterator[IO[str]]:
     if output is None:
+        if sys.stdout is None:  # `>&-`
+            raise FuseboxError(f"stdout is closed: {os.strerror(errno.EBADF)}")
         yield sys.stdout
         return
     with appearing(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:

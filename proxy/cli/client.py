@@ -17,6 +17,8 @@ from proxy.cli.common import json_option
 
 TIMEOUT_S = 10.0
 
+_OTHER_ADDRESS = "--admin takes the address in [admin], not the one in [listen]"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admin:
@@ -80,20 +82,24 @@ class Admin:
             answer = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise click.ClickException(
-                f"{self.url} is no admin API: it answered {status} without JSON; "
-                "--admin takes the address in [admin], not the one in [listen]"
+                f"{self.url} is no admin API: it answered {status} without JSON; {_OTHER_ADDRESS}"
             ) from error
         if 200 <= status < 300:
             return answer
         said = answer if isinstance(answer, dict) else {}
         text = ": ".join(str(said[key]) for key in ("title", "detail") if said.get(key)) or f"status {status}"
-        raise click.ClickException(f"{text}{self._way_out(status)}")
+        raise click.ClickException(f"{text}{self._way_out(status, str(said.get('code')))}")
 
-    def _way_out(self, status: int) -> str:
+    def _way_out(self, status: int, code: str) -> str:
         if status == 401:
-            return f" ({'this token is not known there' if self.token else 'give --token or FUSEBOX_TOKEN'})"
+            given = "it is unknown there, expired or revoked:  fusebox token list  where the sidecar runs"
+            return f" ({given if self.token else 'give --token or FUSEBOX_TOKEN'})"
         if status == 403:
             return " (make a token with a higher role:  fusebox token create --role ROLE --name NAME)"
+        if status == 429:
+            return " (a valid token passes all the same; others wait a minute)"
+        if code == "no_route":  # the data plane, which knows no such path
+            return f" ({_OTHER_ADDRESS})"
         return ""
 
 

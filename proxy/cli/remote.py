@@ -14,7 +14,7 @@ from proxy.cli.common import HELP, tell_json, tell_table
 def status(api: Admin, *, as_json: bool) -> None:
     """Show what runs.
 
-    Kill switch, breakers, upstreams and routes.
+    Kill switch, troubles, breakers, upstreams, routes and workers.
     """
     answer = api.call("GET", "/v1/status")
     if as_json:

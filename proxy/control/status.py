@@ -117,7 +117,7 @@ class StatusBoard:
             breakers=self._breakers.read(),
             reload=self.reload,
             workers=self._workers(),
-            troubles=tuple(filter(None, self._troubles())),
+            troubles=tuple(self._troubles()),
         )
 
     def _routes(self) -> list[RouteStatus]:

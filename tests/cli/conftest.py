@@ -6,6 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import orjson
 import pytest
 from click.testing import CliRunner
+from keeping import Kept
 
 from proxy.cli import main
 
@@ -77,3 +78,14 @@ def run(monkeypatch):
         return CliRunner().invoke(main, [str(word) for word in words], prog_name="fusebox", env=env)
 
     return run
+
+
+@pytest.fixture
+def kept(config):
+    return Kept(config)
+
+
+@pytest.fixture
+def audit(run, kept):
+    """Run `fusebox audit …` on that store."""
+    return lambda *words: run("audit", *words, "--config", kept.config)

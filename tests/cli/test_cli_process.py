@@ -9,6 +9,7 @@ import pytest
 
 import proxy
 from proxy.core.roles import Role
+from proxy.storage.sqlite import SqliteStore
 from proxy.storage.tokens import TokenFile
 
 
@@ -82,3 +83,10 @@ def test_serve_without_a_stdout_says_so(config):
     ended = shell(">&-", "serve", "--config", config)
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert ended.stderr.startswith("fusebox: stdout is closed")
+
+
+def test_an_export_without_a_stdout_says_so(config):
+    SqliteStore(config.parent / "var" / "fusebox.db").close()
+    ended = shell(">&-", "audit", "export", "--config", config)
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert ended.stderr.startswith("Error: stdout is closed")

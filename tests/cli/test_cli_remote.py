@@ -210,8 +210,9 @@ def test_status_of_a_recovering_breaker_still_says_what_had_tripped_it(run, admi
     ("status", "token", "words"),
     [
         (401, "", "give --token or FUSEBOX_TOKEN"),
-        (401, "fbx_t", "not known there"),
+        (401, "fbx_t", "unknown there, expired or revoked"),
         (403, "fbx_t", "higher role"),
+        (429, "fbx_t", "others wait a minute"),
         (503, "fbx_t", "Not now: really not"),
     ],
 )
@@ -221,6 +222,12 @@ def test_a_refusal_is_told_with_the_way_out(run, admin, status, token, words):
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: Not now: really not")
     assert words in result.stderr
+
+
+def test_the_other_address_is_known_by_its_answer(run, admin):
+    """The data plane answers JSON as well, to whoever mixes the two up."""
+    admin.status, admin.answer = 404, {"title": "Not Found", "code": "no_route"}
+    assert "--admin takes the address in [admin]" in run("status", "--admin", admin.url).stderr
 
 
 @pytest.mark.parametrize("content", [b"<html>", b""])

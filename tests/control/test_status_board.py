@@ -43,6 +43,7 @@ class Rig:
             self.counters,
             kill=KillSwitch(self.plane, KillFile(directory / "kill.json")),
             breakers=BreakerControl(self.plane),
+            troubles=lambda: ["the store is gone"],
             monotonic=lambda: self.now,
         )
 
@@ -50,6 +51,10 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path):
     return Rig(tmp_path)
+
+
+def test_what_keeps_no_traffic_away_is_told(rig):
+    assert rig.board.read().troubles == ("the store is gone",)
 
 
 def test_routes_say_whom_they_ask_and_whether_their_flag_is_on(rig):
