@@ -92,9 +92,9 @@ class SpoolFile:
             raise StoreError(f"{self._directory}: an entry of {len(entry)} bytes cannot be kept")
         frame = FRAME.pack(len(entry), crc32(entry)) + entry
         need = len(frame)
-        if self._end + self._reserved + need > self._capacity or self._is_gone():
-            self._renew(need)
         try:
+            if self._end + self._reserved + need > self._capacity or self._is_gone():
+                self._renew(need)
             self._write(frame)
             if sync:
                 self._sync()
