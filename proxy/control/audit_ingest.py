@@ -54,6 +54,7 @@ class Ingester:
         self._woken = asyncio.Event()
         self._draining = asyncio.Lock()
         self._positions: dict[str, int] = {}
+        self._scrubbed: dict[str, int] = {}  # up to where nothing is left of what was taken in
         self.taken = 0
         self.damaged = 0
         self.trouble = ""  # why it cannot go on at present
@@ -114,6 +115,10 @@ class Ingester:
             if name not in self._positions:
                 self._positions[name] = await self._journal.read(lambda it: it.audit.spool_position(name))
             position = self._positions[name]
+            scrubbed = self._scrubbed.setdefault(name, position)
+            if scrubbed < position:
+                await asyncio.to_thread(self._reader.scrub, name, scrubbed, position)
+                self._scrubbed[name] = position
             batch = await asyncio.to_thread(self._reader.read, name, position, self._batch)
             if batch.position != position:
                 await self._commit(name, position, batch)
@@ -122,7 +127,7 @@ class Ingester:
             if batch.finished:
                 await asyncio.to_thread(self._reader.remove, name)
                 await self._journal.write(lambda it: it.audit.forget_spool(name))
-                del self._positions[name]
+                del self._positions[name], self._scrubbed[name]
                 return
             if not batch.entries and not batch.damaged:
                 return

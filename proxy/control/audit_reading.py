@@ -1,5 +1,6 @@
 """Reading the log: found by what happened, sealed fields opened for who may see them."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from proxy.control.audit_verify import verify
 from proxy.core.audit import Row
 from proxy.core.checkpoint import Verifier
 from proxy.core.sealing import Sealer, open_box
-from proxy.ports.audit import AuditPage
+from proxy.ports.audit import AuditPage, LastSigned
 from proxy.ports.records import AuditFilter, AuditRecords, Journal, StoredCheckpoint
 
 MOST = 500
@@ -23,7 +24,16 @@ MOST = 500
 class AuditReading:
     """The log for the admin API (`ports.audit.AuditReader`)."""
 
-    def __init__(self, journal: Journal, sealer: Sealer, verifiers: Sequence[Verifier]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        sealer: Sealer,
+        verifiers: Sequence[Verifier],
+        *,
+        last: LastSigned | None = None,
+    ) -> None:
+        """With `last`, verifying asks for the checkpoint remembered there as well."""
+        self._last = last
         self._journal = journal
         self._sealer = sealer
         self._verifiers = verifiers
@@ -56,8 +66,11 @@ class AuditReading:
 
     async def verify(self) -> Mapping[str, Any]:
         """Verify the whole log; `Report.values`. Takes some 15 s for a million entries."""
+        # read before the store, which may only be further then
+        note = await asyncio.to_thread(self._last.read) if self._last else ""
+        external = [(self._last.name, note)] if self._last and note else []
         report = await self._journal.read(
-            lambda records: verify(records.audit, self._verifiers, sealer=self._sealer)
+            lambda records: verify(records.audit, self._verifiers, external, self._sealer)
         )
         return report.values()
 

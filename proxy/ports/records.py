@@ -185,6 +185,9 @@ class SpoolReader(Protocol):
     def waiting(self, positions: Mapping[str, int]) -> int:
         """Bytes written behind these positions (0 for a file that is not named), in all files."""
 
+    def scrub(self, name: str, start: int, end: int) -> None:
+        """Wipe what the store has by now: the file may be written on for weeks, and it is not sealed."""
+
     def remove(self, name: str) -> None:
         """Delete it; nothing when it is gone already."""
 

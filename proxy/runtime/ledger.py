@@ -78,6 +78,7 @@ class Ledger:
             return
         name = instance()
         sealer, signer = Sealer(keys.master, os.urandom), Signer(audit.origin, keys.signing)
+        last = None if place.kind == "memory" else LastSignedFile(settings.last_signed_file)
         ingester = Ingester(self._journal, SpoolReader(spool), sealer, instance=name)
         self._ingester = ingester
         self._upkeep = Upkeep(
@@ -86,7 +87,7 @@ class Ledger:
             sealer,
             audit,
             self._publishers,
-            last=None if place.kind == "memory" else LastSignedFile(settings.last_signed_file),
+            last=last,
             instance=name,
         )
         self.trail = AuditLog(
@@ -98,7 +99,7 @@ class Ledger:
             drain=ingester.drain,
             instance=name,
         )
-        self.reader = AuditReading(self._journal, sealer, [signer.verifier])
+        self.reader = AuditReading(self._journal, sealer, [signer.verifier], last=last)
 
     def start(self) -> None:
         """Open the store, take in what waits. Returns at once."""

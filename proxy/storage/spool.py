@@ -92,9 +92,9 @@ class SpoolFile:
             raise StoreError(f"{self._directory}: an entry of {len(entry)} bytes cannot be kept")
         frame = FRAME.pack(len(entry), crc32(entry)) + entry
         need = len(frame)
-        if self._end + self._reserved + need > self._capacity or self._is_gone():
-            self._renew(need)
         try:
+            if self._end + self._reserved + need > self._capacity or self._is_gone():
+                self._renew(need)
             self._write(frame)
             if sync:
                 self._sync()
@@ -211,6 +211,11 @@ class SpoolReader:
             with suppress(FileNotFoundError), _opened(self._directory / name, os.O_RDONLY) as handle:
                 total += len(_rest(handle, positions.get(name, 0)).rstrip(b"\0"))
         return total
+
+    def scrub(self, name: str, start: int, end: int) -> None:
+        """Zeros from `start` to `end`, where its writer will not come again."""
+        with suppress(FileNotFoundError), _opened(self._directory / name, os.O_WRONLY) as handle:
+            os.pwrite(handle, bytes(end - start), start)
 
     def remove(self, name: str) -> None:
         """Delete it; nothing when it is gone already."""

@@ -77,6 +77,22 @@ async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path, monkeypatc
     assert actors(rig) == ["a2", "a1"]
 
 
+async def test_nothing_unsealed_stays_in_a_file_that_is_written_on(tmp_path):
+    """Else who was erased could be read there, in a quiet sidecar for weeks."""
+    rig = Rig(tmp_path)
+    for number in range(20):
+        rig.log.note(personal(number, subject="alice"))
+    (file,) = (tmp_path / "spool").iterdir()
+    assert b"alice" in file.read_bytes()
+    assert await rig.ingester.drain() == 20
+    assert b"alice" not in file.read_bytes()
+    rig.log.note(personal(20, subject="alice"))
+    assert await rig.ingester.drain() == 1
+    assert not file.read_bytes().strip(b"\0")
+    assert rig.verify().ok
+    assert rig.ingester.damaged == 0
+
+
 async def test_a_living_writer_keeps_its_file(tmp_path):
     """It goes on where it was."""
     rig = Rig(tmp_path)

@@ -5,6 +5,7 @@ from auditing import Rig, entry, personal
 
 from proxy.control.audit_reading import AuditReading, matching, moment
 from proxy.ports.records import AuditFilter
+from proxy.storage.memory import MemoryStore
 
 
 def reading(rig):
@@ -99,6 +100,17 @@ async def test_the_report_and_the_newest_checkpoint(tmp_path):
     report = await reading(rig).verify()
     assert report["ok"] is True
     assert report["checkpoints"] == 1
+
+
+async def test_the_report_asks_for_the_checkpoint_remembered_beside_the_store(tmp_path):
+    """As the one in the store says nothing of a store that was exchanged."""
+    rig = Rig(tmp_path)
+    rig.fill(3)
+    await rig.upkeep.checkpoint()
+    rig.journal.store = MemoryStore()
+    looking = AuditReading(rig.journal, rig.sealer, [rig.signer.verifier], last=rig.last)
+    assert (await looking.verify())["ok"] is False
+    assert (await reading(rig).verify())["ok"] is True
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,12 @@ def writers():
         process.communicate()
 
 
-def one_killed(process, path, after_s):
-    """What one writer was acknowledged until it was killed, so many seconds after its first commit."""
+def one_killed(process, path, commits, after_s):
+    """What one writer was acknowledged until it was killed, so many seconds after so many commits."""
     process.stdin.write(b"%s\n" % bytes(path))
     process.stdin.flush()
     writer = int(process.stdout.readline())
-    acknowledged = [int(process.stdout.readline())]
+    acknowledged = [int(process.stdout.readline()) for _ in range(2 * commits)]
     killer = threading.Timer(after_s, os.kill, (writer, signal.SIGKILL))
     killer.start()
     for line in process.stdout:
@@ -55,7 +55,7 @@ def test_what_was_acknowledged_outlives_its_writer(tmp_path):
     commits = 0
     with writers() as process:
         for number in range(ROUNDS):
-            acknowledged = one_killed(process, path, chance.uniform(0, 0.01))
+            acknowledged = one_killed(process, path, chance.randint(1, 6), chance.uniform(0, 0.01))
             commits += len(acknowledged) // 2
             store = SqliteStore(path)
             kept = store.read(size)

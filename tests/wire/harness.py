@@ -253,9 +253,7 @@ class Scripted:
         self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
 
     def _accept(self) -> Wire:
-        wire = _Accepted(self)
-        self.wires.append(wire)
-        return wire
+        return _Accepted(self)
 
     def run(self, wire: Wire) -> None:
         script = self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]
@@ -280,8 +278,7 @@ class Scripted:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         for wire in self.wires:
-            if hasattr(wire, "transport"):  # a TLS handshake may have failed
-                wire.transport.abort()
+            wire.transport.abort()
 
 
 class _Accepted(Wire):
@@ -293,4 +290,5 @@ class _Accepted(Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._owner.wires.append(self)  # not before: whoever closes all of them needs their transports
         self._owner.run(self)

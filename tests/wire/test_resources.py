@@ -121,7 +121,9 @@ async def test_ten_thousand_connections() -> None:
     if hard < count + 1_000:
         pytest.skip(f"the hard limit of open files is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    limits: dict[str, Any] = {"max_inflight": 256, "max_queue": count, "queue_timeout_ms": 30_000}
+    # On a busy machine three processes share a core with others: no deadline of ours is the subject here.
+    patience = dict.fromkeys(("queue_timeout_ms", "timeout_ms", "connect_timeout_ms"), 60_000)
+    limits: dict[str, Any] = {"max_inflight": 256, "max_queue": count} | patience
     try:
         async with crowd("serve") as upstream:
             url = f"http://127.0.0.1:{await upstream.says()}"

@@ -1,5 +1,6 @@
 """The spool after damage and death: nothing is made up, nothing acknowledged is lost."""
 
+import errno
 import fcntl
 import os
 import random
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from spooling import entry, numbers, take_all
 
 import proxy.storage.spool as module
+from proxy.ports import StoreError
 from proxy.storage.spool import FRAME, SpoolFile, SpoolReader
 
 ROUNDS = int(os.environ.get("FUSEBOX_SPOOL_KILLS", "25"))
@@ -196,3 +198,21 @@ def test_what_no_writer_makes_is_in_nobodys_way(writing, folder, reader):
     spool.add(entry(0))
     spool.close()
     assert take_all(reader) == ([0], [])
+
+
+def test_a_file_whose_file_system_is_gone_is_a_refusal_like_any_other(folder, reader, monkeypatch):
+    """A network file system answers so even to who holds the file open."""
+    spool = SpoolFile(folder, monotonic=iter(range(100)).__next__)
+    spool.add(entry(0))
+    works = os.fstat
+
+    def stale(handle):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(os, "fstat", stale)
+    with pytest.raises(StoreError, match="cannot be written: Stale file handle"):
+        spool.add(entry(1))
+    monkeypatch.setattr(os, "fstat", works)
+    spool.add(entry(2))
+    spool.close()
+    assert take_all(reader) == ([0, 2], [])
