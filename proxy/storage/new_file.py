@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from proxy.ports import StoreError
@@ -33,7 +33,8 @@ def beside(target: Path) -> Iterator[Path]:
         raise StoreError(f"{target}: cannot be written: {error.strerror or error}") from error
     finally:
         for companion in ("", "-wal", "-shm", "-journal"):
-            Path(f"{made}{companion}").unlink(missing_ok=True)
+            with suppress(OSError):  # a read-only file system says so before it says that nothing is there
+                Path(f"{made}{companion}").unlink()
 
 
 def publish(made: Path, target: Path) -> None:

@@ -69,3 +69,31 @@ async def test_a_database_overwritten_with_garbage(records, running):
     assert [it for it in answered if times[it] != 1] == []  # the spool still had what the backup had not
     assert Counter(it["action"] for it in entries)["kill.on"] == 1
     assert Counter(it["action"] for it in entries)["store.restore"] == 1
+
+
+async def test_a_database_that_is_gone_before_the_start(records):
+    """Nobody here can tell that from a first start; checkpoints kept elsewhere show that the log is new."""
+    kept = records.box.directory / "kept.txt"
+    records.write(audit=f'checkpoint_to = ["file:{kept}"]')
+    await records.start()
+    async with Users(records.box.listen) as users:
+        await users.more(50)
+    await records.box.api("PUT", "/v1/kill", records.token, json={"reason": "drill"})
+    assert await records.box.terminate() == 0
+    elsewhere = records.box.directory / "elsewhere.txt"
+    elsewhere.write_bytes(kept.read_bytes())
+    records.run("audit", "verify", "--checkpoint", str(elsewhere))
+    for file in records.database.parent.glob("fusebox.db*"):
+        file.unlink()
+    await records.box.start()
+    async with Users(records.box.listen) as users:
+        await users.more(100)
+    assert set(users.statuses) == {200}
+    assert (await records.box.api("GET", "/v1/kill", records.token))[1]["kill"] is True
+    assert await records.box.terminate() == 0
+    entries = records.sound()
+    times = Counter(it.get("request_id") for it in entries)
+    assert [it for it in users.answered if times[it] != 1] == []
+    assert records.run("audit", "verify", "--checkpoint", str(elsewhere), fails=True).startswith(
+        ("fork", "cut_tail")
+    )

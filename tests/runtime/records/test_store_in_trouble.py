@@ -69,6 +69,16 @@ class Full(Small):
         (self.place / "filler").unlink()
 
 
+class ReadOnly(Small):
+    """Only for a sidecar that is not there: nothing open may be written on what becomes read-only."""
+
+    def begin(self, records):
+        subprocess.run(["mount", "-o", "remount,ro", self.place], check=True)
+
+    def end(self, records):
+        subprocess.run(["mount", "-o", "remount,rw", self.place], check=True)
+
+
 class Removed(Trouble):
     outlives = False  # a start without a file is the first one
 
@@ -203,3 +213,28 @@ async def test_a_store_that_goes_and_comes_back(records, trouble):
     kills = [it == "kill.on" for it in done if it.startswith("kill.")]
     again = [True, False, True] if trouble.outlives else []
     assert kills == [True, False, True, False, True, *again]
+
+
+@pytest.fixture
+def read_only():
+    made = ReadOnly()
+    yield made
+    made.clean_up()
+
+
+async def test_a_store_that_is_read_only_from_the_start(records, read_only):
+    read_only.prepare(records)
+    box = records.box
+    await records.start()
+    assert await box.terminate() == 0
+    read_only.begin(records)
+    await box.start()
+    users = Users(box.listen, pause_s=0.01)
+    async with users:
+        await everything_but_changes_works(records, users, "ReadOnly")
+        read_only.end(records)
+        await records.recovered()
+        await no_stall(users, 100, "ReadOnly, after")
+    assert await box.terminate() == 0
+    times = Counter(it.get("request_id") for it in records.sound())
+    assert [it for it in users.answered if times[it] != 1] == []
