@@ -126,7 +126,7 @@ async def test_a_write_goes_out_on_a_connection_that_was_just_in_use_or_a_new_on
         assert write.connection is first.connection
         write.done()
         ended = first.connection.idle_since
-        write = Caller(pool).ask(fresh=True, now=ended + WRITE_REUSE_S)
+        write = Caller(pool).ask(fresh=True, now=ended + 1.01 * WRITE_REUSE_S)
         assert write.connection is None
         read = Caller(pool).ask(now=ended + WRITE_REUSE_S)
         assert read.connection is first.connection  # still good for what may be repeated
