@@ -24,7 +24,7 @@ POLL_S = 1.0
 BATCH = 500
 """Entries per transaction: what an admin change may have to wait for, some 20 ms."""
 
-_LONGEST_PAUSE_S = 30.0
+_LONGEST_PAUSE_S = 5.0
 
 
 class Unreadable(StoreError):

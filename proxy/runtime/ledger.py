@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -15,12 +16,12 @@ from proxy.control.audit_reading import AuditReading
 from proxy.control.audit_upkeep import Upkeep
 from proxy.control.publishing import Publisher
 from proxy.core import store_url
-from proxy.core.audit import Entry, Outcome
+from proxy.core.audit import Entry, Outcome, spooled
 from proxy.core.checkpoint import Signer
 from proxy.core.sealing import Sealer
 from proxy.ports import StoreError
 from proxy.ports.audit import AuditPage, AuditReader, AuditTrail
-from proxy.ports.records import AuditFilter, StoredCheckpoint
+from proxy.ports.records import AuditFilter, Spool, StoredCheckpoint
 from proxy.settings import Settings
 from proxy.storage import audit_keys
 from proxy.storage.checkpoint_sinks import sinks
@@ -74,7 +75,7 @@ class Ledger:
         except StoreError as error:
             self._keyless = f"no audit log without its keys: {error}"
             _log.error("%s", self._keyless)
-            self.trail = self.reader = _Keyless(self._keyless)
+            self.trail = self.reader = _Keyless(self._keyless, self._spool, self._hasty)
             return
         name = instance()
         sealer, signer = Sealer(keys.master, os.urandom), Signer(audit.origin, keys.signing)
@@ -165,10 +166,15 @@ def instance() -> str:
 
 
 class _Keyless:
-    """An audit log that could be neither sealed nor signed: nothing is recorded, so changes are refused."""
+    """An audit log that could be neither sealed nor signed: changes are refused. The spool needs no keys, so
+    what goes there, such as the release of a kill, waits for a start with them.
+    """
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, spool: Spool, hasty: Spool) -> None:
         self._why = why
+        self._spool = spool
+        self._hasty = hasty
+        self._noting = threading.Lock()
 
     def entry(self, action: str, outcome: Outcome = Outcome.ACCEPTED, **fields: Any) -> Entry:
         return Entry(action=action, outcome=outcome, at=rfc3339(wall()), **fields)
@@ -177,7 +183,11 @@ class _Keyless:
         raise StoreError(self._why)
 
     def note(self, entry: Entry, *, sync: bool = True) -> None:
-        raise StoreError(self._why)
+        if not sync:
+            self._hasty.add(spooled(entry))
+            return
+        with self._noting:
+            self._spool.add(spooled(entry), sync=True)
 
     async def find(
         self, wanted: AuditFilter, *, subject: str, before: int | None, limit: int, opened: bool

@@ -72,17 +72,12 @@ async def test_a_database_overwritten_with_garbage(records, running):
 
 
 async def test_a_database_that_is_gone_before_the_start(records):
-    """Nobody here can tell that from a first start; checkpoints kept elsewhere show that the log is new."""
-    kept = records.box.directory / "kept.txt"
-    records.write(audit=f'checkpoint_to = ["file:{kept}"]')
+    """Traffic and the kill go on; that the log began anew is told, and its new history is not signed."""
     await records.start()
     async with Users(records.box.listen) as users:
         await users.more(50)
     await records.box.api("PUT", "/v1/kill", records.token, json={"reason": "drill"})
     assert await records.box.terminate() == 0
-    elsewhere = records.box.directory / "elsewhere.txt"
-    elsewhere.write_bytes(kept.read_bytes())
-    records.run("audit", "verify", "--checkpoint", str(elsewhere))
     for file in records.database.parent.glob("fusebox.db*"):
         file.unlink()
     await records.box.start()
@@ -90,10 +85,41 @@ async def test_a_database_that_is_gone_before_the_start(records):
         await users.more(100)
     assert set(users.statuses) == {200}
     assert (await records.box.api("GET", "/v1/kill", records.token))[1]["kill"] is True
+
+    async def told():
+        status, document = await records.ready()
+        assert status == 200
+        return [it for it in document["troubles"] if "signed" in it]
+
+    await records.until(told)
     assert await records.box.terminate() == 0
-    entries = records.sound()
+    entries = records.entries()
     times = Counter(it.get("request_id") for it in entries)
     assert [it for it in users.answered if times[it] != 1] == []
-    assert records.run("audit", "verify", "--checkpoint", str(elsewhere), fails=True).startswith(
-        ("fork", "cut_tail")
-    )
+    found = records.run("audit", "verify", fails=True)
+    assert found.startswith(("fork", "cut_tail"))
+    assert "0 checkpoints hold" in found
+
+
+async def test_keys_that_cannot_be_read(records):
+    """Changes are refused and the trouble is told; the kill works both ways, and is in the log afterwards."""
+    await records.start()
+    assert await records.box.terminate() == 0
+    key = records.box.directory / "var" / "audit.key"
+    kept = key.read_bytes()
+    key.write_bytes(b"junk")
+    await records.box.start()
+    status, document = await records.ready()
+    assert status == 200
+    assert any("without its keys" in it for it in document["troubles"])
+    reason = {"reason": "drill"}
+    refused = await records.box.api("POST", "/v1/breakers/payment/open", records.token, json=reason)
+    assert (refused[0], refused[1]["code"]) == (503, "store_unavailable")
+    for method, killed in (("PUT", True), ("DELETE", False)):
+        status, document = await records.box.api(method, "/v1/kill", records.token, json=reason)
+        assert (status, document["kill"]) == (200, killed)
+    assert await records.box.terminate() == 0
+    key.write_bytes(kept)
+    await records.box.start()
+    assert await records.box.terminate() == 0
+    assert {"kill.on", "kill.off"} <= {it["action"] for it in records.sound()}
