@@ -154,6 +154,16 @@ class TestArms:
             for arm, said in served.items():
                 assert rig.counters.cell("films", arm).status[2] == len(said)
 
+    async def test_without_a_user_the_request_draws(self):
+        async with stage(CF, CONTENT, experiment=HYBRID) as rig:
+            arms = set()
+            for n in range(30):
+                answer = await rig.ask(
+                    b"GET /recommendations?k=2 HTTP/1.1\r\nHost: x\r\nX-Request-Id: r%d\r\n\r\n" % n
+                )
+                arms.add(orjson.loads(answer.body)["metadata"]["arm"])
+            assert arms == {"control", "treatment_a", "treatment_b"}
+
 
 class TestScopes:
     RULES = (
@@ -174,12 +184,14 @@ class TestScopes:
         async with stage(CF, CONTENT, toggles=Toggles(rules=self.RULES)) as rig:
             assert (await rig.recommend(2, b"", fields)).metadata["policy"] == policy
 
-    async def test_a_kill_ignores_them(self):
+    async def test_a_kill_ignores_them_and_asks_for_nothing_that_decides(self):
         toggles = Toggles(rules=self.RULES, region_scope=("mars",), kill_switch=True, exposure_percent=0)
         async with stage(CF, CONTENT, control=CONTROL, toggles=toggles) as rig:
             got = await rig.recommend(2)
             assert said(got) == ("none", True, "kill_switch", 0.0, "D")
             assert rig.cf.wires == rig.content.wires == rig.control.wires == []
+            await rig.ask(b"GET /recommendations?k=2 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert rig.counters.unsticky == 0
 
     async def test_the_access_log_says_why(self, caplog):
         caplog.set_level(logging.INFO, "fusebox.access")

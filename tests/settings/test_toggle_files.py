@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import example as also
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -62,7 +62,7 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(documents)
 @also({"toggles": {"region_scope": ["a\n"]}})
 @also({"toggles": {"disable_cf": True, "disable_content": True}})
