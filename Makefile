@@ -14,10 +14,10 @@ have = command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get
 	|| echo "$(1) is missing: apt install $(2)" >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lock clean
+.PHONY: help demo test bench lock generated clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/.demo ## Sidecar, example upstreams, traffic and an incident that it survives
 	$(BIN)/fusebox demo $(ARGS)
@@ -41,6 +41,9 @@ bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp
 lock: .venv/.dev ## Pin and hash what pyproject.toml asks for; ARGS=--upgrade takes the newest
 	$(LOCK) $(ARGS) -o requirements/base.lock
 	for extra in demo dev bench; do $(LOCK) $(ARGS) --extra $$extra -o requirements/$$extra.lock || exit; done
+
+generated: .venv/.dev ## Schema, example, rollback profile and docs/toggles_spec.md, from the catalogue of toggles
+	$(BIN)/python -m proxy.settings.toggle_files
 
 clean: ## Remove what was made here, .venv too
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

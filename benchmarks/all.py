@@ -21,6 +21,7 @@ SCRIPTS = {
     "bodies": ["--rounds", "5"],
     "connections": ["--rounds", "3", "--seconds", "3"],
     "audit": ["--rounds", "3"],
+    "decide": ["--rounds", "5", "--seconds", "4"],
 }
 QUICK = {
     "peers": ["--rounds", "1", "--seconds", "1"],
@@ -31,6 +32,7 @@ QUICK = {
     "bodies": ["--rounds", "1", "--mib", "256"],
     "connections": ["--rounds", "1", "--seconds", "1"],
     "audit": ["--rounds", "1", "--seconds", "0.5", "--entries", "20000", "--postgres-entries", "5000"],
+    "decide": ["--rounds", "1", "--seconds", "1", "--requests", "5000"],
 }
 VERDICTS = {0: "ok", 1: "FAILED or target missed", 2: "could not run"}
 

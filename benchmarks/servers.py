@@ -257,13 +257,14 @@ def fusebox(
     *,
     kill: bool = False,
     breaker: str = "",
-    audit: str = "",
+    sections: str = "",
+    rules: Sequence[Mapping[str, object]] = (),
     command: Sequence[str | Path] = ("-m", "proxy", "serve"),
 ) -> AbstractContextManager[Program]:
     """Fusebox with everything on, as it is shipped: four upstreams and routes, breakers, access log sampled.
 
     Bodies up to 2 GiB and long idle times are allowed; `breaker` holds settings of `content`'s breaker,
-    `audit` sections of the audit log.
+    `sections` what else the settings say, `rules` those of the toggles document.
     """
     port, admin = free_port(), free_port()
     at = f'url = "http://127.0.0.1:{upstream}"'
@@ -277,6 +278,7 @@ def fusebox(
             "reason": "benchmark",
         },
         "toggles": {"kill_switch": kill},
+        "rules": list(rules),
         "flags": {"billing": True, "notifications": True},
     }
     lab.file("fusebox/toggles.json", json.dumps(toggles))
@@ -330,7 +332,7 @@ path = "/email/"
 upstream = "email"
 flag = "notifications"
 priority = "low"
-{audit}
+{sections}
 """,
     )
     return lab.run("fusebox", [sys.executable, *command, "--config", config], port, core=lab.proxy_core)
@@ -338,4 +340,4 @@ priority = "low"
 
 def recording_plane(lab: Lab, upstream: int, audit: str) -> AbstractContextManager[Program]:
     """The data plane alone, which records by the sections in `audit`."""
-    return fusebox(lab, upstream, audit=audit, command=(HERE / "recording_plane.py",))
+    return fusebox(lab, upstream, sections=audit, command=(HERE / "recording_plane.py",))

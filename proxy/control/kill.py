@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from proxy.clock import Clock, wall
+from proxy.core.decide import pinned
 from proxy.core.policy import Policy
 from proxy.errors import FuseboxError
 from proxy.ports import KillDecision, KillStore, PolicyTarget, StoreError
@@ -88,9 +89,12 @@ class KillSwitch:
         self._put(self._target.policy, on=self._decision.kill)
 
     async def reload(self, policy: Policy) -> None:
-        """Apply a policy read anew from files. It never releases what a person has thrown."""
+        """Apply a policy read anew from files. It never releases what a person has thrown, nor thaws what
+        stays frozen (facts 2.13).
+        """
         newly_on = policy.toggles.kill_switch and not self._file_on
         file_on = policy.toggles.kill_switch
+        policy = pinned(policy, self._target.policy)
         self._put(policy, on=self._decision.kill if self._decision else file_on)
         self._file_on = file_on  # only now: a policy that was refused has changed nothing
         await self._target.settled()

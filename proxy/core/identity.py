@@ -49,8 +49,12 @@ class IdentityReader:
 
     def read(self, headers: Mapping[bytes, bytes], query: bytes) -> Who:
         """`headers` by lower-case name, several `cookie` lines joined by `; `; `query` without `?`."""
+        return self.who(_first(self._user, headers, query), headers, query)
+
+    def who(self, user: bytes, headers: Mapping[bytes, bytes], query: bytes) -> Who:
+        """As `read`, where the user is known already."""
         return Who(
-            _first(self._user, headers, query),
+            user,
             _first(self._region, headers, query),
             _first(self._cohort, headers, query),
             _first(self._client, headers, query),

@@ -14,6 +14,8 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
+from proxy.core.experiment import Experiment
+from proxy.core.toggles import Toggles
 
 
 class Priority(IntEnum):
@@ -112,7 +114,7 @@ class Route:
     guarded: bool = False  # refuse ambiguous paths; routes with flag or methods always do
     k_default: Annotated[int, Ge(1)] = 50
     k_max: Annotated[int, Ge(1)] = 200
-    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5  # weight of cf (facts 2.1)
+    alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5  # weight of cf under hybrid_default (facts 2.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,15 +126,6 @@ class Identity:
     region: tuple[str, ...] = ("header:x-region",)
     cohort: tuple[str, ...] = ("header:x-cohort",)
     client: tuple[str, ...] = ("header:x-client",)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Toggles:
-    """The toggles as the data plane sees them. First slice: kill switch and flags (facts 2.9)."""
-
-    version: int = 1
-    kill_switch: bool = False
-    flags: Mapping[str, bool] = field(default_factory=dict)  # a flag that is not named is on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +150,7 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     toggles: Toggles = field(default_factory=Toggles)
+    experiment: Experiment = field(default_factory=Experiment)
     popularity: tuple[Film, ...] = ()
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
     authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it

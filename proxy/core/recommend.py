@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeGuard
 import orjson
 
 from proxy.core.asks import Ask, parse_ask, plain_k
+from proxy.core.decide import Decision
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity, popular_item
 
@@ -37,7 +38,7 @@ class Answer(NamedTuple):
 
     body: bytes
     level: str
-    """`A`: the sources filled all slots. `D`: popularity filled some or all."""
+    """`D`: popularity filled some or all; else the level that the decision began at."""
     source: str
     """Label of the first item; "" when there is none."""
     covered: int
@@ -105,6 +106,12 @@ def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candid
     return sorted(ranked.values())
 
 
+def ranking(label: str, candidates: Sequence[Candidate] | None) -> list[Ranked]:
+    """One source alone, normalised as in a blend, every item under `label`."""
+    candidates, low, span = _levelled(candidates or ())
+    return sorted(((low - score) / span, key, label, fields) for key, score, fields in candidates)
+
+
 def compose(
     *,
     request_id: str,
@@ -112,10 +119,9 @@ def compose(
     ranked: Sequence[Ranked],
     popularity: Popularity,
     bucket: int,
-    alpha: float,
+    decision: Decision,
     toggles_version: int,
     failed: bool = False,
-    policy: str = "hybrid_default",
 ) -> Answer:
     """The answer: the best k of `ranked` that can be shown, the rest from popularity.
 
@@ -130,9 +136,9 @@ def compose(
         films = popularity.top(k - covered, ask.filters, [item["id"] for item in items])
         items += [popular_item(rank, film) for rank, film in enumerate(films, covered + 1)]
     source = items[0]["source"] if items else ""
-    level = "A" if covered == k else "D"
+    level = decision.level if covered == k else "D"
     degraded = failed or covered < k
-    # Arm and exposure are those of a route without an experiment; the answers are not cached.
+    # The answers are not cached.
     document = {
         "request_id": request_id,
         "user_id": ask.user_id,
@@ -142,11 +148,11 @@ def compose(
             "k_requested": k,
             "k_returned": len(items),
             "coverage": covered / k,
-            "arm": "none",
+            "arm": decision.arm,
             "bucket": bucket,
-            "exposed": True,
-            "policy": policy,
-            "alpha": alpha,
+            "exposed": decision.exposed,
+            "policy": decision.policy,
+            "alpha": decision.alpha,
             "level": level,
             "toggles_version": toggles_version,
             "degraded": degraded,
@@ -156,39 +162,17 @@ def compose(
     return Answer(orjson.dumps(document), level, source, covered, len(items), degraded)
 
 
-def popular_answer(
-    *,
-    request_id: str,
-    ask: Ask,
-    popularity: Popularity,
-    bucket: int,
-    toggles_version: int,
-    killed: bool,
-) -> Answer:
-    """What `compose` says without candidates; `killed`: because the kill switch is on (facts 2.9)."""
-    return compose(
-        request_id=request_id,
-        ask=ask,
-        ranked=(),
-        popularity=popularity,
-        bucket=bucket,
-        alpha=0.0,
-        toggles_version=toggles_version,
-        policy="kill_switch" if killed else "hybrid_default",
-    )
-
-
 class PopularAnswers:
-    """Every `popular_answer` of one policy. What asks without filters get is rendered once for each k:
-    all but whom it is for.
+    """What `compose` says without candidates, for one decision of one policy. What asks without filters
+    get is rendered once for each k: all but whom it is for.
     """
 
-    __slots__ = ("_killed", "_popularity", "_rendered", "_toggles_version")
+    __slots__ = ("_decision", "_popularity", "_rendered", "_toggles_version")
 
-    def __init__(self, popularity: Popularity, *, toggles_version: int, killed: bool) -> None:
+    def __init__(self, popularity: Popularity, decision: Decision, *, toggles_version: int) -> None:
         self._popularity = popularity
+        self._decision = decision
         self._toggles_version = toggles_version
-        self._killed = killed
         self._rendered: dict[int, tuple[Answer, bytes, bytes]] = {}
 
     def answer(
@@ -208,13 +192,14 @@ class PopularAnswers:
         return Answer(body, level, source, covered, returned, degraded)
 
     def _composed(self, request_id: str, ask: Ask, bucket: int) -> Answer:
-        return popular_answer(
+        return compose(
             request_id=request_id,
             ask=ask,
+            ranked=(),
             popularity=self._popularity,
             bucket=bucket,
+            decision=self._decision,
             toggles_version=self._toggles_version,
-            killed=self._killed,
         )
 
     def _render(self, k: int) -> tuple[Answer, bytes, bytes]:

@@ -17,6 +17,9 @@ from proxy.errors import Refusal
 BUCKETS = 10_000
 """Buckets run from 0 to 9999: one is a hundredth of a percent of the users."""
 
+SALT = b"exposure"
+"""Salt of the bucket that exposure and the recovery ramp share (facts 2.12)."""
+
 _SLASH = 0x2F
 # Everything the normal form could change, and what is never right. Escapes that are left out are
 # data in every reading: space, reserved characters other than / ; \ %, and all of non-ASCII.

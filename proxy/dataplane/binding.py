@@ -1,33 +1,49 @@
 """A route, bound to what it needs at run time: resolved once per policy, not once per request."""
 
 from collections.abc import Mapping
+from copy import copy
+from typing import TYPE_CHECKING
 
 from proxy.core.actions import RouteRules
+from proxy.core.decide import UNDECIDED, Decision
+from proxy.core.experiment import NO_ARM
 from proxy.core.policy import Policy, Priority, Route
+from proxy.core.recommend import PopularAnswers
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.pool import Pool
 from proxy.errors import Refusal
 from proxy.telemetry.counters import Cell, Counters
+
+if TYPE_CHECKING:
+    from proxy.dataplane.deciding import Choices
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
 _READING = frozenset((b"GET", b"HEAD"))
 
 
 class Bound:
-    """One route under one policy."""
+    """One route under one policy; one decision of a recommend route has a copy of its own, by `under`."""
+
+    # Of recommend routes alone, by `deciding`.
+    popular: PopularAnswers
+    choices: "Choices"
 
     __slots__ = (
         "actions",
         "allow",
         "cell",
+        "choices",
+        "decision",
         "decision_end",
         "decision_start",
         "first_byte",
         "flag_off",
+        "judged",
         "max_body",
         "methods",
         "name",
         "pool",
+        "popular",
         "priority",
         "recommends",
         "route",
@@ -35,6 +51,7 @@ class Bound:
         "sources",
         "total_s",
         "upgrades",
+        "version",
     )
 
     def __init__(
@@ -51,9 +68,12 @@ class Bound:
         self.name = route.name
         self.recommends = route.kind == "recommend"
         self.pool = None if self.recommends else pools[route.upstream]
-        named = (("cf", route.sources.cf), ("content", route.sources.content))
-        self.sources = {kind: pools[name] for kind, name in named if name}
-        self.cell: Cell = counters.cell(route.name, "none")
+        kinds = {kind: getattr(route.sources, kind) for kind in ("cf", "content", "control")}
+        self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
+        self.decision = UNDECIDED
+        self.judged = False
+        self.version = policy.toggles.version
+        self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
         self.allow = ", ".join(sorted(method.decode() for method in self.methods or ()))
@@ -65,8 +85,22 @@ class Bound:
         if self.pool is not None:
             self.first_byte: Lane = self._lane(self.pool, ticker)
         self.source_lanes = {kind: self._lane(pool, ticker) for kind, pool in self.sources.items()}
-        self.decision_start = f"X-Fusebox-Decision: route={route.name};arm=none;bucket=".encode()
-        self.decision_end = f";level=none;source={route.upstream};v={policy.toggles.version}\r\n".encode()
+        self.decision_start = self._decision_start(NO_ARM)
+        self.decision_end = f";level=none;source={route.upstream};v={self.version}\r\n".encode()
+
+    def under(self, decision: Decision, cell: Cell, popular: PopularAnswers) -> "Bound":
+        """A copy that serves, counts and tells by this decision."""
+        bound = copy(self)
+        bound.decision = decision
+        bound.judged = decision.judged
+        bound.sources = {kind: self.sources[kind] for kind in decision.sources}
+        bound.cell = cell
+        bound.popular = popular
+        bound.decision_start = self._decision_start(decision.arm)
+        return bound
+
+    def _decision_start(self, arm: str) -> bytes:
+        return f"X-Fusebox-Decision: route={self.name};arm={arm};bucket=".encode()
 
     def too_large(self) -> Refusal:
         """What a body over the route's limit is refused with."""

@@ -15,14 +15,15 @@ from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
-from proxy.core.recommend import PopularAnswers
-from proxy.core.routing import RouteTable, bucket
+from proxy.core.routing import SALT, RouteTable, bucket
 from proxy.core.trust import TrustedProxies
 from proxy.dataplane import own_methods
+from proxy.dataplane.access_log import AccessLog
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.chunked import ChunkedReader, forbidden_trailers
 from proxy.dataplane.client import ClientConnection, Exchange
 from proxy.dataplane.deadlines import Ticker
+from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
 from proxy.dataplane.place import Place, key
@@ -36,13 +37,9 @@ from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 
 _log = logging.getLogger("fusebox.dataplane")
-_access_log = logging.getLogger("fusebox.access")
 
 RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
 """Paths of the sidecar itself (contract, Headers): in the table so that nothing else can be reached there."""
-
-SALT = b"exposure"
-"""Salt of the bucket that exposure and the recovery ramp share (facts 2.12)."""
 
 _TICK_S = 0.05
 _DRAIN_QUIET_S = 1.0
@@ -86,7 +83,8 @@ class DataPlane:
         self._emptied: asyncio.Event | None = None
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
         self._id = int.from_bytes(os.urandom(4), "big")
-        self._sampled = 0.0
+        self._access = AccessLog()
+        self._deciding: Deciding | None = None
         self.apply(policy)
 
     # -- policy
@@ -123,9 +121,10 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        self.popular = PopularAnswers(
-            self.popularity, toggles_version=policy.toggles.version, killed=self.killed
-        )
+        self._deciding = Deciding(policy, self.popularity, self.counters, self._deciding)
+        for bound in self._bound.values():
+            if bound.recommends:
+                self._deciding.bind(bound)
         names = identity.header_names | actions.header_names
         if previous is None or previous.limits != policy.limits or names != self._header_names:
             self._header_names = names
@@ -136,7 +135,7 @@ class DataPlane:
         self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
         self.linger_lane = self._ticker.lane(deadlines.linger_s)
         self.tunnel_lane = self._ticker.lane(deadlines.tunnel_idle_s)
-        self._sample = policy.access_log_sample
+        self._access.sample = policy.access_log_sample
         for pool in gone:
             pool.close()
 
@@ -282,6 +281,10 @@ class DataPlane:
                 if self.killed:
                     popular(client, head, bound)
                     return None
+                if not user:
+                    self.counters.unsticky += 1
+                choices = bound.choices
+                head.bound = bound = choices.fixed or choices.of(head, self._identity)
                 return Recommend.begin(client, head, bound, now)
             forward = Forward(client, head, bound, piece, ended=ended)
             if head.action is not None:
@@ -352,11 +355,8 @@ class DataPlane:
         seconds = now - head.started
         if bound is not None:
             bound.cell.count(status, seconds)
-        self._sampled += self._sample
-        if self._sampled >= 1.0 or status >= 500 or failure is not None:
-            if self._sampled >= 1.0:
-                self._sampled -= 1.0
-            self._access(head, status, seconds, failure.name.lower() if failure else "")
+        if self._access.wants(always=status >= 500 or failure is not None):
+            self._access.write(head, status, seconds, failure.name.lower() if failure else "")
 
     def refused(self, head: RequestHead | None, refusal: Refusal, now: float) -> None:
         """Count an answer that the sidecar made itself; log a sample, and every failure of an upstream."""
@@ -365,28 +365,9 @@ class DataPlane:
             self.counters.cell("none", "none").count(refusal.status, now - head.started if head else 0.0)
         else:
             head.bound.cell.count(refusal.status, now - head.started)
-        self._sampled += self._sample
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
-        if self._sampled >= 1.0 or failed:
-            if self._sampled >= 1.0:
-                self._sampled -= 1.0
-            if head is not None:
-                self._access(head, refusal.status, now - head.started, refusal.code)
-
-    def _access(self, head: RequestHead, status: int, seconds: float, reason: str) -> None:
-        _access_log.info(
-            "request",
-            extra={
-                "request_id": head.request_id.decode("latin-1"),
-                "method": head.method.decode("latin-1"),
-                "path": head.path.decode("latin-1"),
-                "route": head.bound.name if head.bound is not None else "none",
-                "status": status,
-                "ms": round(seconds * 1000, 2),
-                "bucket": head.bucket,
-                "reason": reason,
-            },
-        )
+        if self._access.wants(always=failed) and head is not None:
+            self._access.write(head, refusal.status, now - head.started, refusal.code)
 
 
 async def _refresh(pool: Pool) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.asks import Ask, parse_ask
+from proxy.core.decide import Decision
+from proxy.core.experiment import CONTROL
 from proxy.core.recommend import (
     Answer,
     Candidate,
@@ -12,6 +14,7 @@ from proxy.core.recommend import (
     blend,
     compose,
     parse_candidates,
+    ranking,
 )
 from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import Bound
@@ -124,7 +127,7 @@ class Recommend:
     def begin(
         cls, client: "ClientConnection", head: RequestHead, bound: Bound, now: float
     ) -> "Recommend | None":
-        """Ask all sources at once. None when the answer is already out. Raises `Refusal`: bad query."""
+        """Ask its sources, all at once. None when the answer is already out. Raises `Refusal`: bad query."""
         if not bound.sources:
             popular(client, head, bound)
             return None
@@ -153,13 +156,13 @@ class Recommend:
         self._done = True
         fetches, self._fetches = self._fetches, []  # they point back here, and only the collector would see
         try:
-            answer = self._blended(fetches)
+            answer = self._blended(fetches, self._bound.decision)
         except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
             _log.exception("blending failed")
             popular(self._client, self._head, self._bound)
             return
         timings = b""
-        judged = True
+        judged = self._bound.judged
         for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
@@ -169,23 +172,23 @@ class Recommend:
             counters.slots_covered += answer.covered
         _write(self._client, self._head, self._bound, answer, now, timings)
 
-    def _blended(self, fetches: list[Fetch]) -> Answer:
+    def _blended(self, fetches: list[Fetch], decision: Decision) -> Answer:
         items = {}
         failed = False
         for fetch in fetches:
             items[fetch.kind] = fetch.items
             failed = failed or fetch.failed
-        alpha = self._bound.route.alpha
-        plane = self._client.plane
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
-            ranked=blend(alpha, items.get("cf"), items.get("content")),
-            popularity=plane.popularity,
+            ranked=blend(decision.alpha, items.get("cf"), items.get("content"))
+            if decision.exposed
+            else ranking(CONTROL, items[CONTROL]),
+            popularity=self._client.plane.popularity,
             failed=failed,
             bucket=self._head.bucket,
-            alpha=alpha,
-            toggles_version=plane.policy.toggles.version,
+            decision=decision,
+            toggles_version=self._bound.version,
         )
 
     # -- told by the client's connection
@@ -216,7 +219,7 @@ class Recommend:
 
 def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> None:
     """Answer from the popularity list in memory: no upstream, no store (facts 2.9). Raises `Refusal`."""
-    answer = client.plane.popular.answer(
+    answer = bound.popular.answer(
         head.query,
         head.user,
         head.request_id,
@@ -244,7 +247,7 @@ def _write(
         head.bucket,
         level.encode(),
         source.encode(),
-        plane.policy.toggles.version,
+        bound.version,
         (now - head.started) * 1000,
         timings,
         more,

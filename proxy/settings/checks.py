@@ -6,8 +6,10 @@ from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.core.experiment import NO_ARM, Experiment, hundredths
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Identity, Route, Upstream
+from proxy.core.routing import BUCKETS, SALT
 from proxy.settings.model import Admin, Listen, split_address
 from proxy.settings.read import Place, Report, likeness
 
@@ -49,6 +51,26 @@ def identity(identity: Identity, report: Report) -> None:
                 IdentityReader(Identity(user=(spec,)))
             except ValueError as error:
                 report.add(("identity", field, index), str(error))
+
+
+def experiment(experiment: Experiment, report: Report) -> None:
+    place: Place = ("experiment",)
+    if experiment.name:
+        name(experiment.name, (*place, "name"), report)
+    if experiment.salted == SALT:
+        report.add((*place, "salt"), "is that of exposure", "arms need a draw of their own")
+    names: dict[str, int] = {}
+    for index, arm in enumerate(experiment.arms):
+        where = (*place, "arms", index)
+        name(arm.name, (*where, "name"), report)
+        first = names.setdefault(arm.name, index)
+        if first != index or arm.name == NO_ARM:
+            taken = f"the name of arms[{first}]" if first != index else "what is said of no arm"
+            report.add((*where, "name"), f"{arm.name!r} is {taken} already")
+        if abs(arm.percent * 100 - hundredths(arm.percent)) > 1e-6:
+            report.add((*where, "percent"), "is finer than 0.01, which is one bucket")
+    if sum(hundredths(arm.percent) for arm in experiment.arms) != BUCKETS:
+        report.add((*place, "arms"), "should add up to 100 percent")
 
 
 def upstream(upstream: Upstream, place: Place, report: Report) -> None:

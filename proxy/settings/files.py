@@ -3,35 +3,14 @@
 import ssl
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-from proxy.core.policy import Film, Toggles
+from proxy.core.policy import Film
+from proxy.core.toggles import Toggles
+from proxy.core.toggles_document import read_document
 from proxy.settings.read import Place, Report, likeness, read_json, record
 
 MOST_PROBLEMS = 20
-"""How many faults of one popularity list are told: its entries tend to share theirs."""
-
-_LATER = (
-    "alpha_override",
-    "policy_mode",
-    "disable_cf",
-    "disable_content",
-    "candidate_fallback_level",
-    "exposure_percent",
-    "cache_mode",
-    "experiment_freeze",
-    "region_scope",
-    "cohort_scope",
-    "client_scope",
-)
-_METADATA: dict[str, type] = {
-    "version": int,
-    "environment": str,
-    "updated_by": str,
-    "updated_at": str,
-    "reason": str,
-}
-_ARRIVES = "arrives with the toggle catalogue"
+"""How many faults of one file are told: its entries tend to share theirs."""
 
 
 def popularity(path: Path, report: Report) -> tuple[Film, ...]:
@@ -52,9 +31,7 @@ def popularity(path: Path, report: Report) -> tuple[Film, ...]:
         first, _ = films.setdefault(film.id, (index, film))
         if first != index:
             own.add((index, "id"), f"{film.id!r} is the id of [{first}] already")
-    report.problems += own.problems[:MOST_PROBLEMS]
-    if len(own.problems) > MOST_PROBLEMS:
-        report.add((), f"{len(own.problems) - MOST_PROBLEMS} more problems")
+    _take_over(own, report)
     return tuple(sorted((film for _, film in films.values()), key=lambda film: -film.score))
 
 
@@ -74,50 +51,17 @@ def authorities(path: Path, place: Place, report: Report) -> str:
 
 def toggles(path: Path, flags: Collection[str], report: Report) -> Toggles:
     """The toggles document (contract); `flags` are the names that routes ask for."""
-    raw = read_json(path)
-    if not isinstance(raw, dict):
-        report.add((), "should be an object with metadata, toggles, rules and flags")
-        return Toggles()
-    known = {"metadata": dict, "toggles": dict, "rules": list, "flags": dict}
-    for key in raw.keys() - known.keys():
-        report.add((key,), "unknown key", likeness(key, [*known]))
-    metadata, chosen, rules, switched = (
-        _of(kind, raw.get(key, kind()), (key,), report) or kind() for key, kind in known.items()
-    )
-    version = _version(metadata, report)
-    kill = False
-    for key, value in chosen.items():
-        if key == "kill_switch":
-            kill = _of(bool, value, ("toggles", key), report) or False
-        elif key in _LATER:
-            report.add(("toggles", key), f"cannot be set yet: it {_ARRIVES}")
-        else:
-            report.add(("toggles", key), "unknown toggle", likeness(key, ["kill_switch", *_LATER]))
-    if rules:
-        report.add(("rules",), f"cannot be set yet: they {_ARRIVES.replace('arrives', 'arrive')}")
-    for flag, on in switched.items():
-        _of(bool, on, ("flags", flag), report)
-        if flag not in flags:
-            report.add(("flags", flag), "no route has this flag", likeness(flag, [*flags]))
-    return Toggles(version=version, kill_switch=kill, flags=dict(switched))
+    found, faults = read_document(read_json(path), flags)
+    own = Report(path)
+    for fault in faults:
+        hint = fault.hint or (likeness(str(fault.place[-1]), fault.known) if fault.known else "")
+        own.add(fault.place, fault.message, hint)
+    _take_over(own, report)
+    return found
 
 
-def _version(metadata: dict[str, Any], report: Report) -> int:
-    for key, value in metadata.items():
-        if key not in _METADATA:
-            report.add(("metadata", key), "unknown key", likeness(key, [*_METADATA]))
-        else:
-            _of(_METADATA[key], value, ("metadata", key), report)
-    version = metadata.get("version", 1)
-    if isinstance(version, int) and version < 1:
-        report.add(("metadata", "version"), "should be 1 or more")
-    return version if isinstance(version, int) else 1
-
-
-def _of(kind: type, value: Any, place: Place, report: Report) -> Any:
-    """`value` if it is of this very type; a bool is no int here."""
-    if type(value) is kind:
-        return value
-    names = {dict: "an object", list: "a list", bool: "true or false", int: "a whole number", str: "text"}
-    report.add(place, f"should be {names[kind]}")
-    return None
+def _take_over(own: Report, report: Report) -> None:
+    """The problems of one file, as many as are worth telling."""
+    report.problems += own.problems[:MOST_PROBLEMS]
+    if len(own.problems) > MOST_PROBLEMS:
+        report.add((), f"{len(own.problems) - MOST_PROBLEMS} more problems")

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.core.audit_settings import Action, Audit
-from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Toggles, Upstream
+from proxy.core.experiment import Experiment
+from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
+from proxy.core.toggles import Toggles
 from proxy.errors import SettingsError
 from proxy.settings import checks, files, record_checks
 from proxy.settings.model import (
@@ -38,6 +40,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "log": Log,
     "popularity": PopularityFile,
     "toggles": TogglesFile,
+    "experiment": Experiment,
 }
 
 
@@ -62,6 +65,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
 
     checks.doors(sections["listen"], sections["admin"], report)
     checks.identity(sections["identity"], report)
+    checks.experiment(sections["experiment"], report)
     base = path.parent
     authorities: dict[str, str] = {}
     for name in named:

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
-from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Toggles, Upstream
+from proxy.core.experiment import Experiment
+from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
+from proxy.core.toggles import Toggles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,7 @@ class Settings:
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
     toggles: Toggles
+    experiment: Experiment
 
     @property
     def state_directory(self) -> Path:
@@ -139,6 +142,7 @@ class Settings:
             limits=self.limits,
             deadlines=self.deadlines,
             toggles=self.toggles,
+            experiment=self.experiment,
             popularity=self.popularity,
             trusted_proxies=self.listen.trusted_proxies,
             authorities=self.authorities,

@@ -139,6 +139,9 @@ class SidecarCollector(Collector):
             ("level",),
             _by_one(self._counters.levels),
         )
+        yield CounterMetricFamily(
+            "fusebox_unsticky_requests", "Recommend requests without a user.", self._counters.unsticky
+        )
         yield CounterMetricFamily("fusebox_slots_asked", "Items asked for, judged requests.", asked)
         yield CounterMetricFamily("fusebox_slots_covered", "… filled without popularity.", covered)
         coverage = GaugeMetricFamily(
@@ -166,6 +169,9 @@ class SidecarCollector(Collector):
         killed = int(toggles.kill_switch)
         yield GaugeMetricFamily("fusebox_kill_switch", "1 while the kill switch is on.", killed)
         yield GaugeMetricFamily("fusebox_toggles_version", "Version of the toggles.", toggles.version)
+        yield GaugeMetricFamily(
+            "fusebox_exposure_percent", "Share of users exposed, rules aside.", toggles.exposure_percent
+        )
         yield GaugeMetricFamily(
             "fusebox_policy_age_seconds", "Since the policy was published.", self._policy_age_s()
         )

@@ -73,6 +73,7 @@ class Counters:
         self.levels: defaultdict[str, int] = defaultdict(int)  # A…D: where recommend answers came from
         self.slots_asked = 0  # recommend: k summed over judged requests
         self.slots_covered = 0  # … of which filled without popularity (facts 2.19)
+        self.unsticky = 0  # recommend requests without a user: the request id chose the bucket (facts 2.12)
         self.refusals: defaultdict[str, int] = defaultdict(int)  # by code
         self.actions: defaultdict[tuple[str, str], int] = defaultdict(int)  # recorded: (action, outcome)
         self.audit_lost = 0  # actions that could not be recorded and went on

@@ -57,6 +57,7 @@ class Merged:
         total.audit_lost += now.audit_lost - before.audit_lost
         total.slots_asked += now.slots_asked - before.slots_asked
         total.slots_covered += now.slots_covered - before.slots_covered
+        total.unsticky += now.unsticky - before.unsticky
         total.connections += now.connections - before.connections
         total.accepted += now.accepted - before.accepted
         if dropped := now.events_dropped - before.events_dropped:

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = ["actions", "all", "audit", "bodies", "breaker", "connections", "fallback", "peers", "recommend"]
+SCRIPTS = [
+    "actions",
+    "all",
+    "audit",
+    "bodies",
+    "breaker",
+    "connections",
+    "decide",
+    "fallback",
+    "peers",
+    "recommend",
+]
 LOCAL = ["harness", "proc", "report"]
 
 kernel_counts = pytest.mark.skipif(

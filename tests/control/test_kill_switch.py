@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 
 from proxy.control.kill import KillRefused, KillSwitch
+from proxy.core.experiment import Experiment
 from proxy.core.policy import Policy, Toggles
 from proxy.errors import Problem, SettingsError
 from proxy.ports import KillDecision, StoreError
@@ -229,6 +231,23 @@ async def test_a_kill_that_a_refused_reload_brought_is_thrown_by_the_next_good_o
     assert plane.policy.toggles.kill_switch is True
     assert store.kept.kill
     assert (kill.status.by, kill.status.persisted) == ("toggles file", True)
+
+
+async def test_a_reload_changes_no_frozen_experiment():
+    """Facts 2.13; thrown and released, the switch changes none either."""
+    plane = Plane()
+    kill = switch(plane, Store())
+    running = Experiment(name="hybrid_v1")
+    await kill.reload(replace(policy(), experiment=running))
+    other = replace(policy(), experiment=Experiment(name="next"))
+    frozen = replace(other, toggles=Toggles(experiment_freeze=True))
+    for _ in range(2):
+        await kill.reload(frozen)
+        await kill.set(True, reason="r", by="ann")
+        await kill.set(False, reason="r", by="ann")
+        assert plane.policy.experiment is running
+    await kill.reload(other)
+    assert plane.policy.experiment is other.experiment
 
 
 async def test_without_a_decision_a_reload_follows_the_file():

@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from proxy.core.asks import Ask, parse_ask
+from proxy.core.decide import KILLED, Decision
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity
 from proxy.core.recommend import (
@@ -17,7 +18,6 @@ from proxy.core.recommend import (
     blend,
     compose,
     parse_candidates,
-    popular_answer,
 )
 from proxy.errors import Refusal
 
@@ -39,6 +39,11 @@ def ask(query: bytes = b"", user: bytes = b"u1") -> Ask:
     return parse_ask(query, user, k_default=50, k_max=200)
 
 
+DECISION = Decision(
+    reason="default", policy="hybrid_default", sources=("cf", "content"), alpha=0.6, level="A"
+)
+
+
 def candidates(**scores: float) -> list[Candidate]:
     return [(key, score, {"id": key, "score": score}) for key, score in scores.items()]
 
@@ -56,7 +61,7 @@ def composed(asked: Ask, *ranked: Ranked, failed: bool = False) -> Answer:
         popularity=LIST,
         failed=failed,
         bucket=1234,
-        alpha=0.6,
+        decision=DECISION,
         toggles_version=7,
     )
 
@@ -298,7 +303,7 @@ class TestCompose:
             popularity=Popularity(()),
             failed=False,
             bucket=0,
-            alpha=0.5,
+            decision=DECISION,
             toggles_version=1,
         )
         assert ids(answer) == []
@@ -360,42 +365,36 @@ class TestCompose:
 
 class TestPopularAnswer:
     @pytest.mark.parametrize("query", [b"k=1", b"k=10", b"k=100", b"k=5&genres=drama", b"k=5&year_min=2015"])
-    @pytest.mark.parametrize("killed", [True, False])
-    def test_it_is_what_compose_says_without_candidates(self, query, killed):
-        asked = ask(query, 'ü"\\\n'.encode())
-        labels = {"request_id": "r1", "ask": asked, "popularity": LIST, "bucket": 17, "toggles_version": 3}
-        quick = popular_answer(**labels, killed=killed)
-        full = compose(**labels, ranked=(), alpha=0.0, policy="kill_switch" if killed else "hybrid_default")
+    @pytest.mark.parametrize("decision", [KILLED, DECISION], ids=["killed", "fallback"])
+    def test_it_is_what_compose_says_without_candidates(self, query, decision):
+        user = 'ü"\\\n'.encode()
+        labels = {"popularity": LIST, "decision": decision, "toggles_version": 3}
+        quick = PopularAnswers(**labels).answer(query, user, b"r1", 17, k_default=50, k_max=200)
+        full = compose(**labels, request_id="r1", ask=ask(query, user), bucket=17, ranked=())
         assert orjson.loads(quick.body) == orjson.loads(full.body)
         assert quick[1:] == full[1:]
 
     def test_a_user_that_is_no_text_does_no_harm(self):
-        answer = popular_answer(
-            request_id="r1",
-            ask=ask(b"k=1", b"\xff"),
-            popularity=LIST,
-            bucket=0,
-            toggles_version=1,
-            killed=True,
-        )
+        answers = PopularAnswers(LIST, KILLED, toggles_version=1)
+        answer = answers.answer(b"k=1", b"\xff", b"r1", 0, k_default=50, k_max=200)
         assert orjson.loads(answer.body)["user_id"] == "\N{REPLACEMENT CHARACTER}"
 
 
 class TestPopularAnswers:
-    KILLED = PopularAnswers(LIST, toggles_version=3, killed=True)
+    ANSWERS = PopularAnswers(LIST, KILLED, toggles_version=3)
 
     def answer(self, query: bytes, user: bytes = b"u1") -> Answer:
-        return self.KILLED.answer(query, user, b"r1", 17, k_default=50, k_max=200)
+        return self.ANSWERS.answer(query, user, b"r1", 17, k_default=50, k_max=200)
 
     def test_what_was_rendered_is_kept_and_k_s_do_not_mix(self):
         kept = []
         for _ in range(2):
             assert [len(ids(self.answer(b"k=%d" % k))) for k in (1, 10, 7)] == [1, 10, 7]
-            kept.append({k: id(self.KILLED._rendered[k]) for k in (1, 10, 7)})
+            kept.append({k: id(self.ANSWERS._rendered[k]) for k in (1, 10, 7)})
         assert kept[0] == kept[1]
 
     def test_what_is_kept_is_bounded(self):
-        answers = PopularAnswers(LIST, toggles_version=3, killed=True)
+        answers = PopularAnswers(LIST, KILLED, toggles_version=3)
         for k in range(1, 3 * MAX_RENDERED):
             answer = answers.answer(b"k=%d" % k, b"", b"r", 0, k_default=1, k_max=1000)
             assert answer.returned == min(k, 30)
@@ -404,7 +403,7 @@ class TestPopularAnswers:
     def test_titles_that_look_like_the_frame_do_no_harm(self):
         title = '","bucket":0,"user_id":"","metadata":{"bucket":0'
         odd = Popularity([Film(id="a", title=title, year=1, genres=(), providers=(), score=1.0)])
-        answers = PopularAnswers(odd, toggles_version=1, killed=False)
+        answers = PopularAnswers(odd, DECISION, toggles_version=1)
         document = orjson.loads(answers.answer(b"k=1", b"u", b"r", 5, k_default=1, k_max=1).body)
         assert document["items"][0]["title"] == title
         assert (document["user_id"], document["metadata"]["bucket"]) == ("u", 5)

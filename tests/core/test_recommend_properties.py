@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.asks import PROVIDERS, Ask, parse_ask
+from proxy.core.decide import Decision
 from proxy.core.policy import Film
 from proxy.core.popularity import Filters, Popularity
 from proxy.core.recommend import (
@@ -14,7 +15,6 @@ from proxy.core.recommend import (
     blend,
     compose,
     parse_candidates,
-    popular_answer,
 )
 
 IDS = st.sampled_from([f"m{n}" for n in range(25)])
@@ -60,6 +60,15 @@ fields = st.fixed_dictionaries(
 )
 sources = st.none() | st.lists(st.tuples(IDS, scores, fields), max_size=20, unique_by=lambda item: item[0])
 alphas = st.floats(0, 1)
+decisions = st.builds(
+    Decision,
+    reason=st.just("policy_mode"),
+    policy=st.sampled_from(["kill_switch", "control", "popularity", "bucket_gate"]),
+    alpha=alphas,
+    level=st.sampled_from("ABCD"),
+    arm=st.sampled_from(["none", "control", "treatment_a"]),
+    exposed=st.booleans(),
+)
 
 
 @given(asks, catalogues, sources, sources, alphas)
@@ -71,7 +80,7 @@ def test_an_answer_holds_exactly_k_unique_complete_items(ask, popularity, cf, co
         ranked=ranked,
         popularity=popularity,
         bucket=1,
-        alpha=alpha,
+        decision=Decision(reason="default", policy="hybrid_default", alpha=alpha, level="A"),
         toggles_version=1,
     )
     document = orjson.loads(answer.body)
@@ -120,35 +129,22 @@ def pairs(order: list[float], ranked: list[tuple[float, str, str, object]]) -> l
     return [(score, row[0]) for score, row in zip(order, ranked, strict=True)]
 
 
-@given(asks, catalogues, st.booleans())
-def test_the_popular_answer_is_the_composed_one(ask, popularity, killed):
-    labels = {"request_id": "r", "ask": ask, "popularity": popularity, "bucket": 9, "toggles_version": 2}
-    quick = popular_answer(**labels, killed=killed)
-    full = compose(**labels, ranked=(), alpha=0.0, policy="kill_switch" if killed else "hybrid_default")
-    assert orjson.loads(quick.body) == orjson.loads(full.body)
-    assert quick[1:] == full[1:]
-
-
 @given(
     st.binary(max_size=12) | st.text(max_size=6).map(str.encode),
     st.from_regex(r"[A-Za-z0-9._:/+=@~-]{1,128}", fullmatch=True),
     st.integers(0, 9999),
     catalogues,
     st.sampled_from([b"", b"k=3", b"user_id=x&k=30", b"k=5&lang=de", b"k=9&genres=drama&year_min=1990"]),
-    st.booleans(),
+    decisions,
 )
-def test_the_rendered_answer_is_the_popular_one(user, request_id, bucket, popularity, query, killed):
+def test_the_rendered_answer_is_the_composed_one(user, request_id, bucket, popularity, query, decision):
     """Byte for byte, for whatever calls itself a user: the user is escaped and the rest is the same."""
     bounds = {"k_default": 7, "k_max": 50}
-    answers = PopularAnswers(popularity, toggles_version=2, killed=killed)
+    labels = {"popularity": popularity, "decision": decision, "toggles_version": 2}
+    answers = PopularAnswers(**labels)
     for _ in range(2):  # rendered, then remembered
-        assert answers.answer(query, user, request_id.encode(), bucket, **bounds) == popular_answer(
-            request_id=request_id,
-            ask=parse_ask(query, user, **bounds),
-            popularity=popularity,
-            bucket=bucket,
-            toggles_version=2,
-            killed=killed,
+        assert answers.answer(query, user, request_id.encode(), bucket, **bounds) == compose(
+            **labels, request_id=request_id, ask=parse_ask(query, user, **bounds), ranked=(), bucket=bucket
         )
 
 
@@ -173,24 +169,25 @@ def test_the_ladder_agrees_with_a_plain_reading_of_its_rungs(popularity, filters
 
 FRAME = (
     b'{"request_id":%b,"user_id":%b,"k":%d,"items":%b,"metadata":{"k_requested":%d,"k_returned":%d,'
-    b'"coverage":%a,"arm":"none","bucket":%d,"exposed":true,"policy":"%b","alpha":%a,"level":"%b",'
+    b'"coverage":%a,"arm":"%b","bucket":%d,"exposed":%b,"policy":"%b","alpha":%a,"level":"%b",'
     b'"toggles_version":%d,"degraded":%b,"cache":"bypass"}}'
 )
 
 
-@given(asks, catalogues, sources, sources, alphas, st.booleans(), st.text(max_size=5))
-def test_the_document_is_the_frame_of_the_contract(ask, popularity, cf, content, alpha, failed, request_id):
+@given(asks, catalogues, sources, sources, decisions, st.booleans(), st.text(max_size=5))
+def test_the_document_is_the_frame_of_the_contract(
+    ask, popularity, cf, content, decision, failed, request_id
+):
     """The frame written out, field by field, in its order."""
     answer = compose(
         request_id=request_id,
         ask=ask,
-        ranked=blend(alpha, cf, content),
+        ranked=blend(decision.alpha, cf, content),
         popularity=popularity,
         bucket=9999,
-        alpha=alpha,
+        decision=decision,
         toggles_version=7,
         failed=failed,
-        policy="some_policy",
     )
     items = orjson.loads(answer.body)["items"]
     assert answer.source == (items[0]["source"] if items else "")
@@ -198,7 +195,8 @@ def test_the_document_is_the_frame_of_the_contract(ask, popularity, cf, content,
         FRAME
         % (
             *(orjson.dumps(request_id), orjson.dumps(ask.user_id), ask.k, orjson.dumps(items)),
-            *(ask.k, answer.returned, answer.covered / ask.k, 9999, b"some_policy", alpha),
+            *(ask.k, answer.returned, answer.covered / ask.k, decision.arm.encode(), 9999),
+            *(b"true" if decision.exposed else b"false", decision.policy.encode(), decision.alpha),
             *(answer.level.encode(), 7, b"true" if answer.degraded else b"false"),
         )
     )

@@ -109,6 +109,7 @@ class Stage(Rig):
 
     cf: Scripted
     content: Scripted
+    control: Scripted  # where there is none, `cf`
 
     async def recommend(self, k: int = 4, query: bytes = b"", fields: bytes = b"") -> Recommended:
         return Recommended(await self.ask(GET % (k, query, fields)), k)
@@ -143,23 +144,31 @@ async def stage(
     *,
     route: dict[str, Any] | None = None,
     sources: dict[str, dict[str, Any]] | None = None,
+    control: Script | None = None,
+    **policy_more: Any,
 ) -> AsyncIterator[Stage]:
-    """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error."""
-    scripted = Scripted(cf), Scripted(content)
+    """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error.
+
+    With a `control` the route has that upstream too; `policy_more` are further fields of the policy.
+    """
+    scripts = {"cf": cf, "content": content} | ({} if control is None else {"control": control})
+    scripted = tuple(map(Scripted, scripts.values()))
     for one in scripted:
         await one.start()
     policy = Policy(
-        routes=(replace(ROUTE, **(route or {})),),
-        upstreams=upstreams({"cf": scripted[0].url, "content": scripted[1].url}, sources or {}),
+        routes=(
+            replace(ROUTE, **({"sources": Sources(**{name: name for name in scripts})} | (route or {}))),
+        ),
+        upstreams=upstreams(dict(zip(scripts, (one.url for one in scripted), strict=True)), sources or {}),
         deadlines=DEADLINES,
         popularity=FILMS,
-        access_log_sample=0.0,
+        **({"access_log_sample": 0.0} | policy_more),
     )
     counters = Counters()
     transitions: list[Any] = []
     plane = DataPlane(policy, counters, on_transition=transitions.append)
     rig = Stage(plane, scripted[0], policy, counters)
-    rig.cf, rig.content = scripted
+    rig.cf, rig.content, rig.control = (*scripted, *scripted)[:3]
     rig.transitions = transitions
     watch = Complaints(rig.complaints)
     logging.getLogger("fusebox").addHandler(watch)
@@ -167,7 +176,7 @@ async def stage(
     try:
         yield rig
         assert not rig.complaints, rig.complaints
-        assert not scripted[0].faults + scripted[1].faults
+        assert not [fault for one in scripted for fault in one.faults]
     finally:
         rig.close_clients()
         plane.close()

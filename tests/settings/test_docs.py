@@ -9,6 +9,7 @@ import pytest
 
 from proxy.core.audit_settings import Action
 from proxy.core.breaker import BreakerSettings
+from proxy.core.experiment import Arm
 from proxy.core.policy import Route, Sources, Upstream
 from proxy.settings.load import _SECTIONS
 
@@ -18,6 +19,7 @@ RECORDS = {f"[{name}]": kind for name, kind in _SECTIONS.items()} | {
     "[upstreams.NAME.breaker]": BreakerSettings,
     "[[routes]]": Route,
     "[[audit.actions]]": Action,
+    "[[experiment.arms]]": Arm,
     "sources of a recommend route": Sources,
 }
 UNITS = {"_per_s": None, "_ms": "ms", "_s": "s", "_bytes": "bytes", "_rate": "share"}

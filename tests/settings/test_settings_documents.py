@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.core.experiment import HYBRID_V1
+from proxy.core.toggles import Rule, Scope
 from proxy.settings import load
 
 
@@ -37,9 +39,14 @@ def test_kill_switch_flags_and_version_are_read(folder):
         ({"toggls": {}}, "toggls", "did you mean 'toggles'?"),
         ({"toggles": {"kill_switch": "true"}}, "toggles.kill_switch", "true or false"),
         ({"toggles": {"kill_swich": True}}, "toggles.kill_swich", "did you mean 'kill_switch'?"),
-        ({"toggles": {"alpha_override": 0.5}}, "toggles.alpha_override", "arrives with the toggle catalogue"),
+        ({"toggles": {"alpha_override": 1.5}}, "toggles.alpha_override", "from 0 to 1 or null"),
         ({"toggles": []}, "toggles", "should be an object"),
-        ({"rules": [{"scope": {}}]}, "rules", "arrive with the toggle catalogue"),
+        ({"rules": [{"scope": {}}]}, "rules[0].toggles", "would do nothing"),
+        (
+            {"rules": [{"scope": {"cohort": ["hevy"]}, "toggles": {"disable_cf": True}}]},
+            "rules[0].scope.cohort[0]",
+            "there is no cohort 'hevy'",
+        ),
         ({"flags": {"billing": 0}}, "flags.billing", "true or false"),
         ({"flags": {"x": True}}, "flags.x", "no route has this flag"),
         ({"metadata": {"version": True}}, "metadata.version", "whole number"),
@@ -52,6 +59,68 @@ def test_faults_in_the_toggles_document(folder, document, place, words):
     found = problems_of_toggles(folder, document)
     assert list(found) == [place]
     assert words in found[place]
+
+
+def test_every_toggle_and_rule_is_read(folder):
+    folder.toggles = {
+        "toggles": {
+            "exposure_percent": 12.5,
+            "policy_mode": "bucket_gate",
+            "cohort_scope": ["cold"],
+        },
+        "rules": [{"scope": {"region": ["eu", "asia"]}, "toggles": {"disable_cf": True}}],
+    }
+    toggles = folder.load().policy().toggles
+    assert (toggles.exposure_percent, toggles.policy_mode, toggles.cohort_scope) == (
+        12.5, "bucket_gate", ("cold",),
+    )  # fmt: skip
+    assert toggles.rules == (Rule(scope=Scope(region=("asia", "eu")), toggles={"disable_cf": True}),)
+
+
+def test_a_document_full_of_faults_does_not_drown_the_others(folder):
+    folder.toggles = {"toggles": {f"x{n}": 1 for n in range(1000)}}
+    assert folder.problems()[""] == "980 more problems ()"
+
+
+class TestExperiment:
+    ARM = '[[experiment.arms]]\nname = "%s"\npercent = %s\npolicy_mode = "%s"\n'
+
+    def test_by_its_name_it_is_hybrid_v1(self, folder):
+        folder.add('[experiment]\nname = "hybrid_v1"\n')
+        experiment = folder.load().policy().experiment
+        assert (experiment.name, experiment.arms, experiment.salted) == (
+            "hybrid_v1", HYBRID_V1, b"hybrid_v1",
+        )  # fmt: skip
+
+    def test_arms_can_be_others(self, folder):
+        folder.add('[experiment]\nname = "x"\nsalt = "s"\n')
+        folder.add(self.ARM % ("a", 33.33, "collab_only") + self.ARM % ("b", 66.67, "content_only"))
+        experiment = folder.load().experiment
+        assert [(arm.name, arm.percent, arm.policy_mode) for arm in experiment.arms] == [
+            ("a", 33.33, "collab_only"), ("b", 66.67, "content_only"),
+        ]  # fmt: skip
+        assert experiment.salted == b"s"
+
+    @pytest.mark.parametrize(
+        ("text", "place", "words"),
+        [
+            ('name = "a b"', "experiment.name", "is no name"),
+            ('name = "x"\nsalt = "exposure"', "experiment.salt", "is that of exposure"),
+            ("arms = []", "experiment.arms", "100 percent"),
+            (ARM % ("a", 99, "collab_only"), "experiment.arms", "100 percent"),
+            (ARM % ("none", 100, "collab_only"), "experiment.arms[0].name", "of no arm"),
+            (ARM % ("a", 60, "collab_only") + ARM % ("a", 40, "content_only"), "experiment.arms[1].name",
+             "name of arms[0]"),
+            (ARM % ("a", 33.333, "collab_only") + ARM % ("b", 66.667, "content_only"),
+             "experiment.arms[0].percent", "finer than 0.01"),
+            (ARM % ("a", 100, "collab"), "experiment.arms[0].policy_mode", "'collab_only'"),
+        ],
+    )  # fmt: skip
+    def test_faults(self, folder, text, place, words):
+        folder.add(f"[experiment]\n{text}\n")
+        found = folder.problems()
+        assert place in found
+        assert words in found[place]
 
 
 def test_flags_of_a_route_with_another_fault_are_known(folder):

@@ -134,7 +134,10 @@ def test_the_rest_of_the_counters_are_shown(counters):
     counters.levels["D"] = 6
     counters.connections, counters.events_dropped = 5, 4
     counters.slots_asked, counters.slots_covered = 100, 25
-    found = samples(scrape(counters, toggles=Toggles(version=9, kill_switch=True), age_s=12.5))
+    counters.unsticky = 3
+    found = samples(
+        scrape(counters, toggles=Toggles(version=9, kill_switch=True, exposure_percent=12.5), age_s=12.5)
+    )
     assert found["fusebox_refusals_total", "no_route"] == 7
     assert found["fusebox_recommend_level_total", "D"] == 6
     assert found["fusebox_connections",] == 5
@@ -144,6 +147,8 @@ def test_the_rest_of_the_counters_are_shown(counters):
     assert found["fusebox_slots_covered_total",] == 25
     assert found["fusebox_toggles_version",] == 9
     assert found["fusebox_kill_switch",] == 1
+    assert found["fusebox_exposure_percent",] == 12.5
+    assert found["fusebox_unsticky_requests_total",] == 3
     assert found["fusebox_policy_age_seconds",] == 12.5
 
 

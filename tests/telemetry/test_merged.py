@@ -32,6 +32,7 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         counters.slots_asked += 5
         counters.slots_covered += 4
         counters.accepted += 1
+        counters.unsticky += 1
         counters.events_dropped += 1
     counters.connections = counters.upstream("pay").inflight = counters.upstream("pay").queued = inflight
     return counters

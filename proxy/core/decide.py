@@ -1,0 +1,196 @@
+"""What a request for recommendations gets: one decision, with its reason (facts 2.10).
+
+Everything that toggles, experiment and route can lead to is worked out once per policy; a request
+looks up its row. The order of precedence stands in `_served`, from the top down.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
+from proxy.core.identity import Who
+from proxy.core.policy import Policy, Route
+from proxy.core.routing import BUCKETS, bucket
+from proxy.core.scopes import NO_RULE, Scopes
+from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, Level, Mode, Toggles
+
+POPULARITY = "popularity"
+
+_ASKS: Mapping[Mode, tuple[str, ...]] = {
+    "hybrid_default": ("cf", "content"),
+    "bucket_gate": ("cf", "content"),
+    "content_only": ("content",),
+    "collab_only": ("cf",),
+}
+_ALONE: Mapping[str, tuple[Mode, float]] = {"cf": ("collab_only", 1.0), "content": ("content_only", 0.0)}
+_COLD = UNKNOWN_USER.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """How one request is served, as far as that is decided before anybody is asked."""
+
+    reason: str
+    """What had the last word: toggles, by precedence, `experiment`, `default` or `no sources`."""
+    policy: str
+    """What is done: a policy mode, or `kill_switch`, `control`, `popularity`."""
+    sources: tuple[str, ...] = ()
+    """Whom to ask; nobody: the answer comes from the popularity list."""
+    alpha: float = 0.0
+    """The weight of cf."""
+    level: Level = "D"
+    """The best that the answer can be (facts 2.10)."""
+    arm: str = NO_ARM
+    exposed: bool = True
+    rule: int = NO_RULE
+    """The index of the scoped rule that applies."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the answer says something about the recommender (facts 2.18)."""
+        return self.exposed and bool(self.sources)
+
+
+KILLED = Decision(reason="kill_switch", policy="kill_switch")
+UNDECIDED = Decision(reason="", policy="")
+"""What holds for a request that is refused before anything is decided, or forwarded."""
+
+
+class _Table(NamedTuple):
+    """Every decision under the same toggles."""
+
+    exposed: int  # buckets below are
+    control: Decision
+    bounds: Sequence[int]  # of the arms; empty where the arm makes no difference
+    arms: Sequence[Mapping[bytes, Decision]]  # by arm, then cohort; b"" stands for those not named
+
+
+class Decider:
+    """The decisions of one recommend route under one policy."""
+
+    def __init__(self, route: Route, toggles: Toggles, experiment: Experiment, scopes: Scopes) -> None:
+        """`scopes` are those of `toggles`, which several routes share."""
+        self._route = route
+        self._toggles = toggles
+        self._arms: Sequence[Arm | None] = experiment.arms if experiment.name else (None,)
+        self._bounds = bounds(experiment.arms) if experiment.name else ()
+        self._salt = experiment.salted
+        self._scopes = scopes
+        self._tables: dict[tuple[int, bool], _Table] = {}
+        self.fixed = self._fixed()
+        """The decision, where all requests get the same."""
+
+    def decide(self, who: Who, key: bytes, exposure: int) -> Decision:
+        """For a request of `who` in the bucket `exposure`; `key` made the bucket: the user or request id."""
+        region, cohort, client = who.region, who.cohort, who.client
+        if not cohort and not who.user:
+            cohort = _COLD
+        scopes = self._scopes
+        at = NO_RULE, True
+        if not scopes.everybody:
+            at = scopes.rule(region, cohort, client), scopes.covers(region, cohort, client)
+        table = self._tables.get(at) or self._table(*at)
+        if exposure >= table.exposed:
+            return table.control
+        arm = bisect_right(table.bounds, bucket(key, self._salt)) if table.bounds else 0
+        choices = table.arms[arm]
+        return choices.get(cohort) or choices[b""]
+
+    def _fixed(self) -> Decision | None:
+        if self._toggles.kill_switch:
+            return KILLED
+        if not self._scopes.everybody:
+            return None
+        table = self._table(NO_RULE, inside=True)
+        if not table.exposed:
+            return table.control
+        if table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
+            return table.arms[0][b""]
+        return None
+
+    def _table(self, rule: int, inside: bool) -> _Table:  # noqa: FBT001 - half of a key
+        """Made when it is first asked for: of ten thousand rules few apply at a time."""
+        toggles = self._toggles if inside else DEFAULTS
+        if rule != NO_RULE:
+            toggles = replace(toggles, **self._scopes.rules[rule].toggles)
+        served = [
+            {
+                cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule)
+                for cohort in ("", *COHORT_ALPHAS)
+            }
+            for arm in self._arms
+        ]
+        arms = [
+            {cohort: it for cohort, it in each.items() if it != each[b""] or not cohort} for each in served
+        ]
+        alike = all(each == arms[0] for each in arms)
+        asks = bool(self._route.sources.control)
+        table = self._tables[rule, inside] = _Table(
+            hundredths(toggles.exposure_percent),
+            Decision(
+                reason="exposure_percent",
+                policy=CONTROL,
+                sources=(CONTROL,) if asks else (),
+                level="A" if asks else "D",
+                arm=CONTROL,
+                exposed=False,
+                rule=rule,
+            ),
+            () if alike else self._bounds,
+            arms[:1] if alike else arms,
+        )
+        return table
+
+
+def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Decision:
+    """The decision for who is exposed; `cohort` "": none that is known."""
+    offered = [kind for kind in ("cf", "content") if getattr(route.sources, kind)]
+    if not offered:
+        return Decision(reason="no sources", policy=POPULARITY)
+    disabled = [f"disable_{kind}" for kind in offered if getattr(toggles, f"disable_{kind}")]
+    left = [kind for kind in offered if f"disable_{kind}" not in disabled]
+    if not left:
+        return Decision(reason=", ".join(disabled), policy=POPULARITY)
+    if toggles.candidate_fallback_level == "D":
+        return Decision(reason="candidate_fallback_level", policy=POPULARITY)
+    if toggles.cache_mode == "warm_only":  # there is no cache, so everything misses it (facts 2.15)
+        return Decision(reason="cache_mode", policy=POPULARITY)
+
+    mode = toggles.policy_mode or (arm.policy_mode if arm else "hybrid_default")
+    wanted = [kind for kind in offered if kind in _ASKS[mode]]
+    asked = [kind for kind in wanted if kind in left] or left  # whoever is left has weight 1 (facts 2.1)
+    reasons = [f"disable_{kind}" for kind in wanted if kind not in left]
+    level = toggles.candidate_fallback_level
+    if level != "A":
+        reasons.append("candidate_fallback_level")
+        if len(asked) > 1:
+            asked = ["content"]  # which stands in for cf from B on
+    if toggles.policy_mode:
+        reasons.append("policy_mode")
+    if len(asked) == 1:
+        policy, alpha = _ALONE[asked[0]]
+    else:
+        policy, alpha = mode, route.alpha
+        if toggles.alpha_override is not None:
+            reasons.append("alpha_override")
+            alpha = toggles.alpha_override
+        elif mode == "bucket_gate":
+            alpha = COHORT_ALPHAS.get(cohort, alpha)
+    treated = arm is not None and not reasons and policy == arm.policy_mode
+    return Decision(
+        reason=", ".join(reasons) or ("experiment" if treated else "default"),
+        policy=policy,
+        sources=tuple(asked),
+        alpha=alpha,
+        level=level,
+        arm=arm.name if arm is not None and treated else NO_ARM,
+    )
+
+
+def pinned(policy: Policy, before: Policy) -> Policy:
+    """`policy` as it may follow `before`: while it freezes, the experiment stays (facts 2.13)."""
+    if not policy.toggles.experiment_freeze:
+        return policy
+    return replace(policy, experiment=before.experiment)
