@@ -1,5 +1,6 @@
 """The tests' own time limit."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def test_a_test_that_hangs_in_the_loop_is_ended(tmp_path):
         timeout=60,
         check=False,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)])},  # its fixtures'
     )
     assert done.returncode == 1
     assert "Timeout" in done.stdout + done.stderr
