@@ -79,13 +79,16 @@ class _Verification:
                 self._faulty(it, *fault)
             else:
                 leaves.append(it.leaf)
-            if top is not None and it.at > top:
-                top = it.at
+            at = it.at
+            if type(at) is not str:
+                at, top = "", None  # told above: this column, at least, is damaged
+            elif top is not None and at > top:
+                top = at
             self._next += 1
             self._entries += 1
             if self._next == mark:
                 self._flush()
-                top = marks.judge(mark, top, it.at)
+                top = marks.judge(mark, top, at)
                 mark = marks.next()
             elif len(leaves) >= _FLUSH:
                 self._flush()
