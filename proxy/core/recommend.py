@@ -1,36 +1,24 @@
-"""Recommend: what the sources said, and the answer made of it (contract, facts 1, 2.1).
+"""Recommend: the answer made of what the sources said (contract, facts 1).
 
 Whatever the sources did, an answer holds exactly k unique items (fewer only when the catalogue holds
 fewer); what they left open is filled from the popularity list, and said so.
 """
 
 from collections.abc import Mapping, Sequence
-from math import isinf
 from typing import Any, NamedTuple, TypeGuard
 
 import orjson
 
 from proxy.core.asks import Ask, parse_ask, plain_k
+from proxy.core.blending import Ranked
 from proxy.core.decide import Decision
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity, popular_item
 
-MAX_CANDIDATES = 10_000
 MAX_RENDERED = 256
 """Popular answers of different length that are kept rendered."""
 
-Candidate = tuple[str, float, Mapping[str, Any]]
-"""Id, score as the source gave it, and all fields of the item as they came."""
-
-Ranked = tuple[float, str, str, Mapping[str, Any]]
-"""Minus the score (0…1), id, label and fields: sorts best first, then by id."""
-
-
 _TEXT = frozenset((str,))
-
-
-class ContractBroken(ValueError):
-    """A source answered something that is not what sources answer (contract, Recommend route)."""
 
 
 class Answer(NamedTuple):
@@ -46,70 +34,6 @@ class Answer(NamedTuple):
     returned: int
     degraded: bool
     """A source failed, or popularity had to fill."""
-
-
-def parse_candidates(body: bytes) -> list[Candidate]:
-    """The candidates of a source's answer `{"items": [{"id", "score", …}, …]}`, without repeated ids.
-
-    Raises `ContractBroken` for anything else, also for an empty list beside an `error` (facts 1,
-    pitfall). An empty list alone is an answer: nothing to recommend.
-    """
-    try:
-        document = orjson.loads(body)  # refuses NaN, Infinity and what is too large for a double
-    except orjson.JSONDecodeError as error:
-        raise ContractBroken("no JSON") from error
-    items = document.get("items") if type(document) is dict else None
-    if type(items) is not list:
-        raise ContractBroken("no list of items")
-    if len(items) > MAX_CANDIDATES:
-        raise ContractBroken(f"more than {MAX_CANDIDATES} items")
-    if not items and "error" in document:
-        raise ContractBroken("an error with an empty list")
-    candidates: dict[str, Candidate] = {}
-    try:
-        for item in items:
-            key, score = item["id"], item["score"]
-            if type(key) is not str or not key:
-                raise ContractBroken("an id that is no text")
-            if type(score) is not float:
-                if type(score) is not int:
-                    raise ContractBroken("a score that is no number")
-                score = float(score)
-            if key not in candidates:
-                candidates[key] = key, score, item
-    except (KeyError, TypeError) as error:
-        raise ContractBroken("an item without id and score") from error
-    return list(candidates.values())
-
-
-def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candidate] | None) -> list[Ranked]:
-    """One ranking of both sources: alpha · cf + (1 - alpha) · content, each normalised (facts 2.1).
-
-    None stands for a source that is missing or broken; it and an empty one leave the other with
-    weight 1. An item of one source only gets nothing for the other, and that source's label. Of an
-    item of both, the richer fields are kept.
-    """
-    cf_weight, content_weight = (alpha, 1.0 - alpha) if cf and content else (1.0, 1.0)
-    ranked: dict[str, Ranked] = {}
-    candidates, low, span = _levelled(content or ())
-    for key, score, fields in candidates:
-        ranked[key] = (low - score) / span * content_weight, key, "content", fields
-    candidates, low, span = _levelled(cf or ())
-    for key, score, fields in candidates:
-        minus = (low - score) / span * cf_weight
-        other = ranked.get(key)
-        if other is None:
-            ranked[key] = minus, key, "cf", fields
-        else:
-            richer = other[3] if len(other[3]) > len(fields) else fields
-            ranked[key] = minus + other[0], key, "hybrid", richer
-    return sorted(ranked.values())
-
-
-def ranking(label: str, candidates: Sequence[Candidate] | None) -> list[Ranked]:
-    """One source alone, normalised as in a blend, every item under `label`."""
-    candidates, low, span = _levelled(candidates or ())
-    return sorted(((low - score) / span, key, label, fields) for key, score, fields in candidates)
 
 
 def compose(
@@ -273,18 +197,3 @@ def _providers(fields: Mapping[str, Any], film: Film | None) -> Sequence[str] | 
 
 def _is_names(value: Any) -> TypeGuard[list[str]]:
     return type(value) is list and _TEXT.issuperset(map(type, value))
-
-
-def _levelled(candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], float, float]:
-    """The candidates, their lowest score and the span above it, which is never 0 or infinite (facts 2.1).
-
-    Scores that do not differ become 1 above a lowest of 0; those too far apart for a double are halved.
-    """
-    scores = [candidate[1] for candidate in candidates]
-    low, high = min(scores, default=0.0), max(scores, default=0.0)
-    span = high - low
-    if not span:
-        return [(key, 1.0, fields) for key, _, fields in candidates], 0.0, 1.0
-    if isinf(span):
-        return [(key, score / 2, fields) for key, score, fields in candidates], low / 2, high / 2 - low / 2
-    return candidates, low, span

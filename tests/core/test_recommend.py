@@ -4,21 +4,12 @@ import orjson
 import pytest
 
 from proxy.core.asks import Ask, parse_ask
+from proxy.core.blending import Ranked, blend
+from proxy.core.candidates import MAX_CANDIDATES, Candidate, ContractBroken, parse_candidates
 from proxy.core.decide import KILLED, Decision
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity
-from proxy.core.recommend import (
-    MAX_CANDIDATES,
-    MAX_RENDERED,
-    Answer,
-    Candidate,
-    ContractBroken,
-    PopularAnswers,
-    Ranked,
-    blend,
-    compose,
-    parse_candidates,
-)
+from proxy.core.recommend import MAX_RENDERED, Answer, PopularAnswers, compose
 from proxy.errors import Refusal
 
 FILMS = tuple(

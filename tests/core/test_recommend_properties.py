@@ -5,17 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.asks import PROVIDERS, Ask, parse_ask
+from proxy.core.blending import blend
+from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
 from proxy.core.decide import Decision
 from proxy.core.policy import Film
 from proxy.core.popularity import Filters, Popularity
-from proxy.core.recommend import (
-    Candidate,
-    ContractBroken,
-    PopularAnswers,
-    blend,
-    compose,
-    parse_candidates,
-)
+from proxy.core.recommend import PopularAnswers, compose
 
 IDS = st.sampled_from([f"m{n}" for n in range(25)])
 GENRES = ("Drama", "Comedy", "Horror", "Ünsinn")

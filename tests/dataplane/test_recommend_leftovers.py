@@ -6,7 +6,8 @@ from harness import Wire, reply
 from rig import sidecar
 
 from proxy.core.policy import Film, Route, Sources
-from proxy.dataplane.recommend import Fetch, Recommend
+from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.recommend import Recommend
 
 FILMS = (Film(id="1", title="t", year=1999, genres=("a",), providers=(), score=1.0),)
 ROUTES = (Route(name="rec", path="/", kind="recommend", sources=Sources(cf="up", content="up")),)
