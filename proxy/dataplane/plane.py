@@ -125,7 +125,7 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        self._deciding = Deciding(policy, self.popularity, self.counters, self._deciding)
+        self._deciding = Deciding(policy, self.popularity, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
                 self._deciding.bind(bound)
@@ -289,10 +289,10 @@ class DataPlane:
                 if self.killed:
                     popular(client, head, bound)
                     return None
-                if not user:
-                    self.counters.unsticky += 1
                 choices = bound.choices
                 head.bound = bound = choices.fixed or choices.of(head, self._identity)
+                if not user:
+                    bound.counters.unsticky += 1
                 return Recommend.begin(client, head, bound, now)
             forward = Forward(client, head, bound, piece, ended=ended)
             if head.action is not None:
