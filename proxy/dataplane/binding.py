@@ -33,6 +33,7 @@ class Bound:
         "allow",
         "cell",
         "choices",
+        "counters",
         "decision",
         "decision_end",
         "decision_start",
@@ -73,6 +74,7 @@ class Bound:
         self.decision = UNDECIDED
         self.judged = False
         self.version = policy.toggles.version
+        self.counters = counters
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
@@ -88,13 +90,15 @@ class Bound:
         self.decision_start = self._decision_start(NO_ARM)
         self.decision_end = f";level=none;source={route.upstream};v={self.version}\r\n".encode()
 
-    def under(self, decision: Decision, cell: Cell, popular: PopularAnswers) -> "Bound":
+    def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
-        bound.cell = cell
+        if decision.aside:
+            bound.counters = self.counters.aside(decision.aside)
+        bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.popular = popular
         bound.decision_start = self._decision_start(decision.arm)
         return bound

@@ -8,19 +8,15 @@ from proxy.core.recommend import PopularAnswers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.request_head import RequestHead
-from proxy.telemetry.counters import Counters
 
 
 class Deciding:
     """What the decisions of one policy have in common."""
 
-    def __init__(
-        self, policy: Policy, popularity: Popularity, counters: Counters, previous: "Deciding | None"
-    ) -> None:
+    def __init__(self, policy: Policy, popularity: Popularity, previous: "Deciding | None") -> None:
         toggles = policy.toggles
         self._policy = policy
         self._popularity = popularity
-        self._counters = counters
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
         self._answers: dict[tuple[str, bool, str, float], PopularAnswers] = {}
         # A kill changes no rule, and should not wait for ten thousand of them to be sorted.
@@ -37,8 +33,7 @@ class Deciding:
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
         """The route as it serves this decision."""
-        cell = self._counters.cell(route.name, decision.arm)
-        return route.under(decision, cell, self._popular(decision))
+        return route.under(decision, self._popular(decision))
 
     def _popular(self, decision: Decision) -> PopularAnswers:
         labels = decision.arm, decision.exposed, decision.policy, decision.alpha
