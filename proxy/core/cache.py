@@ -6,7 +6,7 @@ invented parameters) push out each other and not what is in use. Times are monot
 caller; one thread calls.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt
 
 from proxy.core.audit_settings import STRICT
 
-ENTRY_BYTES = 288
+ENTRY_BYTES = 320
 """What an entry takes beside its key and its body, in CPython: measured, see the test."""
 GHOST_BYTES = 128
 """What it takes to remember that a key was evicted."""
@@ -46,25 +46,27 @@ class Lifetime(NamedTuple):
 class Entry:
     """An answer that is kept; `fresh` says whether it may stand in for asking."""
 
-    __slots__ = ("at", "body", "hits", "key", "small")
+    __slots__ = ("at", "body", "hits", "key", "size", "small")
 
-    def __init__(self, key: bytes, *, small: bool) -> None:
+    def __init__(self, key: bytes, body: bytes, at: float, size: int, *, small: bool) -> None:
         self.key = key
-        self.body = b""  # none any more: it was erased, or is too old
-        self.at = 0.0
+        self.body = body  # empty: it was erased, or is too old
+        self.at = at
+        self.size = size  # in memory, all in all
         self.hits = 0
         self.small = small
 
     def fresh(self, now: float, life: Lifetime) -> bool:
         return now - self.at < life.ttl_s
 
-    @property
-    def size(self) -> int:
-        return len(self.key) + len(self.body) + ENTRY_BYTES
-
 
 class Cache:
     """Bodies by key. `bytes` is what all of it takes in memory, never more than `max_bytes`."""
+
+    __slots__ = (
+        "_empty", "_entries", "_forgotten", "_ghosts", "_main", "_small", "_small_bytes", "bytes",
+        "evictions", "max_bytes",
+    )  # fmt: skip
 
     def __init__(self, max_bytes: int) -> None:
         self.bytes = 0
@@ -75,7 +77,8 @@ class Cache:
         self._main: deque[Entry] = deque()
         self._small_bytes = 0
         self._empty = 0  # entries without a body
-        self._ghosts: OrderedDict[int, None] = OrderedDict()  # hashes of keys
+        self._ghosts: set[int] = set()  # hashes of keys that were evicted
+        self._forgotten: deque[int] = deque()  # the same in their order, the next to be forgotten first
 
     def __len__(self) -> int:
         return len(self._entries) - self._empty
@@ -94,17 +97,26 @@ class Cache:
 
     def put(self, key: bytes, body: bytes, now: float) -> bool:
         """Keep `body`, which is not empty, in place of what was there. False: it is too large."""
+        size = len(key) + len(body) + ENTRY_BYTES
         entry = self._entries.get(key)
-        if (len(key) + len(body) + ENTRY_BYTES) * LARGEST > self.max_bytes:
+        if size * LARGEST > self.max_bytes:
             if entry is not None:
                 self._erase(entry)
             return False
         if entry is None:
-            entry = self._added(key)
-        elif not entry.body:
-            self._empty -= 1
-        entry.at = now
-        self._fill(entry, body)
+            known = hash(key) in self._ghosts
+            entry = self._entries[key] = Entry(key, body, now, size, small=not known)
+            self.bytes += size
+            if known:
+                self._main.append(entry)
+            else:
+                self._small.append(entry)
+                self._small_bytes += size
+        else:
+            if not entry.body:
+                self._empty -= 1
+            entry.at = now
+            self._fill(entry, body)
         while self.bytes > self.max_bytes:
             self._evict(entry)
         return True
@@ -118,26 +130,12 @@ class Cache:
         """Go on within another bound; what is too much by it is evicted."""
         self.max_bytes = max_bytes
         while self._entries and self.bytes > max_bytes:
-            self._evict()
-
-    def _added(self, key: bytes) -> Entry:
-        known = hash(key)
-        returns = known in self._ghosts
-        if returns:
-            del self._ghosts[known]
-            self.bytes -= GHOST_BYTES
-        entry = self._entries[key] = Entry(key, small=not returns)
-        self.bytes += entry.size
-        if returns:
-            self._main.append(entry)
-        else:
-            self._small.append(entry)
-            self._small_bytes += entry.size
-        return entry
+            self._evict(None)
 
     def _fill(self, entry: Entry, body: bytes) -> None:
         grown = len(body) - len(entry.body)
         entry.body = body
+        entry.size += grown
         self.bytes += grown
         if entry.small:
             self._small_bytes += grown
@@ -149,36 +147,38 @@ class Cache:
             self._fill(entry, b"")
         entry.hits = 0
 
-    def _evict(self, spared: Entry | None = None) -> None:
+    def _evict(self, spared: Entry | None) -> None:
+        main = self._main
         for _ in range(_MOST_STEPS):
-            if self._small_bytes * _SMALL > self.max_bytes or not self._main:
+            if self._small_bytes * _SMALL > self.max_bytes or not main:
                 entry = self._small.popleft()
                 self._small_bytes -= entry.size
                 if not entry.hits and entry is not spared:
-                    self._remember(entry.key)
+                    self._remember(hash(entry.key))
                     break
                 entry.small = False
                 entry.hits = 0
             else:
-                entry = self._main.popleft()
+                entry = main.popleft()
                 if not entry.hits and entry is not spared:
                     break
                 entry.hits -= entry.hits > 0
-            self._main.append(entry)
+            main.append(entry)
         else:
-            entry = self._main.popleft()  # not the one just put in, which is the last where it is in there
+            entry = main.popleft()  # not the one just put in, which is the last where it is in there
         del self._entries[entry.key]
         self.bytes -= entry.size
         if entry.body:
             self.evictions += 1
         else:
             self._empty -= 1
-        while len(self._ghosts) > len(self._entries):
-            self._ghosts.popitem(last=False)
+        while len(self._forgotten) > len(self._entries):
+            self._ghosts.discard(self._forgotten.popleft())
             self.bytes -= GHOST_BYTES
 
-    def _remember(self, key: bytes) -> None:
-        known = hash(key)
+    def _remember(self, known: int) -> None:
+        """A key that comes back once more is remembered until it would have been without that."""
         if known not in self._ghosts:
-            self._ghosts[known] = None
+            self._ghosts.add(known)
+            self._forgotten.append(known)
             self.bytes += GHOST_BYTES

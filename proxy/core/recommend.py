@@ -46,6 +46,7 @@ def compose(
     decision: Decision,
     toggles_version: int,
     failed: bool = False,
+    cache: str = "bypass",
 ) -> Answer:
     """The answer: the best k of `ranked` that can be shown, the rest from popularity.
 
@@ -62,7 +63,6 @@ def compose(
     source = items[0]["source"] if items else ""
     level = decision.level if covered == k else "D"
     degraded = failed or covered < k
-    # The answers are not cached.
     document = {
         "request_id": request_id,
         "user_id": ask.user_id,
@@ -80,7 +80,7 @@ def compose(
             "level": level,
             "toggles_version": toggles_version,
             "degraded": degraded,
-            "cache": "bypass",
+            "cache": cache,
         },
     }
     return Answer(orjson.dumps(document), level, source, covered, len(items), degraded)

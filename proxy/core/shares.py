@@ -9,14 +9,15 @@ from proxy.core.policy import Policy, Upstream
 def share_of(policy: Policy, workers: int) -> Policy:
     """The policy of one of so many workers: totals are divided, counts rounded up.
 
-    Totals are `limits.connections` and, of each upstream, `max_inflight`, `max_queue` and
-    `retry_floor_per_s`. Rates, deadlines and the rules of breakers mean the same for any share.
+    Totals are `limits.connections`, `cache.max_bytes` and, of each upstream, `max_inflight`, `max_queue`
+    and `retry_floor_per_s`. Rates, deadlines and the rules of breakers mean the same for any share.
     """
     if workers == 1:
         return policy
     return replace(
         policy,
         limits=replace(policy.limits, connections=ceil(policy.limits.connections / workers)),
+        cache=replace(policy.cache, max_bytes=ceil(policy.cache.max_bytes / workers)),
         upstreams={name: _share(upstream, workers) for name, upstream in policy.upstreams.items()},
     )
 

@@ -10,6 +10,7 @@ from proxy.core.experiment import NO_ARM
 from proxy.core.policy import Policy, Priority, Route
 from proxy.core.recommend import PopularAnswers
 from proxy.dataplane.deadlines import Lane, Ticker
+from proxy.dataplane.memory import Memory
 from proxy.dataplane.pool import Pool
 from proxy.errors import Refusal
 from proxy.telemetry.counters import Cell, Counters
@@ -31,6 +32,7 @@ class Bound:
     __slots__ = (
         "actions",
         "allow",
+        "asks",
         "cell",
         "choices",
         "counters",
@@ -41,11 +43,13 @@ class Bound:
         "flag_off",
         "judged",
         "max_body",
+        "memory",
         "methods",
         "name",
         "pool",
         "popular",
         "priority",
+        "reads_cache",
         "recommends",
         "route",
         "source_lanes",
@@ -63,7 +67,9 @@ class Bound:
         counters: Counters,
         ticker: Ticker,
         actions: RouteRules | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        """Without a `memory` of the data plane's a recommend route has one of its own, without a cache."""
         self.route = route
         self.actions = actions
         self.name = route.name
@@ -73,6 +79,9 @@ class Bound:
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
         self.decision = UNDECIDED
         self.judged = False
+        self.memory = memory or Memory()
+        self.reads_cache = False
+        self.asks = True  # its sources; otherwise the cache alone
         self.version = policy.toggles.version
         self.counters = counters
         self.cell: Cell = counters.cell(route.name, NO_ARM)
@@ -95,6 +104,8 @@ class Bound:
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
+        bound.reads_cache = decision.cache_mode != "cold" and self.memory.cache is not None
+        bound.asks = bool(decision.calls)
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
         if decision.aside:
             bound.counters = self.counters.aside(decision.aside)

@@ -15,6 +15,7 @@ from proxy.core.budget import RetryBudget
 from proxy.core.policy import Limits, Priority, Upstream
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.failures import Failure
+from proxy.dataplane.memory import place_of
 from proxy.dataplane.place import Place
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.upstream import UpstreamConnection
@@ -58,6 +59,7 @@ class Pool:
         self._idle: defaultdict[Address, list[UpstreamConnection]] = defaultdict(list)
         self.timing = f", {name};dur=".encode()  # its part of Server-Timing
         self.candidates_path = settings.candidates_path.encode()
+        self.place_key = place_of(name, settings)
         self.settings = settings
         self.breaker = breaker
         self.cell = cell
@@ -89,6 +91,7 @@ class Pool:
             self._close_idle()
             self._move(place if moved else self.place, settings)
         self.candidates_path = settings.candidates_path.encode()
+        self.place_key = place_of(self.name, settings)
         self.settings = settings
         self.limits = limits
         self.breaker.reconfigure(settings.breaker, monotonic())
@@ -123,6 +126,11 @@ class Pool:
     def queues(self, waiter: Waiter) -> bool:
         """Whether it waits for a slot."""
         return waiter in self._queues[waiter.priority]
+
+    def has_headroom(self) -> bool:
+        """Whether calls that nobody waits for may take a slot."""
+        cell = self.cell
+        return not cell.queued and cell.inflight * 2 <= self.settings.max_inflight
 
     def leave(self, waiter: Waiter) -> bool:
         """Take a waiter out of the queue; False when it was not in it."""

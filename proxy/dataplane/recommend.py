@@ -12,9 +12,8 @@ from proxy.core.recommend import Answer, compose
 from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.fetch import CacheResult, Fetch
 from proxy.dataplane.request_head import RequestHead
-from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
@@ -31,7 +30,7 @@ _ANSWER = (
 class Recommend:
     """One recommend request under way."""
 
-    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_pending")
+    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_lines", "_pending")
 
     def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
         self._client = client
@@ -40,6 +39,7 @@ class Recommend:
         self._ask = ask
         self._fetches: list[Fetch] = []
         self._done = False
+        self._lines = b""
         self._pending = 1  # sources that are not over; and the beginning, which waits for all to be asked
 
     @classmethod
@@ -52,20 +52,19 @@ class Recommend:
             return None
         ask = parse_ask(head.query, head.user, k_default=bound.route.k_default, k_max=bound.route.k_max)
         self = cls(client, head, bound, ask)
-        lines = rewrite.candidates_lines(head, client)
         fetches = self._fetches
         for kind, pool in bound.sources.items():
-            request = rewrite.candidates_request(pool, ask.query, lines)
-            fetches.append(Fetch(self, kind, pool, request, bound))
+            fetches.append(Fetch(self, kind, pool, b"%b?%b" % (pool.candidates_path, ask.query), bound))
         self._pending += len(fetches)
         for fetch in fetches:
-            try:
-                fetch.begin(now, head.bucket)
-            except Refusal:
-                fetch.refused()
-                self.source_over(now)
+            fetch.begin(now, head.bucket)
         self.source_over(now)
         return None if self._done else self
+
+    def source_lines(self) -> bytes:
+        if not self._lines:
+            self._lines = rewrite.candidates_lines(self._head)
+        return self._lines
 
     def source_over(self, now: float) -> None:
         """Answer as soon as every source has; their deadlines see to it that they do."""
@@ -94,9 +93,11 @@ class Recommend:
     def _blended(self, fetches: list[Fetch], decision: Decision) -> Answer:
         items = {}
         failed = False
+        cache: CacheResult = "bypass"
         for fetch in fetches:
             items[fetch.kind] = fetch.items
-            failed = failed or fetch.failed
+            failed = failed or fetch.failed or fetch.cache == "stale"
+            cache = max(cache, fetch.cache)
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
@@ -108,6 +109,7 @@ class Recommend:
             bucket=self._head.bucket,
             decision=decision,
             toggles_version=self._bound.version,
+            cache=cache,
         )
 
     # -- told by the client's connection
@@ -117,7 +119,7 @@ class Recommend:
             self._done = True
             now = monotonic()
             for fetch in self._fetches:
-                fetch.give_up(Failure.ABORTED, now)
+                fetch.give_up(now)
             self._fetches = []
             if not refused:
                 self._client.plane.finished(self._head, 499, now, Failure.ABORTED)

@@ -240,7 +240,6 @@ _OPEN = """
 - Levels B and C both mean: content is asked and cf is not, unless `policy_mode` or a disabled content leaves
   cf alone. Expanding seeds and relaxing filters come later; what is missing is filled by popularity
   (level D).
-- There is no cache: `cold` and `prewarm` do the same, `warm_only` is level D.
 - `experiment_freeze` holds through reloads. It does not hold through a restart, and users first seen after it
   are not told from others, until assignments are kept in the store.
 - The document is read from its file, at the start and on `SIGHUP`: changes by API and command, history,

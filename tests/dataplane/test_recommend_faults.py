@@ -215,8 +215,8 @@ async def test_a_client_that_leaves_while_sources_are_queued_for_gives_its_place
     one = {"max_inflight": 1, "max_queue": 5}
     async with stage(hanging, hanging, sources={"cf": one, "content": one}) as rig:
         clients = [await rig.client() for _ in range(4)]
-        for wire in clients:
-            wire.send(GET % (4, b"", b""))
+        for k, wire in enumerate(clients, 4):
+            wire.send(GET % (k, b"", b""))
         cells = rig.counters.upstreams
         await until(lambda: cells["cf"].queued == cells["content"].queued == 3, "three in each queue")
         for wire in reversed(clients):
@@ -233,7 +233,7 @@ async def test_a_source_without_a_free_slot_is_done_without():
         wire = await rig.client()
         wire.send(GET % (4, b"", b""))
         await rig.cf.until_requests(1)
-        got = await rig.recommend(4)
+        got = await rig.recommend(3)
         assert (set(got.sources), got.degraded) == ({"content"}, True)
         assert rig.outcomes("cf") == {"overloaded": 1}
         assert rig.failures("cf") == (0, 0)
@@ -277,8 +277,8 @@ async def test_a_thousand_answers_with_failing_sources_leave_nothing():
     async with stage(moody, moody) as rig:
         clients = [await rig.client() for _ in range(10)]
         for _ in range(20):
-            for wire in clients:
-                wire.send(GET % (5, b"", b"") * 5)
+            for n, wire in enumerate(clients):
+                wire.send(GET % (5, b"&client=%d" % n, b"") * 5)
             for wire in clients:
                 for _ in range(5):
                     Recommended(await wire.response(), 5)
