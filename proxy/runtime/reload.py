@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from proxy.clock import wall
-from proxy.control import KillSwitch, Reload, StatusBoard
+from proxy.control import KillSwitch, Reload, StatusBoard, ToggleControl
 from proxy.core.audit import Outcome
 from proxy.errors import SettingsError
 from proxy.ports import StoreError
@@ -28,12 +28,14 @@ class Reloader:
         started: Settings,
         *,
         kill: KillSwitch,
+        toggles: ToggleControl,
         board: StatusBoard,
         trail: AuditTrail,
         set_level: Callable[[str], None],
     ) -> None:
         self._started = started
         self._kill = kill
+        self._toggles = toggles
         self._board = board
         self._trail = trail
         self._set_level = set_level
@@ -61,7 +63,7 @@ class Reloader:
             # Before its effect, in the spool: a reload may be what mends the store (decision 63).
             await self._note(Outcome.ACCEPTED)
             killed = self._kill.status.kill
-            await self._kill.reload(new.policy())
+            await self._toggles.reload(new.policy(), new.environment)
         except SettingsError as error:
             return tuple(map(str, error.problems))
         except StoreError as error:

@@ -13,7 +13,7 @@ from proxy.admin.app import AdminServer, application
 from proxy.admin.calls import Services
 from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
-from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
 from proxy.core.breaker import Transition
 from proxy.dataplane.plane import DataPlane
 from proxy.runtime.announce import announce
@@ -24,6 +24,7 @@ from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.settings.model import Oidc
 from proxy.storage.kill_file import KillFile
+from proxy.storage.toggles_file import TogglesFile
 from proxy.storage.token_use import TokenUse
 from proxy.storage.tokens import TokenFile
 from proxy.tasks import spawn
@@ -51,8 +52,18 @@ class Sidecar:
         self._ledger = ledger = Ledger(settings)
         self._plane, self._supervisor = self._composed(counters, workers)
         self._tokens = TokenFile(settings.tokens_file)
-        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
-        kill.restore()
+        numbers = Numbers()
+        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file), numbers=numbers)
+        self._toggles = toggles = ToggleControl(
+            self._plane,
+            kill,
+            file=TogglesFile(settings.toggles_file),
+            journal=ledger.journal,
+            trail=ledger.trail,
+            numbers=numbers,
+            environment=settings.environment,
+        )
+        toggles.restore()
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(
@@ -61,7 +72,7 @@ class Sidecar:
             kill=kill,
             breakers=breakers,
             workers=statuses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
@@ -75,11 +86,16 @@ class Sidecar:
             audit=ledger.reader,
             issuer=_issuer(settings.oidc),
             uses=self._uses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._admin = AdminServer(application(services))
         self._reloader = Reloader(
-            settings, kill=kill, board=board, trail=ledger.trail, set_level=self._set_level
+            settings,
+            kill=kill,
+            toggles=toggles,
+            board=board,
+            trail=ledger.trail,
+            set_level=self._set_level,
         )
         self._listening = False
         self._stopping = asyncio.Event()
@@ -110,6 +126,9 @@ class Sidecar:
         )
         return supervisor, supervisor
 
+    def _troubles(self) -> list[str]:
+        return [*self._toggles.troubles(), *self._ledger.troubles()]
+
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
         if self._stopping.is_set():
@@ -133,6 +152,8 @@ class Sidecar:
             self._ledger.start()
             closing.push_async_callback(self._ledger.stop)
             closing.push_async_callback(self._uses.settled)
+            await self._toggles.begin()
+            closing.push_async_callback(self._toggles.stop)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)
