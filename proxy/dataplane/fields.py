@@ -97,8 +97,8 @@ class Sorter:
         """The lower-case name, and what to do with it; None: it means nothing here."""
         folded = spelled.lower()
         name = folded.replace(b"_", b"-")
-        if name.startswith(_OWN):
-            return name, CUT
+        if name.startswith(_OWN):  # another spelling goes as well, and is nobody's name
+            return folded, CUT
         kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
         if kind is None:
             return None
