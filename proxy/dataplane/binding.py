@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
+NO_STORE = b"Cache-Control: no-store\r\n"
 _READING = frozenset((b"GET", b"HEAD"))
 
 
@@ -33,12 +34,14 @@ class Bound:
         "allow",
         "cell",
         "choices",
+        "counters",
         "decision",
         "decision_end",
         "decision_start",
         "first_byte",
         "flag_off",
         "judged",
+        "lines",
         "max_body",
         "methods",
         "name",
@@ -72,7 +75,9 @@ class Bound:
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
         self.decision = UNDECIDED
         self.judged = False
+        self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
+        self.counters = counters
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
@@ -88,13 +93,16 @@ class Bound:
         self.decision_start = self._decision_start(NO_ARM)
         self.decision_end = f";level=none;source={route.upstream};v={self.version}\r\n".encode()
 
-    def under(self, decision: Decision, cell: Cell, popular: PopularAnswers) -> "Bound":
+    def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
-        bound.cell = cell
+        if decision.aside:
+            bound.lines = NO_STORE  # a cache in front would give it to others
+            bound.counters = self.counters.aside(decision.aside)
+        bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.popular = popular
         bound.decision_start = self._decision_start(decision.arm)
         return bound

@@ -13,6 +13,7 @@ from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
 from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
+from proxy.core.override import HEADER as OVERRIDE
 from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
 from proxy.core.routing import SALT, RouteTable, bucket
@@ -26,12 +27,14 @@ from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
+from proxy.dataplane.overriding import Overriding
 from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
+from proxy.dataplane.sampling import Sampling, keeping_nothing
 from proxy.errors import Fault, Refusal
 from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
@@ -61,6 +64,7 @@ class DataPlane:
         *,
         on_transition: Callable[[Transition], None],
         recorder: Recorder | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
@@ -69,9 +73,11 @@ class DataPlane:
         self.breakers: Mapping[str, Breaker] = {}
         self._on_transition = on_transition
         self._recorder = recorder
+        self._sampling = sampling or keeping_nothing()
         self._header_names: frozenset[bytes] = frozenset()
         self._ticker = Ticker()
         self._ticker.also(self._tick)
+        self._ticker.also(self._sampling.tick)
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._next_refresh: dict[str, float] = {}
@@ -121,7 +127,8 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        self._deciding = Deciding(policy, self.popularity, self.counters, self._deciding)
+        self._overriding = Overriding(policy.overrides, policy.signing_key)
+        self._deciding = Deciding(policy, self.popularity, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
                 self._deciding.bind(bound)
@@ -268,7 +275,9 @@ class DataPlane:
         head.action = None
         head.bucket = 0
         head.user = b""
-        self._identify(head)
+        head.made_id = not head.request_id
+        if head.made_id:
+            head.request_id = self.new_id()
         forward: Forward | None = None
         try:
             if head.target == b"*" or (head.method in own_methods.METHODS and own_methods.stays_here(head)):
@@ -278,14 +287,24 @@ class DataPlane:
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
+                sampling = self._sampling
+                sampling.left -= 1
+                if not sampling.left:
+                    sampling.picked(bound.name, head, self._identity)
                 if self.killed:
                     popular(client, head, bound)
                     return None
-                if not user:
-                    self.counters.unsticky += 1
                 choices = bound.choices
-                head.bound = bound = choices.fixed or choices.of(head, self._identity)
+                if OVERRIDE in head.fields:
+                    bound = self._overriding.bound(head, choices, self._identity)
+                else:
+                    bound = choices.fixed or choices.of(head, self._identity)
+                head.bound = bound
+                if not user:
+                    bound.counters.unsticky += 1
+                head.identify(self.new_id)
                 return Recommend.begin(client, head, bound, now)
+            head.identify(self.new_id)
             forward = Forward(client, head, bound, piece, ended=ended)
             if head.action is not None:
                 head.action.call = forward
@@ -302,19 +321,6 @@ class DataPlane:
             client.refuse(Failure.INTERNAL.refusal("a fault in the sidecar"))
             return None
         return forward
-
-    def _identify(self, head: RequestHead) -> None:
-        """Keep well-formed ids, make what is missing."""
-        if head.request_id and head.traceparent:
-            head.id_lines = b""
-            return
-        made = self.new_id()
-        trace = b"" if head.traceparent else b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
-        if head.request_id:
-            head.id_lines = trace
-        else:
-            head.request_id = made
-            head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
     def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
         """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""

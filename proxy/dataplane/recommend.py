@@ -10,7 +10,7 @@ from proxy.core.decide import Decision
 from proxy.core.experiment import CONTROL
 from proxy.core.recommend import Answer, compose
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import Bound
+from proxy.dataplane.binding import NO_STORE, Bound
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.request_head import RequestHead
@@ -86,7 +86,7 @@ class Recommend:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
-            counters = self._client.plane.counters
+            counters = self._bound.counters
             counters.slots_asked += self._ask.k
             counters.slots_covered += answer.covered
         _write(self._client, self._head, self._bound, answer, now, timings)
@@ -154,8 +154,8 @@ def _write(
 ) -> None:
     plane = client.plane
     body, level, source, _, _, degraded = answer
-    plane.counters.levels[level] += 1
-    more = b"Cache-Control: no-store\r\n" if degraded else b""
+    bound.counters.levels[level] += 1
+    more = NO_STORE if degraded else bound.lines
     if client.must_close():
         more += b"Connection: close\r\n"
     whole = _ANSWER % (

@@ -34,6 +34,11 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         counters.accepted += 1
         counters.unsticky += 1
         counters.events_dropped += 1
+        aside = counters.aside("override")
+        aside.cell("films", "none").count(200, seconds)
+        aside.upstream("cf").outcomes["timeout"] += 1
+        aside.levels["D"] += 1
+        aside.slots_asked += 3
     counters.connections = counters.upstream("pay").inflight = counters.upstream("pay").queued = inflight
     return counters
 
@@ -46,8 +51,9 @@ def plain(counters):
         key: [getattr(it, name) for name in names] + [round(it.seconds, 6)]
         for key, it in counters.upstreams.items()
     }
-    rest = {name: value for name, value in vars(counters).items() if name not in ("routes", "upstreams")}
-    return cells, upstreams, rest
+    taken = ("routes", "upstreams", "asides")
+    rest = {name: value for name, value in vars(counters).items() if name not in taken}
+    return cells, upstreams, rest, {why: plain(aside) for why, aside in counters.asides.items()}
 
 
 def test_the_whole_of_two_sources_is_their_sum_however_often_they_tell():
