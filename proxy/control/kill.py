@@ -133,20 +133,24 @@ class KillSwitch:
 
     async def set(self, on: bool, *, reason: str, by: str) -> KillStatus:  # noqa: FBT001 - what it is about
         """Throw or release the switch; KillRefused when a release cannot be remembered."""
-        decision = self._said(on, reason, by)
         if on:
-            await self._throw(decision)
+            await self.remember(self.throw(reason=reason, by=by))
         else:
-            await self._release(decision)
+            await self._release(self._said(False, reason, by))
         return self.status
 
-    async def _throw(self, decision: KillDecision) -> None:
+    def throw(self, *, reason: str, by: str) -> KillDecision:
+        """In force on return; `remember` has to follow."""
         self._thrown += 1
-        decision = replace(decision, version=self._numbers.next())
+        decision = replace(self._said(True, reason, by), version=self._numbers.next())
         self.decision, self._persisted = decision, False
         self._put(True, decision.version)
         self.heard()
         _log.warning("kill switch ON by %s: %s", decision.by, decision.reason)
+        return decision
+
+    async def remember(self, decision: KillDecision) -> None:
+        """A restart finds it thrown, or the status says `persisted: false`."""
         async with self._writing:
             try:
                 await asyncio.to_thread(self._store.save, decision)

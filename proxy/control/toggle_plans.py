@@ -7,7 +7,16 @@ from typing import Any
 from proxy.clock import rfc3339
 from proxy.control.toggle_versions import Held, Kind
 from proxy.core.experiment import Experiment
-from proxy.core.toggle_changes import MAX_RETURNS, Return, World, after_all, changed, limited, without
+from proxy.core.toggle_changes import (
+    MAX_RETURNS,
+    Return,
+    World,
+    after_all,
+    changed,
+    laid_over,
+    limited,
+    without,
+)
 from proxy.core.toggle_values import (
     EXPERIMENT,
     KILL,
@@ -100,10 +109,8 @@ class Plan:
     before: Document
     document: Document
     """As the rest of the change makes it; its kill switch is that of `before`."""
-    back: Mapping[Place, Any]
-    """To what it returns; empty without a time limit."""
     returns: tuple[Return, ...]
-    """Those under way that it leaves, its own not among them."""
+    """Those under way then. Its own, if it has a time limit, is the last; carried out it gets its number."""
     kill: bool | None
     """What the kill switch is to be set to; None: it stays."""
     thrown: bool
@@ -124,7 +131,7 @@ class Plan:
     def more(self) -> bool:
         """Whether anything but the kill switch is changed, or has to return."""
         names = self.wanted.values.keys() - {KILL}
-        return bool(names) or bool(self.back) or self.wanted.whole
+        return bool(names) or self.wanted.whole or self.wanted.ttl_s is not None
 
     @property
     def diff(self) -> dict[str, dict[str, Any]]:
@@ -147,7 +154,6 @@ def plan(held: Held, wanted: Wanted, world: World, *, now: float, thrown: bool =
         faults.append(Fault(("ttl_s",), f"should be {MIN_TTL_S} to {MAX_TTL_S} seconds (7 days)"))
     on = current.toggles.kill_switch
     kill = wanted.kill if wanted.kill != on else None
-    back: dict[Place, Any] = {}
     returns = held.returns
     if wanted.whole:
         returns = ()
@@ -157,7 +163,8 @@ def plan(held: Held, wanted: Wanted, world: World, *, now: float, thrown: bool =
         back = limited(current, after, wanted.values)
         if thrown and KILL in back:
             back[KILL] = False
-        if len(returns) >= MAX_RETURNS:
+        returns = laid_over(returns, Return(held.version + 1, rfc3339(now + ttl_s), ttl_s, back))
+        if len(returns) > MAX_RETURNS:
             faults.append(
                 Fault(
                     ("ttl_s",),
@@ -166,8 +173,7 @@ def plan(held: Held, wanted: Wanted, world: World, *, now: float, thrown: bool =
                 )
             )
     if not faults:
-        mine = [Return(held.version + 1, rfc3339(now + ttl_s), ttl_s, back)] if back else []
-        faults += after_all(after, [*returns, *mine], world) if returns else []
+        faults += after_all(after, returns, world)
     if faults:
         raise TogglesRefused(faults)
     document = replace(after, toggles=replace(after.toggles, kill_switch=on))
@@ -176,7 +182,6 @@ def plan(held: Held, wanted: Wanted, world: World, *, now: float, thrown: bool =
         looked_at=held.version,
         before=current,
         document=document,
-        back=back,
         returns=returns,
         kill=kill,
         thrown=thrown,

@@ -21,7 +21,6 @@ from proxy.control.toggle_returns import ToggleReturns
 from proxy.control.toggle_state import ToggleState
 from proxy.control.toggle_versions import Numbers, held
 from proxy.core.policy import Policy
-from proxy.core.toggle_changes import Return
 from proxy.core.toggle_values import Damaged, baseline_of, laid, values
 from proxy.errors import FuseboxError
 from proxy.ports import LastGoodToggles, PolicyTarget, StoreError
@@ -91,23 +90,33 @@ class ToggleControl:
         """Grows with each change, kill and reload, over restarts too."""
         return self._target.policy.toggles.version
 
+    @property
+    def flags(self) -> dict[str, bool]:
+        """Those that routes ask for, and those that stand although no route does."""
+        asked = dict.fromkeys(sorted(self._state.world.flags), True)
+        return asked | dict(self._state.held.document.toggles.flags)
+
     def read(self) -> TogglesNow:
         it = self._state.held
         raw = laid(values(it.document))
-        asked = dict.fromkeys(sorted(self._state.world.flags), True)
         toggles = self._target.policy.toggles
         return TogglesNow(
             version=toggles.version,
             metadata=it.metadata,
             toggles={**raw["toggles"], "kill_switch": toggles.kill_switch},
             rules=tuple(raw["rules"]),
-            flags=asked | raw.get("flags", {}),
+            flags=self.flags,
             baseline=baseline_of(toggles),
-            reverts=tuple(
-                ReturnStatus(at=each.at, version=each.version, names=tuple(named(each.before)))
-                for each in sorted(it.returns, key=lambda each: each.at)
-            ),
+            reverts=self.reverts,
             kill=toggles.kill_switch,
+        )
+
+    @property
+    def reverts(self) -> tuple[ReturnStatus, ...]:
+        """What returns by itself, the next one first."""
+        return tuple(
+            ReturnStatus(at=each.at, version=each.version, names=tuple(named(each.before)))
+            for each in sorted(self._state.held.returns, key=lambda each: each.at)
         )
 
     def troubles(self) -> Iterator[str]:
@@ -137,6 +146,12 @@ class ToggleControl:
         `thrown`: for this very change the kill switch has just been thrown.
         """
         return plan(self._state.held, wanted, self._state.world, now=self._wall(), thrown=thrown)
+
+    async def throw(self, *, reason: str, by: str) -> int:
+        """What of a change waits for nothing (design rule 2); the version that this made."""
+        decision = self._kill.throw(reason=reason, by=by)
+        await self._kill.remember(decision)
+        return decision.version
 
     async def carry_out(self, plan: Plan, *, reason: str, by: str, strict: bool = False) -> TogglesNow:
         """In force, and kept, on return.
@@ -181,10 +196,9 @@ class ToggleControl:
         state = self._state
         number = state.numbers.next()
         returns, expires_at = plan.returns, ""
-        if plan.back:
-            ttl_s = plan.wanted.ttl_s or 0.0
-            expires_at = rfc3339(self._wall() + ttl_s)
-            returns = (*returns, Return(number, expires_at, ttl_s, plan.back))
+        if plan.wanted.ttl_s is not None:
+            expires_at = rfc3339(self._wall() + plan.wanted.ttl_s)
+            returns = (*returns[:-1], returns[-1]._replace(version=number, at=expires_at))
         new = state.following(
             version=number,
             actor=by,
@@ -216,6 +230,8 @@ class ToggleControl:
         """Before anything listens: ask the store where that did not help, return what ended meanwhile."""
         await self._state.begin()
         await self._returns.expire()
+        if self._state.reconciled:  # the first start, as a rule: its version can be gone back to at once
+            await self._catch_up()
         self._running = spawn(self._run(), "toggles")
 
     async def stop(self) -> None:

@@ -151,6 +151,20 @@ def without(returns: Iterable[Return], places: Collection[Place]) -> tuple[Retur
     return tuple(it for it in kept if it.before)
 
 
+def laid_over(returns: Iterable[Return], new: Return) -> tuple[Return, ...]:
+    """With a further one. What lies wholly below it and ends before it would only hand on what it returns
+    to: that is done at once, so whoever asks for the same again and again leaves one behind.
+    """
+    left: list[Return] = []
+    before = dict(new.before)
+    for each in sorted(returns, key=lambda it: it.version, reverse=True):
+        if each.at <= new.at and each.before.keys() <= new.before.keys():
+            before |= each.before
+        else:
+            left.append(each)
+    return (*reversed(left), new._replace(before=before))
+
+
 def limited(current: Document, after: Document, wanted: Values) -> dict[Place, Any]:
     """To what a change with a time limit returns: `before` of its Return."""
     before, now = values(current), values(after)

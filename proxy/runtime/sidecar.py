@@ -86,6 +86,7 @@ class Sidecar:
         services = Services(
             tokens=self._tokens,
             kill=kill,
+            toggles=toggles,
             breakers=breakers,
             board=board,
             readiness=self,
