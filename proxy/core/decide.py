@@ -7,7 +7,7 @@ looks up its row. The order of precedence stands in `_served`, from the top down
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
 from proxy.core.identity import Who
@@ -70,14 +70,22 @@ class _Table(NamedTuple):
 class Decider:
     """The decisions of one recommend route under one policy."""
 
-    def __init__(self, route: Route, toggles: Toggles, experiment: Experiment, scopes: Scopes) -> None:
-        """`scopes` are those of `toggles`, which several routes share."""
+    def __init__(
+        self,
+        route: Route,
+        toggles: Toggles,
+        experiment: Experiment,
+        scopes: Scopes,
+        over: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`scopes` are those of `toggles`, which several routes share; `over` are toggles laid over all."""
         self._route = route
         self._toggles = toggles
         self._arms: Sequence[Arm | None] = experiment.arms if experiment.name else (None,)
         self._bounds = bounds(experiment.arms) if experiment.name else ()
         self._salt = experiment.salted
         self._scopes = scopes
+        self._over = over or {}
         self._tables: dict[tuple[int, bool], _Table] = {}
         self.fixed = self._fixed()
         """The decision, where all requests get the same."""
@@ -115,6 +123,7 @@ class Decider:
         toggles = self._toggles if inside else DEFAULTS
         if rule != NO_RULE:
             toggles = replace(toggles, **self._scopes.rules[rule].toggles)
+        toggles = replace(toggles, **self._over)
         served = [
             {
                 cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule)

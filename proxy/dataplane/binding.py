@@ -16,6 +16,7 @@ from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
 _READING = frozenset((b"GET", b"HEAD"))
@@ -47,6 +48,7 @@ class Bound:
         "priority",
         "recommends",
         "route",
+        "shadow",
         "source_lanes",
         "sources",
         "total_s",
@@ -72,6 +74,7 @@ class Bound:
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
         self.decision = UNDECIDED
         self.judged = False
+        self.shadow: RouteShadow | None = None
         self.version = policy.toggles.version
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)

@@ -1,5 +1,8 @@
 """Decisions on recommend routes: for each that occurs, the route bound as it says."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from proxy.core.decide import KILLED, Decider, Decision
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy
@@ -15,12 +18,20 @@ class Deciding:
     """What the decisions of one policy have in common."""
 
     def __init__(
-        self, policy: Policy, popularity: Popularity, counters: Counters, previous: "Deciding | None"
+        self,
+        policy: Policy,
+        popularity: Popularity,
+        counters: Counters,
+        previous: "Deciding | None",
+        *,
+        over: Mapping[str, Any] | None = None,
     ) -> None:
+        """`over` are toggles laid over those of every request."""
         toggles = policy.toggles
         self._policy = policy
         self._popularity = popularity
         self._counters = counters
+        self._over = over or {}
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
         self._answers: dict[tuple[str, bool, str, float], PopularAnswers] = {}
         # A kill changes no rule, and should not wait for ten thousand of them to be sorted.
@@ -32,7 +43,7 @@ class Deciding:
         if policy.toggles.kill_switch:
             bound.decision = KILLED
         bound.popular = self._popular(KILLED)
-        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes)
+        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes, self._over)
         bound.choices = Choices(bound, decider, self)
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
