@@ -46,6 +46,9 @@ class Decision:
     exposed: bool = True
     rule: int = NO_RULE
     """The index of the scoped rule that applies."""
+    aside: str = ""
+    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`;
+    empty: it is traffic like all (facts 2.18)."""
 
     @property
     def judged(self) -> bool:

@@ -34,6 +34,7 @@ class Bound:
         "allow",
         "cell",
         "choices",
+        "counters",
         "decision",
         "decision_end",
         "decision_start",
@@ -76,6 +77,7 @@ class Bound:
         self.judged = False
         self.shadow: RouteShadow | None = None
         self.version = policy.toggles.version
+        self.counters = counters
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
@@ -91,13 +93,15 @@ class Bound:
         self.decision_start = self._decision_start(NO_ARM)
         self.decision_end = f";level=none;source={route.upstream};v={self.version}\r\n".encode()
 
-    def under(self, decision: Decision, cell: Cell, popular: PopularAnswers) -> "Bound":
+    def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
-        bound.cell = cell
+        if decision.aside:
+            bound.counters = self.counters.aside(decision.aside)
+        bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.popular = popular
         bound.decision_start = self._decision_start(decision.arm)
         return bound

@@ -11,7 +11,6 @@ from proxy.core.recommend import PopularAnswers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.request_head import RequestHead
-from proxy.telemetry.counters import Counters
 
 
 class Deciding:
@@ -21,7 +20,6 @@ class Deciding:
         self,
         policy: Policy,
         popularity: Popularity,
-        counters: Counters,
         previous: "Deciding | None",
         *,
         over: Mapping[str, Any] | None = None,
@@ -30,7 +28,6 @@ class Deciding:
         toggles = policy.toggles
         self._policy = policy
         self._popularity = popularity
-        self._counters = counters
         self._over = over or {}
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
         self._answers: dict[tuple[str, bool, str, float], PopularAnswers] = {}
@@ -48,8 +45,7 @@ class Deciding:
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
         """The route as it serves this decision."""
-        cell = self._counters.cell(route.name, decision.arm)
-        return route.under(decision, cell, self._popular(decision))
+        return route.under(decision, self._popular(decision))
 
     def _popular(self, decision: Decision) -> PopularAnswers:
         labels = decision.arm, decision.exposed, decision.policy, decision.alpha

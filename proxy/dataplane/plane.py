@@ -32,6 +32,7 @@ from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
+from proxy.dataplane.sampling import Sampling, keeping_nothing
 from proxy.dataplane.shadow import Shadowing
 from proxy.errors import Fault, Refusal
 from proxy.tasks import spawn
@@ -62,6 +63,7 @@ class DataPlane:
         *,
         on_transition: Callable[[Transition], None],
         recorder: Recorder | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
@@ -70,9 +72,11 @@ class DataPlane:
         self.breakers: Mapping[str, Breaker] = {}
         self._on_transition = on_transition
         self._recorder = recorder
+        self._sampling = sampling or keeping_nothing()
         self._header_names: frozenset[bytes] = frozenset()
         self.ticker = Ticker()
         self.ticker.also(self._tick)
+        self.ticker.also(self._sampling.tick)
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._next_refresh: dict[str, float] = {}
@@ -123,7 +127,7 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        self._deciding = Deciding(policy, self.popularity, self.counters, self._deciding)
+        self._deciding = Deciding(policy, self.popularity, self._deciding)
         self._shadowing.apply(policy, pools, self._bound, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
@@ -282,13 +286,17 @@ class DataPlane:
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
+                sampling = self._sampling
+                sampling.left -= 1
+                if not sampling.left:
+                    sampling.picked(bound.name, head, self._identity)
                 if self.killed:
                     popular(client, head, bound)
                     return None
-                if not user:
-                    self.counters.unsticky += 1
                 choices = bound.choices
                 head.bound = bound = choices.fixed or choices.of(head, self._identity)
+                if not user:
+                    bound.counters.unsticky += 1
                 return Recommend.begin(client, head, bound, now)
             kind = Forward if bound.shadow is None else bound.shadow.kind(head)
             forward = kind(client, head, bound, piece, ended=ended)

@@ -86,7 +86,7 @@ class Recommend:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
-            counters = self._client.plane.counters
+            counters = self._bound.counters
             counters.slots_asked += self._ask.k
             counters.slots_covered += answer.covered
         _write(self._client, self._head, self._bound, answer, now, timings)
@@ -154,7 +154,7 @@ def _write(
 ) -> None:
     plane = client.plane
     body, level, source, _, _, degraded = answer
-    plane.counters.levels[level] += 1
+    bound.counters.levels[level] += 1
     more = b"Cache-Control: no-store\r\n" if degraded else b""
     if client.must_close():
         more += b"Connection: close\r\n"

@@ -25,13 +25,15 @@ from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.shadow_calls import Copied, Copy, Plan
-from proxy.telemetry.counters import Counters, UpstreamCell
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
     from proxy.dataplane.plane import DataPlane
 
 _log = logging.getLogger("fusebox.shadow")
+
+ASIDE = "mirror"
+"""Under this name the calls and the second plans of shadows count, apart from all that is judged."""
 
 _SILENCE_S = 1.0
 
@@ -103,7 +105,6 @@ class Shadowing:
         name = f"{real.name} (shadow of {route.name})"
         settings = replace(
             real.settings,
-            max_inflight=route.shadow.max_inflight,
             max_queue=0,
             retry_budget=0.0,
             retry_floor_per_s=0.0,
@@ -115,9 +116,8 @@ class Shadowing:
         breaker = Breaker(
             name, settings.breaker, rng=random.random, on_transition=lambda _: None, now=monotonic()
         )
-        return Pool(
-            name, settings, real.place, breaker, UpstreamCell(), real.ticker, self._responses, policy.limits
-        )
+        cell = self._plane.counters.aside(ASIDE).upstream(real.name)
+        return Pool(name, settings, real.place, breaker, cell, real.ticker, self._responses, policy.limits)
 
 
 def _asked(route: Route) -> Iterable[str]:
@@ -160,9 +160,8 @@ class RouteShadow:
         self._copies: type[Copy | Plan] = Copy
         if not shadow.upstream:
             self._copies = Plan
-            counters = Counters()  # that nobody reads
-            self.plan = Bound(route, policy, pools, counters, self.plane.ticker)
-            Deciding(policy, self.plane.popularity, counters, deciding, over=shadow.toggles).bind(self.plan)
+            self.plan = Bound(route, policy, pools, self.plane.counters.aside(ASIDE), self.plane.ticker)
+            Deciding(policy, self.plane.popularity, deciding, over=shadow.toggles).bind(self.plan)
 
     # -- which
 
@@ -172,7 +171,7 @@ class RouteShadow:
 
     def answered(self, client: "ClientConnection", head: RequestHead, body: bytes) -> None:
         """A recommend request has its answer."""
-        if self._draws(head):
+        if not (head.bound and head.bound.decision.aside) and self._draws(head):
             self.copy(client, head, Shown(200, body))
 
     def _draws(self, head: RequestHead) -> bool:

@@ -17,7 +17,6 @@ from proxy.dataplane.recommend import Recommend
 from proxy.dataplane.request_head import RequestHead
 from proxy.dataplane.response_head import ResponseHead
 from proxy.errors import Refusal
-from proxy.telemetry.counters import Counters
 
 if TYPE_CHECKING:
     from proxy.core.popularity import Popularity
@@ -201,16 +200,15 @@ class Copy(Call):
 
 
 class _Behind:
-    """The data plane as a second plan sees it: it knows the same and counts for nobody."""
+    """The data plane as a second plan sees it: it knows the same, and counts apart."""
 
     def __init__(self, plane: "DataPlane") -> None:
-        self.counters = Counters()
         self.popularity: Popularity = plane.popularity
         self.trusted: TrustedProxies = plane.trusted
 
-    def finished(
-        self, head: RequestHead, status: int, now: float, failure: Failure | None = None
-    ) -> None: ...
+    def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
+        if head.bound is not None:
+            head.bound.cell.count(status, now - head.started)
 
 
 class _Nobody(_Sender):
@@ -259,7 +257,7 @@ class Plan:
         elif obstacle := shadow.obstacle(bound.sources.values(), now):
             shadow.ended(self, obstacle)
         else:
-            self._started = now
+            self._started = head.started = now
             self._lane.set(self, now)
             self._nobody.plane = cast("DataPlane", _Behind(shadow.plane))
             self._recommend = Recommend.begin(cast("ClientConnection", self._nobody), head, bound, now)

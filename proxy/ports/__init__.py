@@ -1,6 +1,6 @@
 """What services need from outside, as Protocols; adapters below `runtime` fill them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,16 +84,25 @@ class Plane(PolicyTarget, BreakerHolder, Protocol):
 
 
 class UpstreamTraffic(Protocol):
-    """What is under way to one upstream at this moment."""
+    """What is under way to one upstream at this moment, and what there has been."""
 
     @property
     def inflight(self) -> int: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def outcomes(self) -> Mapping[str, int]: ...
+    @property
+    def buckets(self) -> Sequence[int]:
+        """Of latencies to the first byte; together they are the calls whose latency is known."""
+
+    @property
+    def seconds(self) -> float:
+        """Those latencies, added up."""
 
 
 class Traffic(Protocol):
-    """What is under way at this moment."""
+    """What is under way at this moment, and what there has been."""
 
     @property
     def connections(self) -> int: ...

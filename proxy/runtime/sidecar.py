@@ -13,9 +13,13 @@ from proxy.admin.app import AdminServer, application
 from proxy.admin.calls import Services
 from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
+from proxy.clock import monotonic
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control.preview import Previews
 from proxy.core.breaker import Transition
+from proxy.core.inputs import Recent
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.sampling import Sampling
 from proxy.runtime.announce import announce
 from proxy.runtime.ledger import Ledger, instance
 from proxy.runtime.process import Spooling, StartError, data_plane, raise_open_files, settle_memory
@@ -49,7 +53,9 @@ class Sidecar:
         self._logs = logs
         self._workers = workers
         self._ledger = ledger = Ledger(settings)
-        self._plane, self._supervisor = self._composed(counters, workers)
+        recent = Recent()
+        self._plane, self._supervisor = self._composed(counters, workers, recent)
+        self._previews = Previews(self._plane, counters, recent)
         self._tokens = TokenFile(settings.tokens_file)
         self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
         kill.restore()
@@ -86,7 +92,7 @@ class Sidecar:
         self._draining: asyncio.Task[None] | None = None
 
     def _composed(
-        self, counters: Counters, workers: int | None
+        self, counters: Counters, workers: int | None, recent: Recent
     ) -> tuple[DataPlane | Supervisor, Supervisor | None]:
         """What carries the traffic: this process, or workers with a supervisor."""
         settings = self._settings
@@ -99,7 +105,8 @@ class Sidecar:
         )
         if workers is None:
             raise_open_files(policy.limits.connections)
-            return data_plane(policy, counters, self._heard, spooling), None
+            sampling = Sampling(recent.keep, monotonic())
+            return data_plane(policy, counters, self._heard, spooling, sampling), None
         supervisor = Supervisor(
             policy,
             counters,
@@ -107,6 +114,7 @@ class Sidecar:
             level=settings.log.level,
             heard=self._heard,
             spooling=spooling,
+            recent=recent,
         )
         return supervisor, supervisor
 
@@ -141,6 +149,7 @@ class Sidecar:
             address = self._settings.listen.address
             await _bound(self._plane.start(address), "listen.address", address)
             self._listening = True
+            spawn(self._previews.run(), "what upstreams show")
             settle_memory()
             started = {"version": __version__, "workers": self._workers, "killed": self._kill.status.kill}
             await self._ledger.note("sidecar.start", after=started)

@@ -67,6 +67,7 @@ class SidecarCollector(Collector):
         yield from self._breakers()
         yield from self._recommendations()
         yield from self._shadows()
+        yield from self._asides()
         yield from self._audit()
         yield from self._process()
 
@@ -176,6 +177,33 @@ class SidecarCollector(Collector):
             _add_agreement(overlap, route, cell.overlap, cell.overlap_sum)
             _add_agreement(rank, route, cell.rank, cell.rank_sum)
         yield from (total, seconds, overlap, rank)
+
+    def _asides(self) -> Iterator[Metric]:
+        """Traffic that must not be judged, in families of its own: no sum over the others has it in it."""
+        requests = CounterMetricFamily(
+            "fusebox_aside_requests", "Requests not judged.", labels=("why", "route", "arm", "status_class")
+        )
+        seconds = HistogramMetricFamily(
+            "fusebox_aside_request_seconds", "… head read to answer sent.", labels=("why", "route", "arm")
+        )
+        calls = CounterMetricFamily(
+            "fusebox_aside_upstream_requests", "… calls made for them.", labels=("why", "upstream", "outcome")
+        )
+        levels = CounterMetricFamily("fusebox_aside_level", "… by level.", labels=("why", "level"))
+        slots = CounterMetricFamily("fusebox_aside_slots", "… items, by result.", labels=("why", "result"))
+        for why, aside in sorted(self._counters.asides.items()):
+            for (route, arm), cell in sorted(aside.routes.items()):
+                for status_class in range(1, 6):
+                    requests.add_metric((why, route, arm, f"{status_class}xx"), cell.status[status_class])
+                _add_histogram(seconds, (why, route, arm), cell)
+            for name, upstream in sorted(aside.upstreams.items()):
+                for outcome, count in upstream.outcomes.items():
+                    calls.add_metric((why, name, outcome), count)
+            for level, count in sorted(aside.levels.items()):
+                levels.add_metric((why, level), count)
+            slots.add_metric((why, "asked"), aside.slots_asked)
+            slots.add_metric((why, "covered"), aside.slots_covered)
+        yield from (requests, seconds, calls, levels, slots)
 
     def _audit(self) -> Iterator[Metric]:
         yield _counter(

@@ -129,6 +129,16 @@ class Counters:
         self.events_dropped = 0
         self.workers = 0  # that carry traffic; counted by their supervisor, as are the next
         self.worker_restarts = 0  # workers put in the place of one that failed
+        self.asides: dict[str, Counters] = {}  # by why the traffic must not be judged; see `aside`
+
+    def aside(self, why: str) -> "Counters":
+        """The same columns again, for traffic that must not be judged (facts 2.18): nothing of it is in
+        those above, but connections and what runs and waits at an upstream.
+        """
+        found = self.asides.get(why)
+        if found is None:
+            found = self.asides[why] = Counters()
+        return found
 
     def cell(self, route: str, arm: str) -> Cell:
         found = self.routes.get((route, arm))

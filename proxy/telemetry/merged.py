@@ -45,8 +45,10 @@ class Merged:
         """Open client connections of one source."""
         return self._last.get(source, _NOTHING).connections
 
-    def _add(self, before: Counters, now: Counters) -> None:
-        total = self.total
+    def _add(self, before: Counters, now: Counters, total: Counters | None = None) -> None:
+        total = total or self.total
+        for why, aside in now.asides.items():
+            self._add(before.asides.get(why, _NOTHING), aside, total.aside(why))
         for (route, arm), cell in now.routes.items():
             _add_cell(total.cell(route, arm), before.routes.get((route, arm), _NO_CELL), cell)
         for name, upstream in now.upstreams.items():

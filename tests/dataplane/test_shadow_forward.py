@@ -216,6 +216,7 @@ class TestNobodyIsJudged:
             assert sum(rig.counters.cell("all", "none").status) == 3
             assert rig.counters.upstream("up").outcomes["success"] == 3
             assert not rig.counters.refusals
+            assert rig.counters.aside("mirror").upstream("new").outcomes["reset"] == 1
 
 
 class TestOff:

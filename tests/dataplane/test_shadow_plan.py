@@ -58,6 +58,22 @@ class TestSecondPlan:
             assert rig.outcomes("cf") == {}
             assert rig.outcomes("content") == {"success": 1}
             assert (rig.failures("cf"), rig.transitions) == ((0, 0), [])
+            apart = rig.counters.aside("mirror")
+            assert (apart.slots_asked, apart.slots_covered, apart.levels) == (4, 0, {"D": 1})
+            assert apart.upstream("cf").outcomes["error"] == 1
+            assert sum(apart.cell("films", "none").status) == 1
+
+    async def test_is_not_made_of_a_request_that_is_set_aside(self):
+        """An override, a drill: not even a copy of it may be taken for traffic."""
+        async with stage(CF, CONTENT, route=plan(toggles={"policy_mode": "collab_only"})) as rig:
+            route = rig.plane._bound["films"]
+            fixed = route.choices.fixed
+            route.choices.fixed = route.under(replace(fixed.decision, aside="override"), fixed.popular)
+            await rig.recommend(4)
+            route.choices.fixed = fixed
+            await rig.recommend(4)
+            assert await until_results(rig, 1) == {"same": 1}
+            assert len(rig.cf.requests) == 3
 
     async def test_stands_over_what_rules_say(self):
         rules = (Rule(scope=Scope(region=("eu",)), toggles={"policy_mode": "content_only"}),)

@@ -172,6 +172,25 @@ def test_the_rest_of_the_counters_are_shown(counters):
     assert found["fusebox_policy_age_seconds",] == 12.5
 
 
+def test_traffic_that_must_not_be_judged_is_shown_apart(counters):
+    """Whoever sums up the usual families has none of it in the sum (facts 2.18)."""
+    aside = counters.aside("override")
+    aside.cell("films", "none").count(200, 0.004)
+    aside.upstream("cf").outcomes["timeout"] += 1
+    aside.levels["D"] += 1
+    aside.slots_asked, aside.slots_covered = 10, 4
+    found = samples(scrape(counters))
+    assert found["fusebox_aside_requests_total", "none", "films", "2xx", "override"] == 1
+    assert found["fusebox_aside_request_seconds_count", "none", "films", "override"] == 1
+    assert found["fusebox_aside_upstream_requests_total", "timeout", "cf", "override"] == 1
+    assert found["fusebox_aside_level_total", "D", "override"] == 1
+    assert found["fusebox_aside_slots_total", "asked", "override"] == 10
+    assert found["fusebox_aside_slots_total", "covered", "override"] == 4
+    judged = {name for name in found if name[0].startswith(("fusebox_req", "fusebox_up", "fusebox_rec"))}
+    assert not judged
+    assert found["fusebox_slots_asked_total",] == 0
+
+
 def test_coverage_says_nothing_before_anything_was_asked(counters):
     assert ("fusebox_coverage",) not in samples(scrape(counters))
 

@@ -39,6 +39,11 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         counters.accepted += 1
         counters.unsticky += 1
         counters.events_dropped += 1
+        aside = counters.aside("override")
+        aside.cell("films", "none").count(200, seconds)
+        aside.upstream("cf").outcomes["timeout"] += 1
+        aside.levels["D"] += 1
+        aside.slots_asked += 3
     counters.connections = counters.upstream("pay").inflight = counters.upstream("pay").queued = inflight
     return counters
 
@@ -56,9 +61,9 @@ def plain(counters):
         + [round(it, 6) for it in (it.overlap_sum, it.rank_sum, it.real_seconds, it.seconds)]
         for key, it in counters.shadows.items()
     }
-    apart = ("routes", "upstreams", "shadows")
-    rest = {name: value for name, value in vars(counters).items() if name not in apart}
-    return cells, upstreams, shadows, rest
+    taken = ("routes", "upstreams", "asides", "shadows")
+    rest = {name: value for name, value in vars(counters).items() if name not in taken}
+    return cells, upstreams, shadows, rest, {why: plain(aside) for why, aside in counters.asides.items()}
 
 
 def test_the_whole_of_two_sources_is_their_sum_however_often_they_tell():
