@@ -7,7 +7,7 @@ common, and the top counts most. With `PERSISTENCE` 0.9 the first ten ranks carr
 
 import zlib
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import orjson
 
@@ -21,6 +21,8 @@ PERSISTENCE = 0.9
 """How willing the reader of a ranking is to look at the next rank: p of rank-biased overlap."""
 
 Verdict: TypeAlias = Literal["same", "other_status", "other_items", "other_body", "unreadable"]
+COMPARED: tuple[Verdict, ...] = get_args(Verdict)
+"""The verdicts on two answers that are both there."""
 
 
 class Shown(NamedTuple):

@@ -69,18 +69,24 @@ class TestTheClient:
             assert await rig.until_results(1) == {"same": 1}
 
     async def test_has_every_byte_of_it_on_the_way_when_the_copy_begins(self, monkeypatch):
-        unwritten = []
-        start = RouteShadow._start
+        """And whoever gave the answer has gone on meanwhile: the next request waits for no copy."""
+        seen = []
+        start, copy = RouteShadow._start, RouteShadow.copy
 
-        def watched(shadow, run):
-            unwritten.extend(it.transport.get_write_buffer_size() for it in shadow.plane._connections)
+        def started(shadow, run):
+            seen.append([it.transport.get_write_buffer_size() for it in shadow.plane._connections])
             start(shadow, run)
 
-        monkeypatch.setattr(RouteShadow, "_start", watched)
+        def copied(*about):
+            copy(*about)
+            seen.append("gone on")
+
+        monkeypatch.setattr(RouteShadow, "_start", started)
+        monkeypatch.setattr(RouteShadow, "copy", copied)
         async with pair(answering(reply(bytes(50_000))), OK) as rig:
             await rig.ask(GET % b"")
             await rig.until_results(1)
-            assert unwritten == [0]
+            assert seen == ["gone on", [0]]
 
     async def test_waits_for_nothing_of_it(self):
         """A hundred requests on one connection, each after the other's answer, beside a shadow that hangs."""
