@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.clock import monotonic
 from proxy.core.breaker import Breaker
+from proxy.core.decide import Laid
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route
 from proxy.core.shadow import Shown, compare, drawn
@@ -161,7 +162,8 @@ class RouteShadow:
         if not shadow.upstream:
             self._copies = Plan
             self.plan = Bound(route, policy, pools, self.plane.counters.aside(ASIDE), self.plane.ticker)
-            Deciding(policy, self.plane.popularity, deciding, over=shadow.toggles).bind(self.plan)
+            Deciding(policy, self.plane.popularity, deciding).bind(self.plan)
+            self.laid = Laid(tuple(sorted(shadow.toggles.items())))
 
     # -- which
 

@@ -250,8 +250,8 @@ class Plan:
 
     def start(self, now: float) -> None:
         shadow, head = self._shadow, _marked(self._head)
-        choices = shadow.plan.choices
-        bound = head.bound = choices.fixed or choices.of(head, shadow.identity)
+        who = shadow.identity.who(head.user, head.fields, head.query)
+        bound = head.bound = shadow.plan.choices.under(head, who, shadow.laid)
         if self._head.bound is not None and _alike(bound.decision, self._head.bound.decision):
             shadow.ended(self, "skipped_same_plan")
         elif obstacle := shadow.obstacle(bound.sources.values(), now):

@@ -69,7 +69,7 @@ class TestSecondPlan:
             route = rig.plane._bound["films"]
             fixed = route.choices.fixed
             route.choices.fixed = route.under(replace(fixed.decision, aside="override"), fixed.popular)
-            await rig.recommend(4)
+            await rig.ask(GET % (4, b"", b""))
             route.choices.fixed = fixed
             await rig.recommend(4)
             assert await until_results(rig, 1) == {"same": 1}
