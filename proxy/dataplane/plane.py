@@ -279,7 +279,9 @@ class DataPlane:
         head.action = None
         head.bucket = 0
         head.user = b""
-        self._identify(head)
+        head.made_id = not head.request_id
+        if head.made_id:
+            head.request_id = self.new_id()
         forward: Forward | None = None
         try:
             if head.target == b"*" or (head.method in own_methods.METHODS and own_methods.stays_here(head)):
@@ -304,7 +306,9 @@ class DataPlane:
                 head.bound = bound
                 if not user:
                     bound.counters.unsticky += 1
+                head.identify(self.new_id)
                 return Recommend.begin(client, head, bound, now)
+            head.identify(self.new_id)
             kind = Forward if bound.shadow is None else bound.shadow.kind(head)
             forward = kind(client, head, bound, piece, ended=ended)
             if head.action is not None:
@@ -322,19 +326,6 @@ class DataPlane:
             client.refuse(Failure.INTERNAL.refusal("a fault in the sidecar"))
             return None
         return forward
-
-    def _identify(self, head: RequestHead) -> None:
-        """Keep well-formed ids, make what is missing."""
-        if head.request_id and head.traceparent:
-            head.id_lines = b""
-            return
-        made = self.new_id()
-        trace = b"" if head.traceparent else b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
-        if head.request_id:
-            head.id_lines = trace
-        else:
-            head.request_id = made
-            head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
     def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
         """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""
