@@ -20,6 +20,7 @@ ELSEWHERE = {
     "breaker": "proxy.cli.remote",
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
+    "override": "proxy.cli.override",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",

@@ -16,6 +16,7 @@ from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
 NO_STORE = b"Cache-Control: no-store\r\n"
@@ -52,6 +53,7 @@ class Bound:
         "priority",
         "recommends",
         "route",
+        "shadow",
         "source_lanes",
         "sources",
         "total_s",
@@ -77,6 +79,7 @@ class Bound:
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
         self.decision = UNDECIDED
         self.judged = False
+        self.shadow: RouteShadow | None = None
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters

@@ -185,3 +185,5 @@ def _send(
     client.write(whole)
     client.plane.finished(head, 200, now)
     client.answered()
+    if bound.shadow is not None:
+        bound.shadow.answered(client, head, body)
