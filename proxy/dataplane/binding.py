@@ -16,6 +16,7 @@ from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.remembering import Remembering
     from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
@@ -52,6 +53,7 @@ class Bound:
         "popular_end",
         "priority",
         "recommends",
+        "remembering",
         "route",
         "shadow",
         "source_lanes",
@@ -80,6 +82,7 @@ class Bound:
         self.decision = UNDECIDED
         self.judged = False
         self.shadow: RouteShadow | None = None
+        self.remembering: Remembering | None = None  # told of the users it serves
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters
@@ -108,6 +111,8 @@ class Bound:
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
+        if not decision.judged or decision.aside:
+            bound.remembering = None
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
         if decision.aside:
             bound.lines = NO_STORE  # a cache in front would give it to others
