@@ -142,6 +142,10 @@ class Breaker:
                 self._waiting[token] = now
         return token if admitted or (self.settings.dry_run and self.forced is None) else 0
 
+    def passes(self, now: float, bucket: int) -> bool:
+        """Whether `admit` would give more than a probe. Hands out nothing, changes nothing."""
+        return bucket < self._share(now) * BUCKETS or (self.settings.dry_run and self.forced is None)
+
     def refusal(self, now: float) -> Refused:
         """Why `admit` has just answered 0."""
         retry = max(1, self._retry_after(now))

@@ -1,6 +1,6 @@
 """A route, bound to what it needs at run time: resolved once per policy, not once per request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from math import inf
 from typing import TYPE_CHECKING
@@ -17,11 +17,13 @@ from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
 NEIGHBOURS = "neighbours"
 """The kind of the second round: the content source, asked for neighbours of what was offered."""
 
+NO_STORE = b"Cache-Control: no-store\r\n"
 _READING = frozenset((b"GET", b"HEAD"))
 
 
@@ -37,6 +39,7 @@ class Bound:
         "allow",
         "cell",
         "choices",
+        "counters",
         "deadline",
         "decision",
         "decision_end",
@@ -45,6 +48,7 @@ class Bound:
         "first_byte",
         "flag_off",
         "judged",
+        "lines",
         "max_body",
         "methods",
         "name",
@@ -53,6 +57,7 @@ class Bound:
         "priority",
         "recommends",
         "route",
+        "shadow",
         "source_lanes",
         "sources",
         "total_s",
@@ -80,7 +85,10 @@ class Bound:
         self.deadline: Lane | None = None  # when to answer with what is there; None: the sources' end it
         self.decision = UNDECIDED
         self.judged = False
+        self.shadow: RouteShadow | None = None
+        self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
+        self.counters = counters
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
@@ -98,7 +106,7 @@ class Bound:
         self.decision_start = self._decision_start(NO_ARM)
         self.decision_end = f";level=none;source={route.upstream};v={self.version}\r\n".encode()
 
-    def under(self, decision: Decision, cell: Cell, popular: PopularAnswers) -> "Bound":
+    def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
         bound = copy(self)
         bound.decision = decision
@@ -107,10 +115,18 @@ class Bound:
         content = self.sources["content"] if decision.expands else None
         bound.expansion = content if content is not None and content.neighbours_path else None
         bound.deadline = self._deadline(bound)
-        bound.cell = cell
+        if decision.aside:
+            bound.lines = NO_STORE  # a cache in front would give it to others
+            bound.counters = self.counters.aside(decision.aside)
+        bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.popular = popular
         bound.decision_start = self._decision_start(decision.arm)
         return bound
+
+    @property
+    def asked(self) -> Iterable[Pool]:
+        """The upstreams that a recommend request may ask."""
+        return {*self.sources.values(), *([] if self.expansion is None else [self.expansion])}
 
     def _decision_start(self, arm: str) -> bytes:
         return f"X-Fusebox-Decision: route={self.name};arm={arm};bucket=".encode()

@@ -16,7 +16,7 @@ from proxy.dataplane.pool import WRITE_REUSE_S, Pool
 from proxy.dataplane.response_head import ResponseHead
 from proxy.dataplane.upstream import UpstreamConnection
 from proxy.errors import Fault, Refusal
-from proxy.telemetry.counters import bucket_of
+from proxy.telemetry.counters import UpstreamCell, bucket_of
 
 _log = logging.getLogger("fusebox.dataplane")
 
@@ -47,6 +47,7 @@ class Call:
     bodiless = False  # HEAD
     whole = True  # `request` is all of it; false when a body is streamed behind it
     upgrade = b""
+    aside: UpstreamCell | None = None  # counted there alone, and nothing is learnt from it (facts 2.18)
     one_deadline = False  # `first_byte` runs from the beginning to the end, not from phase to phase
     phase = WAITING
     sent_at = 0.0
@@ -78,10 +79,13 @@ class Call:
     def begin(self, now: float, bucket: int) -> None:
         """Raises `Refusal` when the breaker does not let it pass."""
         pool = self.pool
-        self._permit = pool.breaker.admit(now, bucket)
-        if not self._permit:
+        if self.aside is None:
+            passes = self._permit = pool.breaker.admit(now, bucket)
+        else:  # without a permit the breaker does not know of it
+            passes = pool.breaker.passes(now, bucket)
+        if not passes:
             self.phase = OVER
-            pool.cell.outcomes["breaker_open"] += 1
+            (self.aside or pool.cell).outcomes["breaker_open"] += 1
             raise self._breaker_refusal(now)
         pool.budget.deposit(now)
         unused_s = inf if self.idempotent else WRITE_REUSE_S
@@ -140,7 +144,7 @@ class Call:
 
     def _retry(self, now: float, avoid: Address | None) -> None:
         self._attempts += 1
-        self.pool.cell.retries += 1
+        (self.aside or self.pool.cell).retries += 1
         self.phase = WAITING
         connection = self.pool.acquire(self, now, unused_s=0.0, avoid=avoid)
         if connection is not None:
@@ -194,7 +198,7 @@ class Call:
 
     def _clock_first_byte(self, now: float) -> None:
         self.first_byte_s = seconds = now - self.sent_at
-        cell = self.pool.cell
+        cell = self.aside or self.pool.cell
         cell.buckets[bucket_of(seconds)] += 1
         cell.seconds += seconds
 
@@ -212,18 +216,19 @@ class Call:
     def succeeded(self, status: int, now: float) -> None:
         """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""
         pool = self.pool
+        cell = self.aside or pool.cell
         self.phase = OVER
         self._connection = None
         self._disarm()
         if status < 500:
-            pool.cell.outcomes["success"] += 1
+            cell.outcomes["success"] += 1
             pool.breaker.done(self._permit, Outcome.SUCCESS, now)
         else:
-            pool.cell.outcomes["error"] += 1
+            cell.outcomes["error"] += 1
             pool.complain("error", f"answered {status}", now)
             pool.breaker.done(self._permit, Outcome.FAILURE, now)
         address = self._address
-        if address is not None and address.failures:
+        if address is not None and address.failures and self.aside is None:
             pool.addresses.succeeded(address)
 
     def on_failure(self, failure: Failure, detail: str) -> None:
@@ -242,7 +247,7 @@ class Call:
                 self._stale_retried = True
                 self._retry(now, None)
                 return
-            self.pool.addresses.failed(connection.address, now)
+            self._blame(connection.address, now)
         self._settle(failure, detail, now)
         self.on_failed(failure, detail)
 
@@ -284,7 +289,7 @@ class Call:
         if connection is not None:
             self.pool.give_up(connection)
             if failure is Failure.TIMEOUT:
-                self.pool.addresses.failed(connection.address, now)
+                self._blame(connection.address, now)
         else:
             self.pool.leave(self)
         self._settle(failure, detail, now)
@@ -297,10 +302,14 @@ class Call:
             self._settle(Failure.INTERNAL, "", monotonic())
         self.on_failed(Failure.INTERNAL, "a fault in the sidecar")
 
+    def _blame(self, address: Address, now: float) -> None:
+        if self.aside is None:
+            self.pool.addresses.failed(address, now)
+
     def _settle(self, failure: Failure, detail: str, now: float) -> None:
         """The one account of a call that did not succeed."""
         self.phase = OVER
-        self.pool.cell.outcomes[failure.value.outcome] += 1
+        (self.aside or self.pool.cell).outcomes[failure.value.outcome] += 1
         counts = failure.value.fault is Fault.UPSTREAM
         if counts:
             self.pool.complain(failure.value.outcome, detail, now)

@@ -38,6 +38,8 @@ class Fetch(Call):
         self.request = request
         self.priority = bound.priority
         self.first_byte = bound.source_lanes[kind]
+        if bound.decision.aside:
+            self.aside = bound.counters.upstream(pool.name)
 
     def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
         now = monotonic()

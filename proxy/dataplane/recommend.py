@@ -15,7 +15,7 @@ from proxy.core.experiment import CONTROL
 from proxy.core.ladder import Offered, sift
 from proxy.core.recommend import Answer, compose
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import NEIGHBOURS, Bound
+from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.pool import Pool
@@ -122,7 +122,7 @@ class Recommend:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
-            counters = self._client.plane.counters
+            counters = self._bound.counters
             counters.slots_asked += self._ask.k
             counters.slots_covered += answer.covered
         _write(self._client, self._head, self._bound, answer, now, timings)
@@ -225,8 +225,8 @@ def _write(
 ) -> None:
     plane = client.plane
     body, level, source, _, _, degraded = answer
-    plane.counters.levels[level] += 1
-    more = b"Cache-Control: no-store\r\n" if degraded else b""
+    bound.counters.levels[level] += 1
+    more = NO_STORE if degraded else bound.lines
     if client.must_close():
         more += b"Connection: close\r\n"
     whole = _ANSWER % (
@@ -246,3 +246,5 @@ def _write(
     client.write(whole)
     plane.finished(head, 200, now)
     client.answered()
+    if bound.shadow is not None:
+        bound.shadow.answered(client, head, body)

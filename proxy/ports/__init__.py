@@ -1,6 +1,6 @@
 """What services need from outside, as Protocols; adapters below `runtime` fill them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -84,18 +84,48 @@ class Plane(PolicyTarget, BreakerHolder, Protocol):
 
 
 class UpstreamTraffic(Protocol):
-    """What is under way to one upstream at this moment."""
+    """What is under way to one upstream at this moment, and what there has been."""
 
     @property
     def inflight(self) -> int: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def outcomes(self) -> Mapping[str, int]: ...
+    @property
+    def buckets(self) -> Sequence[int]:
+        """Of latencies to the first byte; together they are the calls whose latency is known."""
+
+    @property
+    def seconds(self) -> float:
+        """Those latencies, added up."""
+
+
+class ShadowTraffic(Protocol):
+    """What became of the copies of one route's requests. Sums, of the answers that were compared."""
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+    @property
+    def overlap(self) -> Sequence[int]:
+        """Of their buckets; together they are the answers whose items were compared."""
+
+    @property
+    def overlap_sum(self) -> float: ...
+    @property
+    def rank_sum(self) -> float: ...
+    @property
+    def real_seconds(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
 
 
 class Traffic(Protocol):
-    """What is under way at this moment."""
+    """What is under way at this moment, and what there has been."""
 
     @property
     def connections(self) -> int: ...
     @property
     def upstreams(self) -> Mapping[str, UpstreamTraffic]: ...
+    @property
+    def shadows(self) -> Mapping[str, ShadowTraffic]: ...

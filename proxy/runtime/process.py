@@ -11,6 +11,7 @@ from proxy.core.breaker import Transition
 from proxy.core.policy import Policy
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.recording import Recorder
+from proxy.dataplane.sampling import Sampling
 from proxy.errors import FuseboxError
 from proxy.storage.spool import SpoolFile
 from proxy.telemetry.counters import Counters
@@ -39,7 +40,11 @@ class Spooling:
 
 
 def data_plane(
-    policy: Policy, counters: Counters, heard: Callable[[Transition], None], spooling: Spooling
+    policy: Policy,
+    counters: Counters,
+    heard: Callable[[Transition], None],
+    spooling: Spooling,
+    sampling: Sampling,
 ) -> DataPlane:
     """The data plane of this process with all that works for it.
 
@@ -54,7 +59,7 @@ def data_plane(
 
     spool = SpoolFile(spooling.directory, limit=spooling.limit)
     recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync)
-    return DataPlane(policy, counters, on_transition=moved, recorder=recorder)
+    return DataPlane(policy, counters, on_transition=moved, recorder=recorder, sampling=sampling)
 
 
 def _tell(change: Transition) -> None:

@@ -13,13 +13,18 @@ from proxy.admin.app import AdminServer, application
 from proxy.admin.calls import Services
 from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
+from proxy.clock import monotonic
 from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control.preview import Previews
 from proxy.core.breaker import Transition
+from proxy.core.inputs import Recent
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.sampling import Sampling
 from proxy.runtime.announce import announce
 from proxy.runtime.ledger import Ledger, instance
 from proxy.runtime.process import Spooling, StartError, data_plane, raise_open_files, settle_memory
 from proxy.runtime.reload import Reloader
+from proxy.runtime.signing import Signing
 from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.settings.model import Oidc
@@ -49,7 +54,10 @@ class Sidecar:
         self._logs = logs
         self._workers = workers
         self._ledger = ledger = Ledger(settings)
-        self._plane, self._supervisor = self._composed(counters, workers)
+        self._signing = Signing()
+        recent = Recent()
+        self._plane, self._supervisor = self._composed(counters, workers, recent)
+        self._previews = Previews(self._plane, counters, recent)
         self._tokens = TokenFile(settings.tokens_file)
         self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
         kill.restore()
@@ -61,7 +69,7 @@ class Sidecar:
             kill=kill,
             breakers=breakers,
             workers=statuses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
@@ -75,22 +83,27 @@ class Sidecar:
             audit=ledger.reader,
             issuer=_issuer(settings.oidc),
             uses=self._uses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._admin = AdminServer(application(services))
         self._reloader = Reloader(
-            settings, kill=kill, board=board, trail=ledger.trail, set_level=self._set_level
+            settings,
+            kill=kill,
+            board=board,
+            trail=ledger.trail,
+            set_level=self._set_level,
+            signing=self._signing,
         )
         self._listening = False
         self._stopping = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
     def _composed(
-        self, counters: Counters, workers: int | None
+        self, counters: Counters, workers: int | None, recent: Recent
     ) -> tuple[DataPlane | Supervisor, Supervisor | None]:
         """What carries the traffic: this process, or workers with a supervisor."""
         settings = self._settings
-        policy = settings.policy()
+        policy = settings.policy(self._signing.key(settings))
         spooling = Spooling(
             directory=settings.spool_directory,
             limit=settings.audit.spool_bytes,
@@ -99,7 +112,8 @@ class Sidecar:
         )
         if workers is None:
             raise_open_files(policy.limits.connections)
-            return data_plane(policy, counters, self._heard, spooling), None
+            sampling = Sampling(recent.keep, monotonic())
+            return data_plane(policy, counters, self._heard, spooling, sampling), None
         supervisor = Supervisor(
             policy,
             counters,
@@ -107,8 +121,12 @@ class Sidecar:
             level=settings.log.level,
             heard=self._heard,
             spooling=spooling,
+            recent=recent,
         )
         return supervisor, supervisor
+
+    def _troubles(self) -> list[str]:
+        return [*self._ledger.troubles(), *filter(None, [self._signing.trouble])]
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
@@ -141,6 +159,7 @@ class Sidecar:
             address = self._settings.listen.address
             await _bound(self._plane.start(address), "listen.address", address)
             self._listening = True
+            spawn(self._previews.run(), "what upstreams show")
             settle_memory()
             started = {"version": __version__, "workers": self._workers, "killed": self._kill.status.kill}
             await self._ledger.note("sidecar.start", after=started)

@@ -164,3 +164,32 @@ def test_the_probes_of_a_trial_that_is_over_are_ignored():
     assert bench.state == "closed"
     bench.done(third, BAD)
     assert (bench.status.n, bench.status.consecutive) == (0, 0)
+
+
+def test_who_only_passes_takes_no_probe_and_begins_no_trial():
+    bench = Bench(probes=1, probe_successes=1)
+    assert bench.breaker.passes(bench.now, 9_999)
+    bench.call(BAD, times=bench.breaker.settings.consecutive_failures)
+    bench.now = bench.breaker._until
+    before = bench.status
+    assert not bench.breaker.passes(bench.now, 0)
+    assert (bench.state, bench.status) == ("open", before)
+    token = bench.admit()
+    bench.done(token, NEUTRAL)
+    assert not bench.breaker.passes(bench.now, 0)  # a probe would be free
+    assert bench.admit()
+
+
+def test_who_only_passes_is_let_in_by_the_ramp_like_all():
+    bench = Bench(ramp_s=10)
+    bench.recover()
+    assert [bench.breaker.passes(bench.now, bucket) for bucket in (999, 1_000)] == [True, False]
+    assert [bool(bench.admit(bucket)) for bucket in (999, 1_000)] == [True, False]
+
+
+def test_who_only_passes_meets_a_dry_run_and_an_operator_like_all():
+    bench = Bench(dry_run=True)
+    bench.call(BAD, times=bench.breaker.settings.consecutive_failures)
+    assert bench.breaker.passes(bench.now, 9_999)
+    bench.breaker.open(bench.now, "why")
+    assert not bench.breaker.passes(bench.now, 0)

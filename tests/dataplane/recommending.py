@@ -15,6 +15,7 @@ from rig import DEADLINES, UPSTREAM, Rig
 
 from proxy.core.policy import Film, Policy, Route, Sources, Upstream
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.sampling import Sampling
 from proxy.telemetry.counters import Counters
 
 FILMS = tuple(
@@ -68,7 +69,8 @@ async def hanging(wire: Wire) -> None:
 class Recommended:
     """An answer of the route, after it was checked against the contract."""
 
-    def __init__(self, answer: strict.Response, k: int) -> None:
+    def __init__(self, answer: strict.Response, k: int, *, aside: bool = False) -> None:
+        """`aside`: it was set aside, which no cache in front may keep."""
         assert answer.status == 200, answer.body
         assert answer.get("content-type") == b"application/json"
         document = orjson.loads(answer.body)
@@ -100,7 +102,7 @@ class Recommended:
             "level": self.metadata["level"], "source": self.sources[0],
             "v": str(self.metadata["toggles_version"]),
         }  # fmt: skip
-        assert (answer.get("cache-control") == b"no-store") == self.degraded
+        assert (answer.get("cache-control") == b"no-store") == (self.degraded or aside)
         timings = [
             part.strip().split(";dur=") for part in (answer.get("server-timing") or b"").decode().split(",")
         ]
@@ -122,8 +124,10 @@ class Stage(Rig):
     content: Scripted
     control: Scripted  # where there is none, `cf`
 
-    async def recommend(self, k: int = 4, query: bytes = b"", fields: bytes = b"") -> Recommended:
-        return Recommended(await self.ask(GET % (k, query, fields)), k)
+    async def recommend(
+        self, k: int = 4, query: bytes = b"", fields: bytes = b"", *, aside: bool = False
+    ) -> Recommended:
+        return Recommended(await self.ask(GET % (k, query, fields)), k, aside=aside)
 
     def outcomes(self, name: str) -> dict[str, int]:
         """What is not zero."""
@@ -156,6 +160,7 @@ async def stage(
     route: dict[str, Any] | None = None,
     sources: dict[str, dict[str, Any]] | None = None,
     control: Script | None = None,
+    sampling: Sampling | None = None,
     **policy_more: Any,
 ) -> AsyncIterator[Stage]:
     """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error.
@@ -177,7 +182,7 @@ async def stage(
     )
     counters = Counters()
     transitions: list[Any] = []
-    plane = DataPlane(policy, counters, on_transition=transitions.append)
+    plane = DataPlane(policy, counters, on_transition=transitions.append, sampling=sampling)
     rig = Stage(plane, scripted[0], policy, counters)
     rig.cf, rig.content, rig.control = (*scripted, *scripted)[:3]
     rig.transitions = transitions

@@ -150,7 +150,7 @@ async def test_a_client_that_leaves_before_the_deadline_ends_its_calls():
         wire.reset()
         await until(lambda: rig.quiet, "rest")
         assert rig.outcomes("cf") == rig.outcomes("content") == {"aborted": 1}
-        assert not rig.plane._ticker.lane(1.0)
+        assert not rig.plane.ticker.lane(1.0)
 
 
 async def test_late_answers_never_reach_a_later_request_of_the_same_connection():

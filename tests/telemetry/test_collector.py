@@ -99,6 +99,26 @@ def test_a_ramp_shows_whom_it_lets_in(counters):
     assert found["fusebox_breaker_ramp_share", "cf"] == pytest.approx(0.55)
 
 
+def test_shadows_are_shown_by_result_with_how_far_they_agree(counters):
+    cell = counters.shadow("films")
+    cell.results["same"], cell.results["skipped_busy"] = 3, 2
+    cell.agreed(0.75, 0.3)
+    cell.agreed(1.0, 1.0)
+    cell.real_seconds, cell.seconds = 0.5, 0.25
+    found = samples(scrape(counters))
+    assert found["fusebox_shadow_requests_total", "same", "films"] == 3
+    assert found["fusebox_shadow_requests_total", "skipped_busy", "films"] == 2
+    assert found["fusebox_shadow_requests_total", "failed", "films"] == 0
+    assert [found["fusebox_shadow_overlap_bucket", le, "films"] for le in ("0.6", "0.8", "1.0", "+Inf")] == [
+        0, 1, 2, 2,
+    ]  # fmt: skip
+    assert found["fusebox_shadow_overlap_sum", "films"] == 1.75
+    assert found["fusebox_shadow_rank_agreement_sum", "films"] == pytest.approx(1.3)
+    assert found["fusebox_shadow_rank_agreement_count", "films"] == 2
+    assert found["fusebox_shadow_seconds_total", "real", "films"] == 0.5
+    assert found["fusebox_shadow_seconds_total", "shadow", "films"] == 0.25
+
+
 def test_actions_recorded_and_lost(counters):
     counters.actions["user.login", "done"] = 3
     counters.actions["user.login", "unknown"] = 1
@@ -150,6 +170,25 @@ def test_the_rest_of_the_counters_are_shown(counters):
     assert found["fusebox_exposure_percent",] == 12.5
     assert found["fusebox_unsticky_requests_total",] == 3
     assert found["fusebox_policy_age_seconds",] == 12.5
+
+
+def test_traffic_that_must_not_be_judged_is_shown_apart(counters):
+    """Whoever sums up the usual families has none of it in the sum (facts 2.18)."""
+    aside = counters.aside("override")
+    aside.cell("films", "none").count(200, 0.004)
+    aside.upstream("cf").outcomes["timeout"] += 1
+    aside.levels["D"] += 1
+    aside.slots_asked, aside.slots_covered = 10, 4
+    found = samples(scrape(counters))
+    assert found["fusebox_aside_requests_total", "none", "films", "2xx", "override"] == 1
+    assert found["fusebox_aside_request_seconds_count", "none", "films", "override"] == 1
+    assert found["fusebox_aside_upstream_requests_total", "timeout", "cf", "override"] == 1
+    assert found["fusebox_aside_level_total", "D", "override"] == 1
+    assert found["fusebox_aside_slots_total", "asked", "override"] == 10
+    assert found["fusebox_aside_slots_total", "covered", "override"] == 4
+    judged = {name for name in found if name[0].startswith(("fusebox_req", "fusebox_up", "fusebox_rec"))}
+    assert not judged
+    assert found["fusebox_slots_asked_total",] == 0
 
 
 def test_coverage_says_nothing_before_anything_was_asked(counters):

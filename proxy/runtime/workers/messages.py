@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from proxy.core.breaker import BreakerStatus, Transition
+from proxy.core.inputs import Input
 from proxy.core.policy import Policy
 from proxy.runtime.process import Spooling
 from proxy.telemetry.counters import Counters
@@ -26,6 +27,7 @@ class Begin:
     """Said first: what holds for the worker's whole life."""
 
     spooling: Spooling
+    inputs_per_s: int  # how many decision inputs it may tell, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +91,11 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """All counted so far; also the sign of life."""
+    """All counted so far, and inputs of decisions since the last time; also the sign of life."""
 
     counters: Counters
     breakers: Statuses
+    inputs: tuple[Input, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from proxy.clock import monotonic
 from proxy.control import WorkerStatus
 from proxy.core.breaker import BreakerStatus, Transition
+from proxy.core.inputs import PER_S, Recent
 from proxy.core.policy import Policy
 from proxy.core.shares import share_of
 from proxy.dataplane.plane import DataPlane
@@ -64,6 +65,7 @@ class Supervisor:
         level: str,
         heard: Callable[[Transition], None],
         spooling: Spooling,
+        recent: Recent,
     ) -> None:
         self.counters = counters  # of all workers
         self.draining = False
@@ -71,7 +73,8 @@ class Supervisor:
         self.policy = policy
         self._level = level
         self._heard = heard
-        self._spooling = spooling
+        self._begin = Begin(spooling, max(1, PER_S // workers))
+        self._recent = recent  # of all workers
         self._merged = Merged(counters)
         self._slots = [Slot(number) for number in range(1, workers + 1)]
         self._members: list[Member] = []  # all processes there are
@@ -246,7 +249,7 @@ class Supervisor:
         self._members.append(member)
         if self.draining:
             member.kill("draining")
-        member.send(Begin(self._spooling))
+        member.send(self._begin)
         self._send_policy([member])
         member.send(Level(self._level))  # it may have changed since the process was started
         for message in self._held_breakers(self.policy.upstreams.keys()):
@@ -347,8 +350,9 @@ class Supervisor:
 
     def _on_message(self, member: Member, message: Up) -> None:
         match message:
-            case Counted(counters, breakers):
+            case Counted(counters, breakers, inputs):
                 member.breakers = breakers
+                self._recent.add(inputs)
                 self._merged.heard(member, counters)
             case Moved(change):
                 self._heard(change)

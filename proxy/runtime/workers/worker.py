@@ -11,15 +11,18 @@ import os
 import signal
 import socket
 import sys
+from collections import deque
 from dataclasses import replace
 
 import uvloop
 
 from proxy.clock import monotonic
 from proxy.core.breaker import Transition
+from proxy.core.inputs import PER_S, Input
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.sampling import Sampling
 from proxy.errors import SettingsError
-from proxy.runtime.process import Spooling, data_plane, raise_open_files, settle_memory
+from proxy.runtime.process import data_plane, raise_open_files, settle_memory
 from proxy.runtime.workers.channel import Channel
 from proxy.runtime.workers.messages import (
     Applied,
@@ -45,6 +48,9 @@ _log = logging.getLogger("fusebox.workers")
 PUSH_S = 0.25
 """How often counters and breakers are told, changed or not: it is the sign of life as well."""
 
+_UNTOLD = 20 * PER_S
+"""Inputs of decisions that wait for a supervisor that does not read; older ones are let go."""
+
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -60,6 +66,7 @@ class Worker:
         self._logs = logs
         self._inbox: asyncio.Queue[Down | Up | None] = asyncio.Queue()
         self._open: dict[int, list[asyncio.Server]] = {}
+        self._inputs: deque[Input] = deque(maxlen=_UNTOLD)
         self._draining: asyncio.Task[None] | None = None
         self._plane: DataPlane
 
@@ -72,7 +79,7 @@ class Worker:
         if not (isinstance(begin, Begin) and isinstance(first, Apply)):
             return 0  # the supervisor was gone before it could say anything
         try:
-            self._plane = self._begin(begin.spooling, first)
+            self._plane = self._begin(begin, first)
             await self._serve()
         except SettingsError as error:
             _log.critical("cannot go by the policy: %s", "; ".join(map(str, error.problems)))
@@ -82,9 +89,10 @@ class Worker:
         await self._channel.closed.wait()
         return 0
 
-    def _begin(self, spooling: Spooling, first: Apply) -> DataPlane:
+    def _begin(self, begin: Begin, first: Apply) -> DataPlane:
         raise_open_files(first.policy.limits.connections)
-        plane = data_plane(first.policy, self._counters, self._heard, spooling)
+        sampling = Sampling(self._inputs.append, monotonic(), per_s=begin.inputs_per_s)
+        plane = data_plane(first.policy, self._counters, self._heard, begin.spooling, sampling)
         settle_memory()
         self._channel.send(Applied(first.sequence, _statuses(plane)))
         return plane
@@ -159,7 +167,8 @@ class Worker:
                 self._send_counters()
 
     def _send_counters(self) -> None:
-        self._channel.send(Counted(self._counters, _statuses(self._plane)))
+        self._channel.send(Counted(self._counters, _statuses(self._plane), tuple(self._inputs)))
+        self._inputs.clear()
 
 
 def _statuses(plane: DataPlane) -> Statuses:

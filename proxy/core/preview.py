@@ -1,0 +1,272 @@
+"""What a change of toggles would do: requests of the last minutes decided again, under both policies.
+
+Both sides are `core.decide`; nothing here decides. Load is what decisions ask for.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from proxy.core.capacity import NOTHING, SLOT_S, Shown
+from proxy.core.decide import Decider, Decision
+from proxy.core.inputs import Input
+from proxy.core.policy import Policy, Route
+from proxy.core.scopes import Scopes
+from proxy.core.toggles import Level
+
+Verdict = Literal["fits", "exceeds", "unknown"]
+
+MOST_MOVES = 20
+_WORST: tuple[Verdict, ...] = ("exceeds", "unknown", "fits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """How some requests are served: what `core.decide.Decision` says that anybody can notice."""
+
+    policy: str
+    arm: str
+    level: Level
+    sources: tuple[str, ...]
+    alpha: float
+    exposed: bool
+
+    @classmethod
+    def by(cls, decision: Decision) -> "Served":
+        return cls(**{name: getattr(decision, name) for name in ASPECTS})
+
+
+ASPECTS = tuple(Served.__slots__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Requests that would be served in another way, and the users they are of."""
+
+    before: Served
+    after: Served
+    users: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """How many users would get something else: anything at all, and each aspect by itself."""
+
+    users: int
+    policy: int
+    arm: int
+    level: int
+    sources: int
+    alpha: int
+    exposed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Calls a second of one upstream, as decisions ask for them: before any cache, without retries."""
+
+    upstream: str
+    before_per_s: float
+    after_per_s: float
+    busiest_before_per_s: float  # over 10 s
+    busiest_after_per_s: float
+    shown_per_s: float | None  # the most it answered over 10 s in the last hour
+    limit_per_s: float | None  # max_inflight ÷ its latency: more than that it cannot be sent
+    verdict: Verdict
+    says: str  # empty: it fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What would have been otherwise."""
+
+    span_s: float  # from the oldest request to now
+    requests: int
+    replayed: int  # fewer where requests were sampled
+    users: int  # of those replayed; who has no user id is nobody
+    exposed_before: int  # users
+    exposed_after: int
+    changed: Changed
+    moves: tuple[Move, ...]  # by requests, the most first
+    more_moves: int  # left out
+    upstreams: tuple[Load, ...]
+    verdict: Verdict
+    says: tuple[str, ...]  # why it does not simply fit
+
+
+@dataclass(slots=True)
+class _Pair:
+    """Requests of one route with one decision before and one after."""
+
+    route: Route
+    before: Decision
+    after: Decision
+    requests: int = 0
+    users: set[bytes] = field(default_factory=set)
+    slots: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # requests by age
+
+
+class Replay:
+    """`add` in as many pieces as it takes, then `report` once."""
+
+    def __init__(self, before: Policy, after: Policy, now: float) -> None:
+        self._now = now
+        self._after = after
+        # Routes that only one of the policies has are nobody's whose requests could be compared.
+        scopes = Scopes.of(before.toggles, None)
+        befores = _deciders(before, scopes)
+        afters = _deciders(after, Scopes.of(after.toggles, scopes))
+        self._routes = {name: (befores[name], afters[name]) for name in befores if name in afters}
+        self._policy_routes = {route.name: route for route in after.routes}
+        self._pairs: dict[tuple[str, int, int], _Pair] = {}  # by identity: the deciders keep them all
+        self._oldest = now
+        self._replayed = 0
+
+    def add(self, inputs: Iterable[Input]) -> None:
+        for one in inputs:
+            found = self._routes.get(one.route)
+            if found is None:
+                continue
+            before, after = (it.fixed or it.decide(one.who, one.key, one.bucket) for it in found)
+            at = one.route, id(before), id(after)
+            pair = self._pairs.get(at)
+            if pair is None:
+                pair = self._pairs[at] = _Pair(self._policy_routes[one.route], before, after)
+            pair.requests += one.weight
+            pair.slots[int((self._now - one.at) // SLOT_S)] += one.weight
+            if one.who.user:
+                pair.users.add(one.who.user)
+            self._oldest = min(self._oldest, one.at)
+            self._replayed += 1
+
+    def report(self, shown: Mapping[str, Shown]) -> Preview:
+        """`shown` by upstream; one that is missing has shown nothing."""
+        pairs = self._pairs.values()
+        span_s = max(self._now - self._oldest, 1.0)
+        upstreams = tuple(self._loads(span_s, shown))
+        moves = _moves(pairs)
+        says = tuple(load.says for load in upstreams if load.says)
+        verdicts = {load.verdict for load in upstreams}
+        if not self._replayed:
+            verdicts = {"unknown"}
+            says = ("no request for recommendations came in the last minutes, so nothing can be told",)
+        return Preview(
+            span_s=round(self._now - self._oldest, 3),
+            requests=sum(pair.requests for pair in pairs),
+            replayed=self._replayed,
+            users=len(_users(pairs)),
+            exposed_before=len(_users(pair for pair in pairs if pair.before.exposed)),
+            exposed_after=len(_users(pair for pair in pairs if pair.after.exposed)),
+            changed=_changed(pairs),
+            moves=moves[:MOST_MOVES],
+            more_moves=len(moves[MOST_MOVES:]),
+            upstreams=upstreams,
+            verdict=next((it for it in _WORST if it in verdicts), "fits"),
+            says=says,
+        )
+
+    def _loads(self, span_s: float, shown: Mapping[str, Shown]) -> Iterable[Load]:
+        routes = [self._policy_routes[name] for name in self._routes]
+        names = {name for route in routes for name in _upstreams(route) if name}
+        calls = {name: (_Calls(span_s), _Calls(span_s)) for name in sorted(names)}
+        for pair in self._pairs.values():
+            for side, decision in enumerate((pair.before, pair.after)):
+                for kind in decision.sources:
+                    calls[getattr(pair.route.sources, kind)][side].add(pair)
+        for name, (before, after) in calls.items():
+            yield _load(
+                name, before, after, shown.get(name, NOTHING), self._after.upstreams[name].max_inflight
+            )
+
+
+class _Calls:
+    """Calls of one upstream on one side."""
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s = span_s
+        self._whole = int(span_s // SLOT_S)  # the oldest slot is only begun
+        self._requests = 0
+        self._slots: dict[int, int] = defaultdict(int)
+
+    def add(self, pair: _Pair) -> None:
+        self._requests += pair.requests
+        for slot, requests in pair.slots.items():
+            self._slots[slot] += requests
+
+    @property
+    def per_s(self) -> float:
+        return self._requests / self._span_s
+
+    @property
+    def busiest_per_s(self) -> float:
+        whole = [requests / SLOT_S for slot, requests in self._slots.items() if slot < self._whole]
+        return max(whole, default=0.0) if self._whole else self.per_s
+
+
+def _deciders(policy: Policy, scopes: Scopes) -> dict[str, Decider]:
+    return {
+        route.name: Decider(route, policy.toggles, policy.experiment, scopes)
+        for route in policy.routes
+        if route.kind == "recommend"
+    }
+
+
+def _upstreams(route: Route) -> tuple[str, ...]:
+    return route.sources.cf, route.sources.content, route.sources.control
+
+
+def _users(pairs: Iterable[_Pair]) -> set[bytes]:
+    return set[bytes]().union(*(pair.users for pair in pairs))
+
+
+def _differ(pair: _Pair, *aspects: str) -> bool:
+    return any(getattr(pair.before, name) != getattr(pair.after, name) for name in aspects)
+
+
+def _changed(pairs: Iterable[_Pair]) -> Changed:
+    counts = {name: len(_users(pair for pair in pairs if _differ(pair, name))) for name in ASPECTS}
+    return Changed(users=len(_users(pair for pair in pairs if _differ(pair, *ASPECTS))), **counts)
+
+
+def _moves(pairs: Iterable[_Pair]) -> tuple[Move, ...]:
+    """Pairs that only routes, rules or reasons tell apart are one move."""
+    alike: dict[tuple[Served, Served], list[_Pair]] = defaultdict(list)
+    for pair in pairs:
+        if _differ(pair, *ASPECTS):
+            alike[Served.by(pair.before), Served.by(pair.after)].append(pair)
+    moves = (
+        Move(before=before, after=after, users=len(_users(of)), requests=sum(pair.requests for pair in of))
+        for (before, after), of in alike.items()
+    )
+    return tuple(sorted(moves, key=lambda move: -move.requests))
+
+
+def _load(name: str, before: _Calls, after: _Calls, shown: Shown, max_inflight: int) -> Load:
+    """A load that does not rise is no matter of this change, whatever the upstream can take."""
+    limit = max_inflight / shown.latency_s if shown.latency_s else None
+    asked = after.busiest_per_s
+    would = f"{name} would get {asked:.4g} calls a second in its busiest 10 s"
+    verdict: Verdict = "fits"
+    says = ""
+    if asked > before.busiest_per_s:
+        if limit is not None and asked > limit:
+            verdict = "exceeds"
+            says = f"{would}: its max_inflight of {max_inflight} lets through {limit:.4g} at its latency"
+        elif shown.per_s is None:
+            verdict, says = "unknown", f"{would}: it answered none in the last hour, so nobody knows"
+        elif asked > shown.per_s:
+            verdict = "exceeds"
+            says = f"{would}: the most it answered in the last hour is {shown.per_s:.4g}"
+    return Load(
+        upstream=name,
+        before_per_s=round(before.per_s, 3),
+        after_per_s=round(after.per_s, 3),
+        busiest_before_per_s=round(before.busiest_per_s, 3),
+        busiest_after_per_s=round(asked, 3),
+        shown_per_s=None if shown.per_s is None else round(shown.per_s, 3),
+        limit_per_s=None if limit is None else round(limit, 3),
+        verdict=verdict,
+        says=says,
+    )

@@ -1,0 +1,101 @@
+"""The service behind previews: what it reads, and that it leaves others their turn."""
+
+import asyncio
+from dataclasses import replace
+
+from proxy.control import preview
+from proxy.control.preview import Previews
+from proxy.core.identity import Who
+from proxy.core.inputs import Input, Recent
+from proxy.core.policy import Policy, Route, Sources, Upstream
+from proxy.core.toggles import Toggles
+from proxy.tasks import spawn
+from proxy.telemetry.counters import Counters
+
+
+class Rig:
+    """A policy in force, counters, and requests that came at times the test says."""
+
+    def __init__(self, **toggles):
+        self.now = 1_000.0
+        route = Route(name="films", path="/films", kind="recommend", sources=Sources(cf="cf", content="co"))
+        self.policy = Policy(
+            routes=(route,),
+            upstreams={"cf": Upstream(url="http://a"), "co": Upstream(url="http://b")},
+            toggles=Toggles(**toggles),
+        )
+        self.counters = Counters()
+        self.recent = Recent()
+        self.previews = Previews(self, self.counters, self.recent, monotonic=lambda: self.now)
+        self.previews.look()
+
+    def came(self, *users, at=None):
+        at = self.now if at is None else at
+        self.recent.add(
+            Input("films", Who(user.encode(), b"", b"", b""), user.encode(), 1, 1, at) for user in users
+        )
+
+    def answered(self, name, calls, latency_s=0.1):
+        cell = self.counters.upstream(name)
+        cell.outcomes["success"] += calls
+        cell.buckets[3] += calls
+        cell.seconds += calls * latency_s
+
+    def slot(self):
+        self.now += 10.0
+        self.previews.look()
+
+    async def preview(self, **toggles):
+        return await self.previews.preview(replace(self.policy, toggles=Toggles(**toggles)))
+
+
+async def test_requests_are_decided_again_and_loads_compared_with_what_counters_showed():
+    rig = Rig(policy_mode="collab_only")
+    rig.came("u", "v", at=rig.now)
+    rig.counters.upstream("co")
+    rig.slot()
+    rig.answered("co", 50)
+    rig.slot()
+    found = await rig.preview(policy_mode="content_only")
+    assert (found.users, found.changed.users, found.span_s) == (2, 2, 20.0)
+    cf, co = found.upstreams
+    assert (cf.before_per_s, cf.after_per_s, cf.shown_per_s) == (0.1, 0.0, None)
+    assert (co.before_per_s, co.after_per_s, co.shown_per_s, co.limit_per_s) == (0.0, 0.1, 5.0, 5120.0)
+    assert (co.verdict, found.verdict) == ("fits", "fits")
+
+
+async def test_what_is_older_than_ten_minutes_is_forgotten_without_being_asked_for():
+    rig = Rig()
+    rig.came("old")
+    for _ in range(60):
+        rig.slot()
+    assert len(rig.recent) == 0
+    assert (await rig.preview()).verdict == "unknown"
+
+
+async def test_others_get_their_turn_in_between():
+    rig = Rig()
+    rig.came(*map(str, range(10 * preview._PIECE)))
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    running = spawn(others(), "others")
+    found = await rig.preview(disable_cf=True)
+    running.cancel()
+    assert (found.replayed, found.changed.users) == (2_000, 2_000)
+    assert turns >= 10
+
+
+async def test_a_policy_applied_meanwhile_does_not_mix_in():
+    rig = Rig()
+    rig.came(*map(str, range(3 * preview._PIECE)))
+    asked = spawn(rig.preview(disable_cf=True), "preview")
+    await asyncio.sleep(0)
+    rig.policy = replace(rig.policy, toggles=Toggles(kill_switch=True))
+    found = await asked
+    assert {move.before.policy for move in found.moves} == {"hybrid_default"}
