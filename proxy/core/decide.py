@@ -7,7 +7,7 @@ looks up its row. The order of precedence stands in `_served`, from the top down
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
 from proxy.core.identity import Who
@@ -61,6 +61,18 @@ UNDECIDED = Decision(reason="", policy="")
 """What holds for a request that is refused before anything is decided, or forwarded."""
 
 
+class Laid(NamedTuple):
+    """What is laid over the toggles for one request."""
+
+    toggles: tuple[tuple[str, Any], ...] = ()
+    aside: str = ""  # see `Decision`
+
+
+NOTHING_LAID = Laid()
+MAX_LAID = 64
+"""Tables kept of toggles with something laid over them."""
+
+
 class _Table(NamedTuple):
     """Every decision under the same toggles."""
 
@@ -82,10 +94,11 @@ class Decider:
         self._salt = experiment.salted
         self._scopes = scopes
         self._tables: dict[tuple[int, bool], _Table] = {}
+        self._laid: dict[tuple[tuple[int, bool], Laid], _Table] = {}
         self.fixed = self._fixed()
         """The decision, where all requests get the same."""
 
-    def decide(self, who: Who, key: bytes, exposure: int) -> Decision:
+    def decide(self, who: Who, key: bytes, exposure: int, laid: Laid = NOTHING_LAID) -> Decision:
         """For a request of `who` in the bucket `exposure`; `key` made the bucket: the user or request id."""
         region, cohort, client = who.region, who.cohort, who.client
         if not cohort and not who.user:
@@ -94,12 +107,27 @@ class Decider:
         at = NO_RULE, True
         if not scopes.everybody:
             at = scopes.rule(region, cohort, client), scopes.covers(region, cohort, client)
-        table = self._tables.get(at) or self._table(*at)
+        if laid is NOTHING_LAID:
+            table = self._tables.get(at) or self._table(*at)
+        else:
+            table = self._laid.get((at, laid)) or self._laid_table(at, laid)
         if exposure >= table.exposed:
             return table.control
         arm = bisect_right(table.bounds, bucket(key, self._salt)) if table.bounds else 0
         choices = table.arms[arm]
         return choices.get(cohort) or choices[b""]
+
+    def place(self, who: Who) -> tuple[int, bool]:
+        """The index of the scoped rule that is for `who`, and whether the document is."""
+        segments = who.region, who.cohort or (b"" if who.user else _COLD), who.client
+        return self._scopes.rule(*segments), self._scopes.covers(*segments)
+
+    def effective(self, rule: int, inside: bool, laid: Laid = NOTHING_LAID) -> Toggles:  # noqa: FBT001 - `place`
+        """The toggles that hold there."""
+        toggles = self._toggles if inside else DEFAULTS
+        if rule != NO_RULE:
+            toggles = replace(toggles, **self._scopes.rules[rule].toggles)
+        return replace(toggles, **dict(laid.toggles)) if laid.toggles else toggles
 
     def _fixed(self) -> Decision | None:
         if self._toggles.kill_switch:
@@ -115,12 +143,19 @@ class Decider:
 
     def _table(self, rule: int, inside: bool) -> _Table:  # noqa: FBT001 - half of a key
         """Made when it is first asked for: of ten thousand rules few apply at a time."""
-        toggles = self._toggles if inside else DEFAULTS
-        if rule != NO_RULE:
-            toggles = replace(toggles, **self._scopes.rules[rule].toggles)
+        table = self._tables[rule, inside] = self._made(self.effective(rule, inside), rule, "")
+        return table
+
+    def _laid_table(self, at: tuple[int, bool], laid: Laid) -> _Table:
+        if len(self._laid) >= MAX_LAID:
+            self._laid.clear()
+        table = self._laid[at, laid] = self._made(self.effective(*at, laid), at[0], laid.aside)
+        return table
+
+    def _made(self, toggles: Toggles, rule: int, aside: str) -> _Table:
         served = [
             {
-                cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule)
+                cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule, aside=aside)
                 for cohort in ("", *COHORT_ALPHAS)
             }
             for arm in self._arms
@@ -130,7 +165,7 @@ class Decider:
         ]
         alike = all(each == arms[0] for each in arms)
         asks = bool(self._route.sources.control)
-        table = self._tables[rule, inside] = _Table(
+        return _Table(
             hundredths(toggles.exposure_percent),
             Decision(
                 reason="exposure_percent",
@@ -140,11 +175,11 @@ class Decider:
                 arm=CONTROL,
                 exposed=False,
                 rule=rule,
+                aside=aside,
             ),
             () if alike else self._bounds,
             arms[:1] if alike else arms,
         )
-        return table
 
 
 def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Decision:

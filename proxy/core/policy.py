@@ -15,6 +15,7 @@ from annotated_types import Ge, Gt, Interval, Len
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
 from proxy.core.experiment import Experiment
+from proxy.core.override import Overrides
 from proxy.core.toggles import Toggles
 
 
@@ -156,3 +157,5 @@ class Policy:
     authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it
     actions: tuple[Action, ...] = ()  # `when_full` is set in each
     access_log_sample: float = 0.01  # of answered requests; failures of upstreams are always logged
+    overrides: Overrides = field(default_factory=Overrides)
+    signing_key: bytes = field(default=b"", repr=False)  # of overrides and cursors; empty: there is none

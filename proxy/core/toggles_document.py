@@ -63,6 +63,12 @@ def read_document(raw: Any, flags: Collection[str]) -> tuple[Toggles, list[Fault
     return replace(toggles, rules=tuple(_rules(rules, toggles, faults))), faults
 
 
+def read_values(chosen: Mapping[str, Any], allowed: Collection[Toggle]) -> tuple[dict[str, Any], list[Fault]]:
+    """Toggles by name, alone: those of `allowed` that are as they may be, and what is wrong with the rest."""
+    faults: list[Fault] = []
+    return _values(chosen, (), faults, allowed), faults
+
+
 def contradictions(toggles: Toggles) -> Iterator[tuple[str, str]]:
     """What excludes each other among the values: the toggle to change, and why."""
     return ((each.place, each.why) for each in CONTRADICTIONS if each.found_in(toggles))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
+NO_STORE = b"Cache-Control: no-store\r\n"
 _READING = frozenset((b"GET", b"HEAD"))
 
 
@@ -40,6 +41,7 @@ class Bound:
         "first_byte",
         "flag_off",
         "judged",
+        "lines",
         "max_body",
         "methods",
         "name",
@@ -73,6 +75,7 @@ class Bound:
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
         self.decision = UNDECIDED
         self.judged = False
+        self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters
         self.cell: Cell = counters.cell(route.name, NO_ARM)
@@ -97,6 +100,7 @@ class Bound:
         bound.judged = decision.judged
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
         if decision.aside:
+            bound.lines = NO_STORE  # a cache in front would give it to others
             bound.counters = self.counters.aside(decision.aside)
         bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.popular = popular

@@ -79,8 +79,8 @@ class Sorter:
         self._bulky = self._bulky or not memorable
         folded = spelled.lower()
         name = folded.replace(b"_", b"-")
-        if name.startswith(_OWN):
-            self.sorts[spelled] = (name, CUT)
+        if name.startswith(_OWN):  # another spelling goes as well, and is nobody's name
+            self.sorts[spelled] = (folded, CUT)
             return True
         kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
         if kind is None:

@@ -13,6 +13,7 @@ from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
 from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
+from proxy.core.override import HEADER as OVERRIDE
 from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
 from proxy.core.routing import SALT, RouteTable, bucket
@@ -26,6 +27,7 @@ from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
+from proxy.dataplane.overriding import Overriding
 from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
@@ -125,6 +127,7 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
+        self._overriding = Overriding(policy.overrides, policy.signing_key)
         self._deciding = Deciding(policy, self.popularity, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
@@ -290,7 +293,11 @@ class DataPlane:
                     popular(client, head, bound)
                     return None
                 choices = bound.choices
-                head.bound = bound = choices.fixed or choices.of(head, self._identity)
+                if OVERRIDE in head.fields:
+                    bound = self._overriding.bound(head, choices, self._identity)
+                else:
+                    bound = choices.fixed or choices.of(head, self._identity)
+                head.bound = bound
                 if not user:
                     bound.counters.unsticky += 1
                 return Recommend.begin(client, head, bound, now)

@@ -10,7 +10,7 @@ from proxy.core.decide import Decision
 from proxy.core.experiment import CONTROL
 from proxy.core.recommend import Answer, compose
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import Bound
+from proxy.dataplane.binding import NO_STORE, Bound
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.request_head import RequestHead
@@ -155,7 +155,7 @@ def _write(
     plane = client.plane
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    more = b"Cache-Control: no-store\r\n" if degraded else b""
+    more = NO_STORE if degraded else bound.lines
     if client.must_close():
         more += b"Connection: close\r\n"
     whole = _ANSWER % (

@@ -13,6 +13,7 @@ from proxy.core.audit import Outcome
 from proxy.errors import SettingsError
 from proxy.ports import StoreError
 from proxy.ports.audit import AuditTrail
+from proxy.runtime.signing import Signing
 from proxy.settings import Settings, changes_needing_restart, load
 
 _log = logging.getLogger("fusebox.reload")
@@ -31,12 +32,14 @@ class Reloader:
         board: StatusBoard,
         trail: AuditTrail,
         set_level: Callable[[str], None],
+        signing: Signing,
     ) -> None:
         self._started = started
         self._kill = kill
         self._board = board
         self._trail = trail
         self._set_level = set_level
+        self._signing = signing
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> None:
@@ -61,7 +64,8 @@ class Reloader:
             # Before its effect, in the spool: a reload may be what mends the store (decision 63).
             await self._note(Outcome.ACCEPTED)
             killed = self._kill.status.kill
-            await self._kill.reload(new.policy())
+            key = await asyncio.to_thread(self._signing.key, new)
+            await self._kill.reload(new.policy(key))
         except SettingsError as error:
             return tuple(map(str, error.problems))
         except StoreError as error:

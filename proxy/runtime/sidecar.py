@@ -24,6 +24,7 @@ from proxy.runtime.announce import announce
 from proxy.runtime.ledger import Ledger, instance
 from proxy.runtime.process import Spooling, StartError, data_plane, raise_open_files, settle_memory
 from proxy.runtime.reload import Reloader
+from proxy.runtime.signing import Signing
 from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.settings.model import Oidc
@@ -53,6 +54,7 @@ class Sidecar:
         self._logs = logs
         self._workers = workers
         self._ledger = ledger = Ledger(settings)
+        self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
         self._previews = Previews(self._plane, counters, recent)
@@ -67,7 +69,7 @@ class Sidecar:
             kill=kill,
             breakers=breakers,
             workers=statuses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
@@ -81,11 +83,16 @@ class Sidecar:
             audit=ledger.reader,
             issuer=_issuer(settings.oidc),
             uses=self._uses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._admin = AdminServer(application(services))
         self._reloader = Reloader(
-            settings, kill=kill, board=board, trail=ledger.trail, set_level=self._set_level
+            settings,
+            kill=kill,
+            board=board,
+            trail=ledger.trail,
+            set_level=self._set_level,
+            signing=self._signing,
         )
         self._listening = False
         self._stopping = asyncio.Event()
@@ -96,7 +103,7 @@ class Sidecar:
     ) -> tuple[DataPlane | Supervisor, Supervisor | None]:
         """What carries the traffic: this process, or workers with a supervisor."""
         settings = self._settings
-        policy = settings.policy()
+        policy = settings.policy(self._signing.key(settings))
         spooling = Spooling(
             directory=settings.spool_directory,
             limit=settings.audit.spool_bytes,
@@ -117,6 +124,9 @@ class Sidecar:
             recent=recent,
         )
         return supervisor, supervisor
+
+    def _troubles(self) -> list[str]:
+        return [*self._ledger.troubles(), *filter(None, [self._signing.trouble])]
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""

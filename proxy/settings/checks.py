@@ -8,13 +8,18 @@ from urllib.parse import urlsplit
 
 from proxy.core.experiment import NO_ARM, Experiment, hundredths
 from proxy.core.identity import IdentityReader
+from proxy.core.override import OVERRIDABLE, Overrides
 from proxy.core.policy import Identity, Route, Upstream
 from proxy.core.routing import BUCKETS, SALT
+from proxy.core.toggles import BY_NAME
 from proxy.settings.model import Admin, Listen, split_address
 from proxy.settings.read import Place, Report, likeness
 
 RESERVED = "/__fusebox/"
 """Paths of the sidecar itself on the data plane (contract, Headers)."""
+
+MIN_SECRET = 32
+"""Characters: who knows the secret may override toggles."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # goes into headers, metrics and API paths
 METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
@@ -71,6 +76,25 @@ def experiment(experiment: Experiment, report: Report) -> None:
             report.add((*where, "percent"), "is finer than 0.01, which is one bucket")
     if sum(hundredths(arm.percent) for arm in experiment.arms) != BUCKETS:
         report.add((*place, "arms"), "should add up to 100 percent")
+
+
+def overrides(overrides: Overrides, report: Report) -> None:
+    place: Place = ("overrides",)
+    for index, toggle in enumerate(overrides.toggles):
+        where = (*place, "toggles", index)
+        if toggle in BY_NAME and toggle not in OVERRIDABLE:
+            report.add(where, f"{toggle} is for everybody and can be in no override")
+        elif toggle not in OVERRIDABLE:
+            report.add(where, f"there is no toggle {toggle!r}", likeness(toggle, OVERRIDABLE))
+    for name in ("alpha", "exposure"):
+        if getattr(overrides, f"{name}_min") > getattr(overrides, f"{name}_max"):
+            report.add((*place, f"{name}_min"), f"is more than {name}_max")
+    for name in ("exposure_min", "exposure_max"):
+        if abs(getattr(overrides, name) * 100 - hundredths(getattr(overrides, name))) > 1e-6:
+            report.add((*place, name), "is finer than 0.01, which is one bucket")
+    if overrides.secret and len(overrides.secret) < MIN_SECRET:
+        hint = "for example of  openssl rand -hex 32"
+        report.add((*place, "secret"), f"should have at least {MIN_SECRET} characters", hint)
 
 
 def upstream(upstream: Upstream, place: Place, report: Report) -> None:

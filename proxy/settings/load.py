@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from proxy.core.audit_settings import Action, Audit
 from proxy.core.experiment import Experiment
+from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
 from proxy.core.toggles import Toggles
 from proxy.errors import SettingsError
@@ -41,6 +42,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "popularity": PopularityFile,
     "toggles": TogglesFile,
     "experiment": Experiment,
+    "overrides": Overrides,
 }
 
 
@@ -66,6 +68,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     checks.doors(sections["listen"], sections["admin"], report)
     checks.identity(sections["identity"], report)
     checks.experiment(sections["experiment"], report)
+    checks.overrides(sections["overrides"], report)
     base = path.parent
     authorities: dict[str, str] = {}
     for name in named:
@@ -113,10 +116,25 @@ def storage(path: Path, env: Mapping[str, str]) -> Storage:
     return _alone(Storage, "storage", path, env)
 
 
-def _alone(kind: type[T], name: str, path: Path, env: Mapping[str, str]) -> T:
+def overrides(path: Path, env: Mapping[str, str]) -> Overrides:
+    """What may be overridden, whatever else is wrong in the file.
+
+    SettingsError when just this cannot be told.
+    """
+    return _alone(Overrides, "overrides", path, env, checks.overrides)
+
+
+def _alone(
+    kind: type[T],
+    name: str,
+    path: Path,
+    env: Mapping[str, str],
+    check: Callable[[T, Report], None] = lambda *_: None,
+) -> T:
     report = Report(path)
     raw = read_toml(path)
     found = _section(kind, fill({name: raw.get(name, {})}, env, report), name, report)
+    check(found, report)
     if report.problems:
         raise SettingsError(report.problems)
     return found

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
 from proxy.core.experiment import Experiment
+from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
 from proxy.core.toggles import Toggles
 
@@ -108,6 +109,7 @@ class Settings:
     popularity: tuple[Film, ...]  # best first
     toggles: Toggles
     experiment: Experiment
+    overrides: Overrides
 
     @property
     def state_directory(self) -> Path:
@@ -133,8 +135,12 @@ class Settings:
     def last_signed_file(self) -> Path:
         return self.state_directory / "audit.last"
 
-    def policy(self) -> Policy:
-        """What of this the data plane may know."""
+    @property
+    def signing_key_file(self) -> Path:
+        return self.state_directory / "signing.key"
+
+    def policy(self, signing_key: bytes = b"") -> Policy:
+        """What of this the data plane may know; the key is that of overrides and cursors."""
         return Policy(
             routes=self.routes,
             upstreams=self.upstreams,
@@ -151,6 +157,8 @@ class Settings:
                 for action in self.audit.actions
             ),
             access_log_sample=self.log.access_sample,
+            overrides=replace(self.overrides, secret=""),
+            signing_key=signing_key,
         )
 
 

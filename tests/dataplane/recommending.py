@@ -58,7 +58,8 @@ async def hanging(wire: Wire) -> None:
 class Recommended:
     """An answer of the route, after it was checked against the contract."""
 
-    def __init__(self, answer: strict.Response, k: int) -> None:
+    def __init__(self, answer: strict.Response, k: int, *, aside: bool = False) -> None:
+        """`aside`: it was set aside, which no cache in front may keep."""
         assert answer.status == 200, answer.body
         assert answer.get("content-type") == b"application/json"
         document = orjson.loads(answer.body)
@@ -90,7 +91,7 @@ class Recommended:
             "level": self.metadata["level"], "source": self.sources[0],
             "v": str(self.metadata["toggles_version"]),
         }  # fmt: skip
-        assert (answer.get("cache-control") == b"no-store") == self.degraded
+        assert (answer.get("cache-control") == b"no-store") == (self.degraded or aside)
         timings = [
             part.strip().split(";dur=") for part in (answer.get("server-timing") or b"").decode().split(",")
         ]
@@ -112,8 +113,10 @@ class Stage(Rig):
     content: Scripted
     control: Scripted  # where there is none, `cf`
 
-    async def recommend(self, k: int = 4, query: bytes = b"", fields: bytes = b"") -> Recommended:
-        return Recommended(await self.ask(GET % (k, query, fields)), k)
+    async def recommend(
+        self, k: int = 4, query: bytes = b"", fields: bytes = b"", *, aside: bool = False
+    ) -> Recommended:
+        return Recommended(await self.ask(GET % (k, query, fields)), k, aside=aside)
 
     def outcomes(self, name: str) -> dict[str, int]:
         """What is not zero."""
