@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from proxy.clock import Clock, monotonic
+from proxy.clock import Clock
 from proxy.core.drill import Answered, Mode, Tally
 
 AT_ONCE = 4
@@ -46,9 +46,9 @@ async def ask_all(
     headers: Mapping[str, str],
     asking: Round,
     *,
-    clock: Clock = monotonic,
+    clock: Clock,
 ) -> list[Tally]:
-    """Mode by mode, with the override of each by its name. What there was no time for counts as not answered."""
+    """Mode by mode, each with its override, by its key. What there is no time for is not answered."""
     tallies = []
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
@@ -63,7 +63,7 @@ async def ask_all(
                     else:
                         tally.add(await _ask(session, target, user, override))
 
-            await asyncio.gather(*(client(tally, waiting, headers[mode.name]) for _ in range(AT_ONCE)))
+            await asyncio.gather(*(client(tally, waiting, headers[mode.key]) for _ in range(AT_ONCE)))
             tallies.append(tally)
     return tallies
 

@@ -26,17 +26,21 @@ _ASKING: Mapping[str, Any] = {
 class Mode(NamedTuple):
     """What is switched on, and which sources its items may say that they are from; none: any."""
 
+    key: str
+    """As its baseline is called."""
     name: str
     toggles: Mapping[str, Any]
     made_by: tuple[str, ...] = ()
 
 
-NORMAL = Mode("normal", {**_ASKING, "policy_mode": None})
+_CONTENT = {**_ASKING, "policy_mode": "content_only", "disable_cf": True}
+_CF = {**_ASKING, "policy_mode": "collab_only", "disable_content": True}
+NORMAL = Mode("normal", "normal", {**_ASKING, "policy_mode": None})
 MODES = (
     NORMAL,
-    Mode("content only", {**_ASKING, "policy_mode": "content_only", "disable_cf": True}, ("content",)),
-    Mode("collaborative only", {**_ASKING, "policy_mode": "collab_only", "disable_content": True}, ("cf",)),
-    Mode("emergency popularity", {**_OPEN, "candidate_fallback_level": "D"}, ("popularity",)),
+    Mode("content_only", "content only", _CONTENT, ("content",)),
+    Mode("collaborative_only", "collaborative only", _CF, ("cf",)),
+    Mode("emergency", "emergency popularity", {**_OPEN, "candidate_fallback_level": "D"}, ("popularity",)),
     NORMAL._replace(name="normal again"),
 )
 """In the order of the drill. The kill switch can be in no override: it is looked at, not thrown."""
@@ -157,14 +161,17 @@ class Tally:
 
 def across(tallies: Sequence[Tally]) -> Iterable[Criterion]:
     """What has to hold over all modes."""
-    buckets: defaultdict[str, set[str]] = defaultdict(set)
-    arms: defaultdict[str, set[str]] = defaultdict(set)
-    for tally in tallies:
-        for user, found in tally.assigned.items():
-            buckets[user] |= {bucket for _, bucket in found}
-            if not tally.mode.made_by:  # a mode by hand takes its users out of their arms
-                arms[user] |= {arm for arm, _ in found}
-    for name, kept in (("same bucket in every mode", buckets), ("same arm before and after", arms)):
+    normal = [tally for tally in tallies if not tally.mode.made_by]  # others take users out of their arms
+    for name, of, part in (
+        ("same bucket in every mode", tallies, 1),
+        ("same arm before and after", normal, 0),
+    ):
+        if len(of) < 2:
+            continue
+        kept: defaultdict[str, set[str]] = defaultdict(set)
+        for tally in of:
+            for user, found in tally.assigned.items():
+                kept[user] |= {assigned[part] for assigned in found}
         moved = sum(len(found) > 1 for found in kept.values())
         yield Criterion(
             mode="all",
@@ -191,6 +198,12 @@ def across(tallies: Sequence[Tally]) -> Iterable[Criterion]:
         seen=f"varies by {_percent(variation)} between modes",
         wanted=f"less than {_percent(VOLUME_VARIATION)}",
     )
+
+
+def switched_off(*, persisted: bool) -> Criterion:
+    """The kill switch as its status has it, being off."""
+    seen = "off, and a restart would find it so" if persisted else "off, and a restart would forget that"
+    return Criterion(mode="all", name="kill switch", holds=persisted, seen=seen, wanted="off, for good")
 
 
 def _read(document: Any, k: int) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
