@@ -21,6 +21,7 @@ ELSEWHERE = {
     "drill": "proxy.cli.drill",
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
+    "override": "proxy.cli.override",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",

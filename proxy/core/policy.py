@@ -95,6 +95,21 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """Copies of a route's GET requests that nobody is answered with: how many, whereto, at what cost."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    percent: Annotated[float, Interval(ge=0, le=100)] = 0.0  # in steps of 0.01; 0: none
+    upstream: str = ""  # the same GET goes there
+    toggles: dict[str, Any] = field(default_factory=dict)  # recommend: a second plan, over those in force
+    headers: tuple[str, ...] = ()  # of the client's, that `upstream` gets beside those it needs
+    max_inflight: Annotated[int, Ge(1)] = 8  # copies at once; an answer that is waited for counts as one
+    headroom: Annotated[float, Interval(gt=0, le=1)] = 0.5  # of an upstream's max_inflight: busier, no copies
+    timeout_ms: Annotated[int, Gt(0)] = 1_000  # for all of the copy's answer
+    max_answer_bytes: Annotated[int, Ge(1_024)] = 256 * 1_024  # larger ones are not compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A path prefix and what happens to requests below it. The longest prefix wins."""
 
@@ -116,6 +131,7 @@ class Route:
     k_default: Annotated[int, Ge(1)] = 50
     k_max: Annotated[int, Ge(1)] = 200
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5  # weight of cf under hybrid_default (facts 2.1)
+    shadow: Shadow = field(default_factory=Shadow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
 NO_STORE = b"Cache-Control: no-store\r\n"
@@ -50,6 +51,7 @@ class Bound:
         "priority",
         "recommends",
         "route",
+        "shadow",
         "source_lanes",
         "sources",
         "total_s",
@@ -75,6 +77,7 @@ class Bound:
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
         self.decision = UNDECIDED
         self.judged = False
+        self.shadow: RouteShadow | None = None
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters

@@ -35,6 +35,7 @@ from proxy.dataplane.recording import Recorder
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.sampling import Sampling, keeping_nothing
+from proxy.dataplane.shadow import Shadowing
 from proxy.errors import Fault, Refusal
 from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
@@ -75,9 +76,9 @@ class DataPlane:
         self._recorder = recorder
         self._sampling = sampling or keeping_nothing()
         self._header_names: frozenset[bytes] = frozenset()
-        self._ticker = Ticker()
-        self._ticker.also(self._tick)
-        self._ticker.also(self._sampling.tick)
+        self.ticker = Ticker()
+        self.ticker.also(self._tick)
+        self.ticker.also(self._sampling.tick)
         self._next_tick = 0.0
         self._next_sweep = 0.0
         self._next_refresh: dict[str, float] = {}
@@ -91,6 +92,7 @@ class DataPlane:
         self._id = int.from_bytes(os.urandom(4), "big")
         self._access = AccessLog()
         self._deciding: Deciding | None = None
+        self._shadowing = Shadowing(self, self._responses)
         self.apply(policy)
 
     # -- policy
@@ -118,7 +120,7 @@ class DataPlane:
         self._pools = pools
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
         self._bound = {
-            route.name: Bound(route, policy, pools, self.counters, self._ticker, actions.of(route))
+            route.name: Bound(route, policy, pools, self.counters, self.ticker, actions.of(route))
             for route in policy.routes
         }
         self._table = RouteTable((*policy.routes, RESERVED))
@@ -129,6 +131,7 @@ class DataPlane:
             self.popularity = Popularity(policy.popularity)
         self._overriding = Overriding(policy.overrides, policy.signing_key)
         self._deciding = Deciding(policy, self.popularity, self._deciding)
+        self._shadowing.apply(policy, pools, self._bound, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
                 self._deciding.bind(bound)
@@ -138,10 +141,10 @@ class DataPlane:
             self.reader = RequestReader(policy.limits, names)
             self._forbidden = forbidden_trailers(names)
         deadlines = policy.deadlines
-        self.head_lane = self._ticker.lane(deadlines.head_s)
-        self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
-        self.linger_lane = self._ticker.lane(deadlines.linger_s)
-        self.tunnel_lane = self._ticker.lane(deadlines.tunnel_idle_s)
+        self.head_lane = self.ticker.lane(deadlines.head_s)
+        self.gap_lane = self.ticker.lane(deadlines.body_gap_s)
+        self.linger_lane = self.ticker.lane(deadlines.linger_s)
+        self.tunnel_lane = self.ticker.lane(deadlines.tunnel_idle_s)
         self._access.sample = policy.access_log_sample
         for pool in gone:
             pool.close()
@@ -165,7 +168,7 @@ class DataPlane:
             now=monotonic(),
         )
         cell = self.counters.upstream(name)
-        return Pool(name, settings, place, breaker, cell, self._ticker, self._responses, policy.limits)
+        return Pool(name, settings, place, breaker, cell, self.ticker, self._responses, policy.limits)
 
     # -- life
 
@@ -178,7 +181,7 @@ class DataPlane:
         self._servers.append(server)
         name = server.sockets[0].getsockname()
         self.address = (name[0], name[1])
-        self._ticker.start()
+        self.ticker.start()
 
     async def listen(self, sock: socket.socket) -> asyncio.Server:
         """Listen on a bound socket, beside any others; it is taken over, and closes with the server."""
@@ -186,7 +189,7 @@ class DataPlane:
             lambda: ClientConnection(self), sock=sock, backlog=4096
         )
         self._servers = [*(other for other in self._servers if other.is_serving()), server]
-        self._ticker.start()
+        self.ticker.start()
         return server
 
     async def drain(self) -> None:
@@ -213,9 +216,10 @@ class DataPlane:
             connection.transport.abort()
         if self._recorder is not None:
             self._recorder.close()
+        self._shadowing.close()
         for pool in self._ever.values():
             pool.close()
-        self._ticker.stop()
+        self.ticker.stop()
 
     def _tick(self, now: float) -> None:
         if now < self._next_tick:
@@ -228,7 +232,7 @@ class DataPlane:
             self._next_sweep = now + min(1.0, idle_s / 4)
             for connection in tuple(self._connections):
                 connection.close_if_idle(now - idle_s)
-        for name, pool in self._pools.items():
+        for name, pool in (*self._pools.items(), *self._shadowing.pools.items()):
             pool.breaker.tick(now)
             pool.sweep(now)
             if not pool.place.literal and now >= self._next_refresh.get(name, 0.0):
@@ -275,7 +279,9 @@ class DataPlane:
         head.action = None
         head.bucket = 0
         head.user = b""
-        self._identify(head)
+        head.made_id = not head.request_id
+        if head.made_id:
+            head.request_id = self.new_id()
         forward: Forward | None = None
         try:
             if head.target == b"*" or (head.method in own_methods.METHODS and own_methods.stays_here(head)):
@@ -300,8 +306,11 @@ class DataPlane:
                 head.bound = bound
                 if not user:
                     bound.counters.unsticky += 1
+                head.identify(self.new_id)
                 return Recommend.begin(client, head, bound, now)
-            forward = Forward(client, head, bound, piece, ended=ended)
+            head.identify(self.new_id)
+            kind = Forward if bound.shadow is None else bound.shadow.kind(head)
+            forward = kind(client, head, bound, piece, ended=ended)
             if head.action is not None:
                 head.action.call = forward
             forward.begin(now, head.bucket)
@@ -317,19 +326,6 @@ class DataPlane:
             client.refuse(Failure.INTERNAL.refusal("a fault in the sidecar"))
             return None
         return forward
-
-    def _identify(self, head: RequestHead) -> None:
-        """Keep well-formed ids, make what is missing."""
-        if head.request_id and head.traceparent:
-            head.id_lines = b""
-            return
-        made = self.new_id()
-        trace = b"" if head.traceparent else b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
-        if head.request_id:
-            head.id_lines = trace
-        else:
-            head.request_id = made
-            head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
     def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
         """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""

@@ -175,3 +175,5 @@ def _write(
     client.write(whole)
     plane.finished(head, 200, now)
     client.answered()
+    if bound.shadow is not None:
+        bound.shadow.answered(client, head, body)

@@ -105,16 +105,17 @@ class ResponseReader:
         return out
 
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
-        sorts = self._sorter.sorts
-        managed = self._sorter.managed(found)
-        fields = {sorts[spelled][0]: found[spelled].rstrip(b" \t") for spelled in managed}
-        if len(found) != head.count(b"\n") - 2 or len(fields) != len(managed):
+        names = self._sorter.names(found)
+        if len(found) == head.count(b"\n") - 2 and not names.respelled:
+            fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
+        else:
             fields = {}
+            managed = dict(names.managed)
             for spelled, value in lines_of(head[start:-4]):  # repeated names: their order counts
-                if spelled in managed:
-                    name = sorts[spelled][0]
+                name = managed.get(spelled, b"")
+                if name:
                     fields[name] = fields[name] + b", " + value if name in fields else value
-        cut = [spelled for spelled in managed if sorts[spelled][1]]
+        cut = names.cut
         out.fields = fields
         connection = fields.get(b"connection")
         if connection is None:
@@ -124,7 +125,7 @@ class ResponseReader:
             if tokens - USUAL_TOKENS:
                 if len(tokens) > MOST_CONNECTION_OPTIONS:
                     raise Malformed("too many options in the Connection field")
-                cut += spelled_as(tokens - HOP_BY_HOP - {b"content-length", b"content-type"}, head)
+                cut = (*cut, *spelled_as(tokens - HOP_BY_HOP - {b"content-length", b"content-type"}, head))
         out.keeps = out.http11 and b"close" not in out.connection
         out.lines = without(head, cut)[start:-2] if cut else head[start:-2]
         out.start = b"HTTP/1.1 %d %b\r\n%b" % (out.status, out.reason, out.lines)

@@ -94,7 +94,7 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
 def candidates_lines(head: RequestHead, hop: Hop) -> bytes:
     """What the requests for candidates of all sources have in common: nothing of the client's but its ids."""
     trace = b"" if not head.traceparent else b"traceparent: %b\r\n" % head.traceparent
-    if b"x-request-id" in head.fields and head.id_lines.find(b"X-Request-Id") < 0:
+    if not head.made_id:
         trace += b"X-Request-Id: %b\r\n" % head.request_id
     return b"Accept: application/json\r\n%b%b%b" % (hop_lines(head, hop), head.id_lines, trace)
 

@@ -12,6 +12,7 @@ from proxy.core.override import OVERRIDABLE, Overrides
 from proxy.core.policy import Identity, Route, Upstream
 from proxy.core.routing import BUCKETS, SALT
 from proxy.core.toggles import BY_NAME
+from proxy.core.toggles_document import read_over
 from proxy.settings.model import Admin, Listen, split_address
 from proxy.settings.read import Place, Report, likeness
 
@@ -170,6 +171,7 @@ def routes(
                     (*place, "upgrade", at), f"{protocol!r} cannot be tunnelled", "for example websocket"
                 )
         _kind(route, raw[index], place, upstreams, report)
+        _shadow(route, (*place, "shadow"), upstreams, report)
 
 
 def _path(path: str, place: Place, report: Report) -> None:
@@ -201,6 +203,27 @@ def _kind(
     for source in ("cf", "content", "control"):
         if asked := getattr(route.sources, source):
             _exists(asked, (*place, "sources", source), upstreams, report)
+
+
+def _shadow(route: Route, place: Place, upstreams: Collection[str], report: Report) -> None:
+    shadow = route.shadow
+    if abs(shadow.percent * 100 - hundredths(shadow.percent)) > 1e-6:
+        report.add((*place, "percent"), "is finer than 0.01")
+    if shadow.upstream:
+        _exists(shadow.upstream, (*place, "upstream"), upstreams, report)
+    if shadow.toggles and route.kind == "forward":
+        report.add((*place, "toggles"), "does nothing on a forward route", "name an upstream")
+    elif shadow.toggles and shadow.upstream:
+        report.add((*place, "toggles"), "does nothing beside upstream", "keep one of the two")
+    elif shadow.percent and not (shadow.toggles or shadow.upstream):
+        plan = ", or give toggles for a second plan" if route.kind == "recommend" else ""
+        report.add((*place, "upstream"), "is missing: whereto should copies go?", f"name one{plan}")
+    for fault in read_over(shadow.toggles, (*place, "toggles"))[1]:
+        hint = fault.hint or (likeness(str(fault.place[-1]), fault.known) if fault.known else "")
+        report.add(fault.place, fault.message, hint)
+    for index, header in enumerate(shadow.headers):
+        if not METHOD.fullmatch(header.upper()):
+            report.add((*place, "headers", index), f"{header!r} is no name of a header field")
 
 
 def _exists(name: str, place: Place, upstreams: Collection[str], report: Report) -> None:

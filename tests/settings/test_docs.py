@@ -10,7 +10,7 @@ import pytest
 from proxy.core.audit_settings import Action
 from proxy.core.breaker import BreakerSettings
 from proxy.core.experiment import Arm
-from proxy.core.policy import Route, Sources, Upstream
+from proxy.core.policy import Route, Shadow, Sources, Upstream
 from proxy.settings.load import _SECTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
@@ -18,6 +18,7 @@ RECORDS = {f"[{name}]": kind for name, kind in _SECTIONS.items()} | {
     "[upstreams.NAME]": Upstream,
     "[upstreams.NAME.breaker]": BreakerSettings,
     "[[routes]]": Route,
+    "[routes.shadow]": Shadow,
     "[[audit.actions]]": Action,
     "[[experiment.arms]]": Arm,
     "sources of a recommend route": Sources,

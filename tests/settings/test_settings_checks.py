@@ -51,6 +51,54 @@ def test_routes(folder, text, place, words):
     assert words in found[place]
 
 
+FORWARD = 'name = "x"\npath = "/x"\nupstream = "cf"\n[routes.shadow]\n'
+FILMS = 'name = "x"\npath = "/x"\nkind = "recommend"\nsources = { cf = "cf" }\n[routes.shadow]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (FORWARD + 'percent = 1.001\nupstream = "cf"', "percent", "finer than 0.01"),
+        (FORWARD + "percent = 101.0", "percent", "less than or equal to 100"),
+        (FORWARD + 'percent = 1.0\nupstream = "cff"', "upstream", "did you mean 'cf'?"),
+        (FORWARD + "percent = 1.0", "upstream", "whereto should copies go? (name one)"),
+        (FILMS + "percent = 1.0", "upstream", "toggles for a second plan"),
+        (FORWARD + "toggles = { disable_cf = true }", "toggles", "nothing on a forward route"),
+        (FILMS + 'upstream = "cf"\ntoggles = { disable_cf = true }', "toggles", "nothing beside upstream"),
+        (FILMS + "toggles = { disable_cff = true }", "toggles.disable_cff", "did you mean 'disable_cf'?"),
+        (FILMS + 'toggles = { disable_cf = "yes" }', "toggles.disable_cf", "true or false"),
+        (FILMS + "toggles = { kill_switch = true }", "toggles.kill_switch", "for everybody"),
+        (
+            FILMS + 'toggles = { disable_cf = true, policy_mode = "collab_only" }',
+            "toggles.policy_mode",
+            "asks cf",
+        ),
+        (FORWARD + 'headers = ["x y"]', "headers[0]", "no name of a header"),
+        (FORWARD + "headroom = 0.0", "headroom", "greater than 0"),
+        (FORWARD + "max_inflight = 0", "max_inflight", "greater than or equal to 1"),
+        (FORWARD + "share = 1", "share", "unknown key"),
+    ],
+)
+def test_shadows(folder, text, place, words):
+    folder.add(f"[[routes]]\n{text}\n")
+    found = folder.problems()
+    assert list(found) == [f"routes[2].shadow.{place}"]
+    assert words in found[f"routes[2].shadow.{place}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FORWARD + 'percent = 0.01\nupstream = "payment"\nheaders = ["Cookie"]',
+        FORWARD + 'upstream = "cf"',
+        FILMS + 'percent = 100\ntoggles = { policy_mode = "content_only", alpha_override = 1 }',
+    ],
+)
+def test_shadows_that_are_in_order(folder, text):
+    folder.add(f"[[routes]]\n{text}\n")
+    assert folder.load().routes[2].shadow
+
+
 @pytest.mark.parametrize("path", ["/", "/a", "/a/", "/a%20b/c.d-e_f~g", "/a;b=1"])
 def test_ordinary_paths_pass(folder, path):
     folder.add(ROUTE.replace('"/x"', f'"{path}"'))
