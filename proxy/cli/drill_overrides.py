@@ -3,7 +3,7 @@
 import uuid
 
 from proxy.cli.recording import spooling
-from proxy.clock import wall
+from proxy.clock import rfc3339, wall
 from proxy.core.drill import MODES
 from proxy.core.override import Override, faults, sign
 from proxy.errors import FuseboxError
@@ -26,7 +26,8 @@ def signed(settings: Settings, seconds: float) -> dict[str, str]:
     until = at + min(int(seconds) + _MARGIN_S, allowed.max_ttl_s)
     name = f"drill-{uuid.uuid4().hex[:12]}"
     with spooling(settings.state_directory, "override.sign", "fusebox drill toggles") as note:
-        note(name, {"until": until, "modes": ", ".join(mode.key for mode in MODES)})
+        modes = ", ".join(dict.fromkeys(mode.key for mode in MODES))
+        note(name, {"by": "drill", "until": rfc3339(until), "modes": modes})
         return {
             mode.key: sign(key, Override(name, "drill", at, until, tuple(sorted(mode.toggles.items()))))
             for mode in MODES
