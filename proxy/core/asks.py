@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import quote, quote_from_bytes
@@ -15,7 +16,8 @@ MAX_NAMES = 20
 MAX_NAME_LENGTH = 64
 MAX_SEEDS = 10
 
-_PLAIN = re.compile(rb"(?:user_id=[^&%+]*&?)?(?:k=([0-9]{1,9}))?").fullmatch
+_MOST_DIGITS = 9
+_LONGEST_K = len(b"k=") + _MOST_DIGITS
 _UNRESERVED = re.compile(rb"[A-Za-z0-9_.~-]*").fullmatch
 _NOT_OF_NEIGHBOURS = frozenset((b"genres", b"year_min", b"year_max", b"seeds"))
 _YEAR = re.compile(rb"[0-9]{1,4}").fullmatch
@@ -72,10 +74,18 @@ def plain_k(query: bytes, *, k_default: int, k_max: int) -> int:
 
     Raises `Refusal` as that does.
     """
-    plain = _PLAIN(query)
-    if not plain:
-        return 0
-    return _k(plain[1], k_max) if plain[1] else k_default
+    user, _, rest = query.partition(b"&")
+    if user[:8] != b"user_id=":
+        rest = query
+    return _k_alone(rest, k_default, k_max) if len(rest) <= _LONGEST_K else 0
+
+
+@lru_cache(maxsize=1024)
+def _k_alone(query: bytes, k_default: int, k_max: int) -> int:
+    if not query:
+        return k_default
+    k = query[2:]
+    return _k(k, k_max) if query[:2] == b"k=" and k.isdigit() else 0
 
 
 def neighbours_query(ask: Ask, seeds: Iterable[str]) -> bytes:
@@ -96,7 +106,7 @@ def _source_query(user: bytes, k: int, rest: bytes) -> bytes:
 
 
 def _k(value: bytes, k_max: int) -> int:
-    k = int(value) if value.isdigit() and len(value) <= 9 else 0
+    k = int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else 0
     if not 1 <= k <= k_max:
         raise _refused(f"k should be a whole number from 1 to {k_max}")
     return k

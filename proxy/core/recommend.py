@@ -87,12 +87,13 @@ class PopularAnswers:
     get is rendered once for each k: all but whom it is for.
     """
 
-    __slots__ = ("_decision", "_popularity", "_rendered", "_toggles_version")
+    __slots__ = ("_decision", "_popularity", "_rendered", "_toggles_version", "source")
 
     def __init__(self, popularity: Popularity, decision: Decision, *, toggles_version: int) -> None:
         self._popularity = popularity
         self._decision = decision
         self._toggles_version = toggles_version
+        self.source = "popularity" if len(popularity) else ""
         self._rendered: dict[int, tuple[Answer, bytes, bytes]] = {}
 
     def answer(
@@ -105,11 +106,14 @@ class PopularAnswers:
             if ask.filters != NO_FILTERS:
                 return self._composed(request_id.decode("ascii"), ask, bucket)
             k = ask.k
-        known = self._rendered.get(k)
-        (_, level, source, covered, returned, degraded), items, labels = known or self._render(k)
+        body = self.body(k, user, request_id, bucket)
+        return self._rendered[k][0]._replace(body=body)
+
+    def body(self, k: int, user: bytes, request_id: bytes, bucket: int) -> bytes:
+        """The body of the answer to who asks for `k` without filters, ids as in `answer`."""
+        _, items, labels = self._rendered.get(k) or self._render(k)
         user_id = orjson.dumps(user.decode("utf-8", "replace"))
-        body = b'{"request_id":"%b","user_id":%b%b%d%b' % (request_id, user_id, items, bucket, labels)
-        return Answer(body, level, source, covered, returned, degraded)
+        return b'{"request_id":"%b","user_id":%b%b%d%b' % (request_id, user_id, items, bucket, labels)
 
     def _composed(self, request_id: str, ask: Ask, bucket: int) -> Answer:
         return compose(

@@ -32,6 +32,7 @@ class Bound:
 
     # Of recommend routes alone, by `deciding`.
     popular: PopularAnswers
+    popular_end: bytes
     choices: "Choices"
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Bound:
         "name",
         "pool",
         "popular",
+        "popular_end",
         "priority",
         "recommends",
         "route",
@@ -104,7 +106,12 @@ class Bound:
         if "content" in self.sources:
             self.source_lanes[NEIGHBOURS] = self.source_lanes["content"]
         self.decision_start = self._decision_start(NO_ARM)
-        self.decision_end = f";level=none;source={route.upstream};v={self.version}\r\n".encode()
+        self.decision_end = self.decided("none", route.upstream)
+
+    def answers(self, popular: PopularAnswers) -> None:
+        """What this route answers without its sources."""
+        self.popular = popular
+        self.popular_end = self.decided("D", popular.source)
 
     def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
@@ -119,7 +126,7 @@ class Bound:
             bound.lines = NO_STORE  # a cache in front would give it to others
             bound.counters = self.counters.aside(decision.aside)
         bound.cell = bound.counters.cell(self.name, decision.arm)
-        bound.popular = popular
+        bound.answers(popular)
         bound.decision_start = self._decision_start(decision.arm)
         return bound
 
@@ -130,6 +137,10 @@ class Bound:
 
     def _decision_start(self, arm: str) -> bytes:
         return f"X-Fusebox-Decision: route={self.name};arm={arm};bucket=".encode()
+
+    def decided(self, level: str, source: str) -> bytes:
+        """The end of the decision's line: behind `decision_start` and the bucket."""
+        return f";level={level};source={source};v={self.version}\r\n".encode()
 
     def too_large(self) -> Refusal:
         """What a body over the route's limit is refused with."""

@@ -30,7 +30,7 @@ class Deciding:
         policy = self._policy
         if policy.toggles.kill_switch:
             bound.decision = KILLED
-        bound.popular = self._popular(KILLED)
+        bound.answers(self._popular(KILLED))
         decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes)
         bound.choices = Choices(bound, decider, self)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
-from proxy.core.asks import Ask, neighbours_query, parse_ask
+from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
 from proxy.core.blending import Ranked, blend, ranking
 from proxy.core.experiment import CONTROL
 from proxy.core.ladder import Offered, sift
@@ -29,8 +29,7 @@ _log = logging.getLogger("fusebox.dataplane")
 
 _ANSWER = (
     b"HTTP/1.1 200 OK\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n"
-    b"%b%d;level=%b;source=%b;v=%d\r\n"
-    b"Server-Timing: total;dur=%.1f%b\r\n%b\r\n%b"
+    b"%b%d%bServer-Timing: total;dur=%.1f%b\r\n%b\r\n%b"
 )
 
 
@@ -209,42 +208,53 @@ class Recommend:
 
 def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> None:
     """Answer from the popularity list in memory: no upstream, no store (facts 2.9). Raises `Refusal`."""
-    answer = bound.popular.answer(
-        head.query,
-        head.user,
-        head.request_id,
-        head.bucket,
-        k_default=bound.route.k_default,
-        k_max=bound.route.k_max,
-    )
-    _write(client, head, bound, answer, monotonic(), b"")
+    route, known = bound.route, bound.popular
+    query, user, request_id, bucket = head.query, head.user, head.request_id, head.bucket
+    k = plain_k(query, k_default=route.k_default, k_max=route.k_max)
+    if k:
+        bound.counters.levels["D"] += 1
+        body = known.body(k, user, request_id, bucket)
+        _send(client, head, bound, body, bound.popular_end, NO_STORE, monotonic(), b"")
+    else:
+        answer = known.answer(query, user, request_id, bucket, k_default=route.k_default, k_max=route.k_max)
+        _write(client, head, bound, answer, monotonic(), b"")
 
 
 def _write(
     client: "ClientConnection", head: RequestHead, bound: Bound, answer: Answer, now: float, timings: bytes
 ) -> None:
-    plane = client.plane
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    more = NO_STORE if degraded else bound.lines
+    end = bound.decided(level, source)
+    _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings)
+
+
+def _send(
+    client: "ClientConnection",
+    head: RequestHead,
+    bound: Bound,
+    body: bytes,
+    decision_end: bytes,
+    lines: bytes,
+    now: float,
+    timings: bytes,
+) -> None:
     if client.must_close():
-        more += b"Connection: close\r\n"
+        lines += b"Connection: close\r\n"
     whole = _ANSWER % (
         answers.date_line(),
         len(body),
         head.request_id,
         bound.decision_start,
         head.bucket,
-        level.encode(),
-        source.encode(),
-        bound.version,
+        decision_end,
         (now - head.started) * 1000,
         timings,
-        more,
+        lines,
         b"" if head.method == b"HEAD" else body,
     )
     client.write(whole)
-    plane.finished(head, 200, now)
+    client.plane.finished(head, 200, now)
     client.answered()
     if bound.shadow is not None:
         bound.shadow.answered(client, head, body)
