@@ -94,6 +94,16 @@ def _version(metadata: dict[str, Any], faults: list[Fault]) -> int:
     return version
 
 
+def read_over(
+    raw: Mapping[str, Any], place: tuple[str | int, ...], bases: Sequence[Toggles] = (DEFAULTS,)
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Toggles that are laid over others, as those of a rule, and what is wrong with them over `bases`."""
+    faults: list[Fault] = []
+    values = _values(raw, place, faults, [toggle for toggle in CATALOGUE if toggle.scoped])
+    faults += (Fault((*place, name), why) for name, why in sorted(_contradictions(values, bases)))
+    return values, faults
+
+
 def _values(
     chosen: Mapping[str, Any], place: tuple[str | int, ...], faults: list[Fault], allowed: Collection[Toggle]
 ) -> dict[str, Any]:

@@ -32,11 +32,12 @@ from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
+from proxy.dataplane.remembering import Files, Remembering
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.sampling import Sampling, keeping_nothing
+from proxy.dataplane.shadow import Shadowing
 from proxy.errors import Fault, Refusal
-from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -65,6 +66,7 @@ class DataPlane:
         on_transition: Callable[[Transition], None],
         recorder: Recorder | None = None,
         sampling: Sampling | None = None,
+        seen: Files | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
@@ -75,12 +77,11 @@ class DataPlane:
         self._recorder = recorder
         self._sampling = sampling or keeping_nothing()
         self._header_names: frozenset[bytes] = frozenset()
-        self._ticker = Ticker()
-        self._ticker.also(self._tick)
-        self._ticker.also(self._sampling.tick)
+        self.ticker = Ticker()
+        self.ticker.also(self._tick)
+        self.ticker.also(self._sampling.tick)
         self._next_tick = 0.0
         self._next_sweep = 0.0
-        self._next_refresh: dict[str, float] = {}
         self._responses = ResponseReader()
         self._pools: dict[str, Pool] = {}
         self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
@@ -91,6 +92,8 @@ class DataPlane:
         self._id = int.from_bytes(os.urandom(4), "big")
         self._access = AccessLog()
         self._deciding: Deciding | None = None
+        self.remembering = Remembering(seen)
+        self._shadowing = Shadowing(self, self._responses)
         self.apply(policy)
 
     # -- policy
@@ -118,7 +121,7 @@ class DataPlane:
         self._pools = pools
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
         self._bound = {
-            route.name: Bound(route, policy, pools, self.counters, self._ticker, actions.of(route))
+            route.name: Bound(route, policy, pools, self.counters, self.ticker, actions.of(route))
             for route in policy.routes
         }
         self._table = RouteTable((*policy.routes, RESERVED))
@@ -128,7 +131,9 @@ class DataPlane:
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
         self._overriding = Overriding(policy.overrides, policy.signing_key)
-        self._deciding = Deciding(policy, self.popularity, self._deciding)
+        self.remembering.turn(policy.experiment, frozen=policy.toggles.experiment_freeze)
+        self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering)
+        self._shadowing.apply(policy, pools, self._bound, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
                 self._deciding.bind(bound)
@@ -138,10 +143,10 @@ class DataPlane:
             self.reader = RequestReader(policy.limits, names)
             self._forbidden = forbidden_trailers(names)
         deadlines = policy.deadlines
-        self.head_lane = self._ticker.lane(deadlines.head_s)
-        self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
-        self.linger_lane = self._ticker.lane(deadlines.linger_s)
-        self.tunnel_lane = self._ticker.lane(deadlines.tunnel_idle_s)
+        self.head_lane = self.ticker.lane(deadlines.head_s)
+        self.gap_lane = self.ticker.lane(deadlines.body_gap_s)
+        self.linger_lane = self.ticker.lane(deadlines.linger_s)
+        self.tunnel_lane = self.ticker.lane(deadlines.tunnel_idle_s)
         self._access.sample = policy.access_log_sample
         for pool in gone:
             pool.close()
@@ -165,7 +170,7 @@ class DataPlane:
             now=monotonic(),
         )
         cell = self.counters.upstream(name)
-        return Pool(name, settings, place, breaker, cell, self._ticker, self._responses, policy.limits)
+        return Pool(name, settings, place, breaker, cell, self.ticker, self._responses, policy.limits)
 
     # -- life
 
@@ -178,7 +183,7 @@ class DataPlane:
         self._servers.append(server)
         name = server.sockets[0].getsockname()
         self.address = (name[0], name[1])
-        self._ticker.start()
+        self.ticker.start()
 
     async def listen(self, sock: socket.socket) -> asyncio.Server:
         """Listen on a bound socket, beside any others; it is taken over, and closes with the server."""
@@ -186,7 +191,7 @@ class DataPlane:
             lambda: ClientConnection(self), sock=sock, backlog=4096
         )
         self._servers = [*(other for other in self._servers if other.is_serving()), server]
-        self._ticker.start()
+        self.ticker.start()
         return server
 
     async def drain(self) -> None:
@@ -213,9 +218,10 @@ class DataPlane:
             connection.transport.abort()
         if self._recorder is not None:
             self._recorder.close()
+        self._shadowing.close()
         for pool in self._ever.values():
             pool.close()
-        self._ticker.stop()
+        self.ticker.stop()
 
     def _tick(self, now: float) -> None:
         if now < self._next_tick:
@@ -228,12 +234,8 @@ class DataPlane:
             self._next_sweep = now + min(1.0, idle_s / 4)
             for connection in tuple(self._connections):
                 connection.close_if_idle(now - idle_s)
-        for name, pool in self._pools.items():
-            pool.breaker.tick(now)
-            pool.sweep(now)
-            if not pool.place.literal and now >= self._next_refresh.get(name, 0.0):
-                self._next_refresh[name] = now + pool.settings.dns_refresh_s
-                spawn(_refresh(pool), f"resolve {name}")
+        for pool in (*self._pools.values(), *self._shadowing.pools.values()):
+            pool.tick(now)
 
     # -- asked by client connections
 
@@ -302,10 +304,13 @@ class DataPlane:
                 head.bound = bound
                 if not user:
                     bound.counters.unsticky += 1
+                elif bound.remembering is not None:
+                    bound.remembering.add(user)
                 head.identify(self.new_id)
                 return Recommend.begin(client, head, bound, now)
             head.identify(self.new_id)
-            forward = Forward(client, head, bound, piece, ended=ended)
+            kind = Forward if bound.shadow is None else bound.shadow.kind(head)
+            forward = kind(client, head, bound, piece, ended=ended)
             if head.action is not None:
                 head.action.call = forward
             forward.begin(now, head.bucket)
@@ -374,12 +379,6 @@ class DataPlane:
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
         if self._access.wants(always=failed) and head is not None:
             self._access.write(head, refusal.status, now - head.started, refusal.code)
-
-
-async def _refresh(pool: Pool) -> None:
-    """Resolve again; what was good stays good when that fails."""
-    with contextlib.suppress(OSError):
-        await pool.refresh()
 
 
 if TYPE_CHECKING:  # what this class is to others

@@ -134,6 +134,25 @@ class UpstreamTraffic(Protocol):
         """Those latencies, added up."""
 
 
+class ShadowTraffic(Protocol):
+    """What became of the copies of one route's requests. Sums, of the answers that were compared."""
+
+    @property
+    def results(self) -> Mapping[str, int]: ...
+    @property
+    def overlap(self) -> Sequence[int]:
+        """Of their buckets; together they are the answers whose items were compared."""
+
+    @property
+    def overlap_sum(self) -> float: ...
+    @property
+    def rank_sum(self) -> float: ...
+    @property
+    def real_seconds(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+
+
 class Traffic(Protocol):
     """What is under way at this moment, and what there has been."""
 
@@ -141,3 +160,5 @@ class Traffic(Protocol):
     def connections(self) -> int: ...
     @property
     def upstreams(self) -> Mapping[str, UpstreamTraffic]: ...
+    @property
+    def shadows(self) -> Mapping[str, ShadowTraffic]: ...

@@ -5,7 +5,9 @@ import json
 import signal
 
 import pytest
+from click.testing import CliRunner
 
+from proxy.cli import main
 from proxy.clock import wall
 from proxy.core.override import Override, sign
 from proxy.core.signing import key_from
@@ -76,3 +78,16 @@ async def test_a_secret_of_the_settings_signs_for_all_instances(box, monkeypatch
     assert not (box.directory / "var" / "signing.key").exists()
     assert SECRET not in json.dumps(box.lines)
     await box.terminate()
+
+
+async def test_what_the_command_line_signs_beside_it_counts_and_stands_in_the_log(box):
+    await box.start()
+    words = ["override", "sign", "--set", "policy_mode=collab_only", "--config", str(box.settings)]
+    result = CliRunner().invoke(main, words, prog_name="fusebox")
+    assert result.exit_code == 0
+    url = box.listen + "/recommendations?user_id=1&k=2"
+    async with box.session.get(url, headers={"X-Fusebox-Override": result.stdout.strip()}) as answer:
+        assert answer.status == 200
+    await box.terminate()  # what waits in the spool is taken in by then
+    listed = CliRunner().invoke(main, ["audit", "export", *words[-2:]], prog_name="fusebox")
+    assert "override.sign" in listed.output
