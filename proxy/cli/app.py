@@ -18,6 +18,7 @@ from proxy.cli.common import HELP, Main, config_option, json_option, settings_fa
 ELSEWHERE = {
     "audit": "proxy.cli.audit",
     "breaker": "proxy.cli.remote",
+    "drill": "proxy.cli.drill",
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
