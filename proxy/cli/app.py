@@ -18,9 +18,13 @@ from proxy.cli.common import HELP, Main, config_option, json_option, settings_fa
 ELSEWHERE = {
     "audit": "proxy.cli.audit",
     "breaker": "proxy.cli.remote",
+    "drill": "proxy.cli.drill",
+    "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
+    "override": "proxy.cli.override",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
+    "toggles": "proxy.cli.toggles",
     "token": "proxy.cli.tokens",
 }
 """Commands by the module that holds them under their name, imported when one is asked for."""

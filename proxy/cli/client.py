@@ -34,16 +34,17 @@ class Admin:
         body: dict[str, Any] | None = None,
         *,
         query: dict[str, str] | None = None,
+        version: int | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """The JSON of a 2xx answer; ClickException (exit 1) says what else happened.
 
-        What is empty in `query` is left out.
+        What is empty in `query` is left out. `version` is the one that the change is meant for.
         """
         asked = {name: value for name, value in (query or {}).items() if value}
         target = f"{path}?{urlencode(asked)}" if asked else path
         try:
-            status, content = asyncio.run(self._call(method, target, body, timeout_s))
+            status, content = asyncio.run(self._call(method, target, body, version, timeout_s))
         except aiohttp.ClientConnectorError as error:
             raise click.ClickException(
                 f"nothing answers at {self.url} ({error.os_error}): is the sidecar running? "
@@ -59,9 +60,11 @@ class Admin:
         return self._judged(status, content)
 
     async def _call(
-        self, method: str, target: str, body: dict[str, Any] | None, timeout_s: float
+        self, method: str, target: str, body: dict[str, Any] | None, version: int | None, timeout_s: float
     ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        if version is not None:
+            headers["If-Match"] = f'"{version}"'
         if method != "GET":
             # aiohttp asks a second time when a PUT or DELETE loses its answer; so it happens once
             headers["Idempotency-Key"] = uuid.uuid4().hex
@@ -88,6 +91,8 @@ class Admin:
             return answer
         said = answer if isinstance(answer, dict) else {}
         text = ": ".join(str(said[key]) for key in ("title", "detail") if said.get(key)) or f"status {status}"
+        if len(faults := said.get("errors") or ()) > 1:  # which the detail has in one line
+            text = "\n".join([f"{said['title']}:", *(f"  {it['at']}: {it['detail']}" for it in faults)])
         raise click.ClickException(f"{text}{self._way_out(status, str(said.get('code')))}")
 
     def _way_out(self, status: int, code: str) -> str:
@@ -96,6 +101,8 @@ class Admin:
             return f" ({given if self.token else 'give --token or FUSEBOX_TOKEN'})"
         if status == 403:
             return " (make a token with a higher role:  fusebox token create --role ROLE --name NAME)"
+        if status == 412:
+            return " (somebody was faster: look with  fusebox toggles get  and decide again)"
         if status == 429:
             return " (a valid token passes all the same; others wait a minute)"
         if code == "no_route":  # the data plane, which knows no such path

@@ -4,13 +4,13 @@ It goes into a spool file of this process, fsynced; the sidecar takes it in, at 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from proxy.clock import rfc3339, wall
-from proxy.core.audit import Entry, Outcome, spooled
+from proxy.core.audit import Entry, Outcome, Scalar, spooled
 from proxy.errors import FuseboxError
 from proxy.storage.spool import NO_LIMIT, SpoolFile
 from proxy.storage.tokens import Recorder, TokenRecord
@@ -22,17 +22,31 @@ def recorder(directory: Path, action: str, reason: str) -> Iterator[Recorder]:
 
     StoreError when it cannot be; when the change fails after it was recorded, that is added.
     """
+    with spooling(directory, action, reason) as note:
+
+        def record(token: TokenRecord) -> None:
+            note(token.name, {"role": token.role.label, "expires": token.expires, "revoked": token.revoked})
+
+        yield record
+
+
+Note = Callable[[str, Mapping[str, Scalar]], None]
+
+
+@contextmanager
+def spooling(directory: Path, action: str, reason: str) -> Iterator[Note]:
+    """The same for a change of anything: the function takes the target and what it is afterwards."""
     told: list[Entry] = []
     with closing(SpoolFile(directory / "spool", limit=NO_LIMIT)) as spool:
 
-        def record(token: TokenRecord) -> None:
+        def note(target: str, after: Mapping[str, Scalar]) -> None:
             entry = Entry(
                 action=action,
                 outcome=Outcome.ACCEPTED,
                 at=rfc3339(wall()),
                 actor="cli",
-                target=token.name,
-                after={"role": token.role.label, "expires": token.expires, "revoked": token.revoked},
+                target=target,
+                after=after,
                 reason=reason,
                 address=f"local, uid {os.getuid()}",
             )
@@ -40,7 +54,7 @@ def recorder(directory: Path, action: str, reason: str) -> Iterator[Recorder]:
             told.append(entry)
 
         try:
-            yield record
+            yield note
         except BaseException as error:
             for entry in told:
                 with suppress(FuseboxError):  # the first failure is the one to tell

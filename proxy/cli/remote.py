@@ -63,6 +63,24 @@ def status(api: Admin, *, as_json: bool) -> None:
             for it in answer["routes"]
         ),
     )
+    if shadows := answer["shadows"]:
+        click.echo()
+        tell_table(
+            (
+                "SHADOW OF",
+                "PERCENT",
+                "TO",
+                "COMPARED",
+                "SAME",
+                "OVERLAP",
+                "RANK",
+                "MS",
+                "REAL MS",
+                "FAILED",
+                "SKIPPED",
+            ),
+            (_shadow_row(route, it) for route, it in shadows.items()),
+        )
     if workers := answer["workers"]:
         tell_table(
             ("WORKER", "PID", "STATE", "SINCE", "CONNECTIONS", "RESTARTS", "LAST FAILURE"),
@@ -123,6 +141,21 @@ def breaker(api: Admin, name: str, action: str, reason: str, *, as_json: bool) -
         tell_json(answer)
     else:
         click.echo(f"{name}: {_breaker_text(answer)}")
+
+
+def _shadow_row(route: str, it: dict[str, Any]) -> tuple[object, ...]:
+    results = it["results"]
+    means = (it[name] for name in ("overlap", "rank_agreement", "shadow_ms", "real_ms"))
+    return (
+        route,
+        f"{it['percent']:g}",
+        it["to"] or "second plan",
+        it["compared"],
+        it["same"],
+        *("-" if mean is None else f"{mean:.3g}" for mean in means),
+        results.get("failed", 0) + results.get("timeout", 0),
+        sum(count for result, count in results.items() if result.startswith("skipped_")),
+    )
 
 
 def _tell_kill(kill: dict[str, Any]) -> None:

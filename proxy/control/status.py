@@ -1,14 +1,16 @@
 """What runs here, as one plain value that the API renders and the command line prints."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy import __version__
 from proxy.clock import Clock, monotonic
 from proxy.control.breakers import BreakerControl, BreakerReport
 from proxy.control.kill import KillStatus, KillSwitch
-from proxy.ports import Plane, Traffic
+from proxy.core.policy import Shadow
+from proxy.core.shadow import COMPARED
+from proxy.ports import Plane, ShadowTraffic, Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,21 @@ class RouteStatus:
     flag: str
     on: bool  # False: its flag is off
     priority: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowStatus:
+    """What copies of one route's requests showed. Means are of compared answers; none: nothing to tell."""
+
+    percent: float
+    to: str  # an upstream; empty: a second plan
+    compared: int
+    same: int
+    overlap: float | None
+    rank_agreement: float | None
+    real_ms: float | None
+    shadow_ms: float | None
+    results: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +85,7 @@ class Status:
     breakers: Mapping[str, BreakerReport]
     reload: Reload | None  # None: settings are as at the start
     workers: tuple[WorkerStatus, ...] = ()  # empty: one process does everything
+    shadows: Mapping[str, ShadowStatus] = field(default_factory=dict)  # by route, of those that have one
     troubles: tuple[str, ...] = ()  # what is wrong and keeps no traffic away, such as the store
 
 
@@ -115,6 +133,11 @@ class StatusBoard:
             routes=tuple(self._routes()),
             upstreams=self._upstreams(),
             breakers=self._breakers.read(),
+            shadows={
+                route.name: _shadow(route.shadow, self._traffic.shadows.get(route.name))
+                for route in self._plane.policy.routes
+                if route.shadow.percent
+            },
             reload=self.reload,
             workers=self._workers(),
             troubles=tuple(self._troubles()),
@@ -156,3 +179,24 @@ class StatusBoard:
                 max_inflight=upstream.max_inflight,
             )
         return rows
+
+
+def _shadow(settings: Shadow, now: ShadowTraffic | None) -> ShadowStatus:
+    results = now.results if now else {}
+    compared = sum(results.get(result, 0) for result in COMPARED)
+
+    def mean(total: float, n: int, digits: int = 4) -> float | None:
+        return round(total / n, digits) if n else None
+
+    ranked = sum(now.overlap) if now else 0
+    return ShadowStatus(
+        percent=settings.percent,
+        to=settings.upstream,
+        compared=compared,
+        same=results.get("same", 0),
+        overlap=mean(now.overlap_sum, ranked) if now else None,
+        rank_agreement=mean(now.rank_sum, ranked) if now else None,
+        real_ms=mean(now.real_seconds * 1000, compared, 3) if now else None,
+        shadow_ms=mean(now.seconds * 1000, compared, 3) if now else None,
+        results={result: count for result, count in results.items() if count},
+    )

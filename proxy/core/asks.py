@@ -1,8 +1,11 @@
 """What a recommend request asks for, checked (contract, Recommend route)."""
 
 import re
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote, quote_from_bytes
 
 from proxy.core.popularity import NO_FILTERS, Filters
 from proxy.core.routing import decoded
@@ -11,9 +14,12 @@ from proxy.errors import Refusal
 PROVIDERS = ("netflix", "hulu", "amazon", "disney", "hbo")
 MAX_NAMES = 20
 MAX_NAME_LENGTH = 64
+MAX_SEEDS = 10
 
-_PLAIN = re.compile(rb"(?:user_id=[^&%+]*&?)?(?:k=([0-9]{1,9}))?").fullmatch
+_MOST_DIGITS = 9
+_LONGEST_K = len(b"k=") + _MOST_DIGITS
 _UNRESERVED = re.compile(rb"[A-Za-z0-9_.~-]*").fullmatch
+_NOT_OF_NEIGHBOURS = frozenset((b"genres", b"year_min", b"year_max", b"seeds"))
 _YEAR = re.compile(rb"[0-9]{1,4}").fullmatch
 
 
@@ -68,10 +74,29 @@ def plain_k(query: bytes, *, k_default: int, k_max: int) -> int:
 
     Raises `Refusal` as that does.
     """
-    plain = _PLAIN(query)
-    if not plain:
-        return 0
-    return _k(plain[1], k_max) if plain[1] else k_default
+    user, _, rest = query.partition(b"&")
+    if user[:8] != b"user_id=":
+        rest = query
+    return _k_alone(rest, k_default, k_max) if len(rest) <= _LONGEST_K else 0
+
+
+@lru_cache(maxsize=1024)
+def _k_alone(query: bytes, k_default: int, k_max: int) -> int:
+    if not query:
+        return k_default
+    k = query[2:]
+    return _k(k, k_max) if query[:2] == b"k=" and k.isdigit() else 0
+
+
+def neighbours_query(ask: Ask, seeds: Iterable[str]) -> bytes:
+    """What the content source is asked for beside candidates: neighbours of at most `MAX_SEEDS` seeds.
+
+    Filters on genres and years are left out: what breaks them is worth more than popularity (level C).
+    """
+    parts = [it for it in ask.query.split(b"&") if decoded(it.partition(b"=")[0]) not in _NOT_OF_NEIGHBOURS]
+    usable = (seed for seed in seeds if "," not in seed and len(seed) <= MAX_NAME_LENGTH)
+    named = ",".join(quote(seed, "") for seed in islice(usable, MAX_SEEDS))
+    return b"%b&seeds=%b" % (b"&".join(parts), named.encode())
 
 
 def _source_query(user: bytes, k: int, rest: bytes) -> bytes:
@@ -81,7 +106,7 @@ def _source_query(user: bytes, k: int, rest: bytes) -> bytes:
 
 
 def _k(value: bytes, k_max: int) -> int:
-    k = int(value) if value.isdigit() and len(value) <= 9 else 0
+    k = int(value) if value.isdigit() and len(value) <= _MOST_DIGITS else 0
     if not 1 <= k <= k_max:
         raise _refused(f"k should be a whole number from 1 to {k_max}")
     return k

@@ -33,6 +33,7 @@ class CacheSettings:
     __pydantic_config__: ClassVar[Any] = STRICT
     max_bytes: Annotated[int, Ge(0)] = 64 * 1024 * 1024  # 0: there is no cache
     candidates_ttl_s: Annotated[float, Gt(0)] = 24 * 3600.0  # (facts 1)
+    neighbours_ttl_s: Annotated[float, Gt(0)] = 7 * 24 * 3600.0  # (facts 1)
     stale_s: Annotated[float, Ge(0)] = 24 * 3600.0  # past the ttl, in place of a source that fails
 
 

@@ -5,13 +5,13 @@ looks up its row. The order of precedence stands in `_served`, from the top down
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
 from proxy.core.identity import Who
-from proxy.core.policy import Policy, Route
+from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
 from proxy.core.scopes import NO_RULE, Scopes
 from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, CacheMode, Level, Mode, Toggles
@@ -25,6 +25,7 @@ _ASKS: Mapping[Mode, tuple[str, ...]] = {
     "collab_only": ("cf",),
 }
 _ALONE: Mapping[str, tuple[Mode, float]] = {"cf": ("collab_only", 1.0), "content": ("content_only", 0.0)}
+FROZEN = "experiment_freeze"
 _COLD = UNKNOWN_USER.encode()
 
 
@@ -42,6 +43,8 @@ class Decision:
     """The weight of cf."""
     level: Level = "D"
     """The best that the answer can be (facts 2.10)."""
+    expands: bool = False
+    """Content may be asked for neighbours of what was offered (level B)."""
     arm: str = NO_ARM
     exposed: bool = True
     rule: int = NO_RULE
@@ -68,6 +71,18 @@ UNDECIDED = Decision(reason="", policy="")
 """What holds for a request that is refused before anything is decided, or forwarded."""
 
 
+class Laid(NamedTuple):
+    """What is laid over the toggles for one request."""
+
+    toggles: tuple[tuple[str, Any], ...] = ()
+    aside: str = ""  # see `Decision`
+
+
+NOTHING_LAID = Laid()
+MAX_LAID = 64
+"""Tables kept of toggles with something laid over them."""
+
+
 class _Table(NamedTuple):
     """Every decision under the same toggles."""
 
@@ -75,24 +90,36 @@ class _Table(NamedTuple):
     control: Decision
     bounds: Sequence[int]  # of the arms; empty where the arm makes no difference
     arms: Sequence[Mapping[bytes, Decision]]  # by arm, then cohort; b"" stands for those not named
+    new: Mapping[bytes, Decision]  # by cohort, for who is first seen after a freeze
 
 
 class Decider:
     """The decisions of one recommend route under one policy."""
 
-    def __init__(self, route: Route, toggles: Toggles, experiment: Experiment, scopes: Scopes) -> None:
-        """`scopes` are those of `toggles`, which several routes share."""
+    def __init__(
+        self,
+        route: Route,
+        toggles: Toggles,
+        experiment: Experiment,
+        scopes: Scopes,
+        seen: Container[bytes] | None = None,
+    ) -> None:
+        """`scopes` are those of `toggles`, which several routes share; `seen` are the users known before a
+        freeze, asked while it lasts (facts 2.13). None: everybody is.
+        """
         self._route = route
         self._toggles = toggles
         self._arms: Sequence[Arm | None] = experiment.arms if experiment.name else (None,)
         self._bounds = bounds(experiment.arms) if experiment.name else ()
         self._salt = experiment.salted
         self._scopes = scopes
+        self._seen = seen if toggles.experiment_freeze else None
         self._tables: dict[tuple[int, bool], _Table] = {}
+        self._laid: dict[tuple[tuple[int, bool], Laid], _Table] = {}
         self.fixed = self._fixed()
         """The decision, where all requests get the same."""
 
-    def decide(self, who: Who, key: bytes, exposure: int) -> Decision:
+    def decide(self, who: Who, key: bytes, exposure: int, laid: Laid = NOTHING_LAID) -> Decision:
         """For a request of `who` in the bucket `exposure`; `key` made the bucket: the user or request id."""
         region, cohort, client = who.region, who.cohort, who.client
         if not cohort and not who.user:
@@ -101,12 +128,31 @@ class Decider:
         at = NO_RULE, True
         if not scopes.everybody:
             at = scopes.rule(region, cohort, client), scopes.covers(region, cohort, client)
-        table = self._tables.get(at) or self._table(*at)
+        if laid is NOTHING_LAID:
+            table = self._tables.get(at) or self._table(*at)
+        else:
+            table = self._laid.get((at, laid)) or self._laid_table(at, laid)
         if exposure >= table.exposed:
             return table.control
-        arm = bisect_right(table.bounds, bucket(key, self._salt)) if table.bounds else 0
-        choices = table.arms[arm]
+        if not table.bounds:
+            choices = table.arms[0]
+        elif self._seen is not None and who.user and who.user not in self._seen:
+            choices = table.new
+        else:
+            choices = table.arms[bisect_right(table.bounds, bucket(key, self._salt))]
         return choices.get(cohort) or choices[b""]
+
+    def place(self, who: Who) -> tuple[int, bool]:
+        """The index of the scoped rule that is for `who`, and whether the document is."""
+        segments = who.region, who.cohort or (b"" if who.user else _COLD), who.client
+        return self._scopes.rule(*segments), self._scopes.covers(*segments)
+
+    def effective(self, rule: int, inside: bool, laid: Laid = NOTHING_LAID) -> Toggles:  # noqa: FBT001 - `place`
+        """The toggles that hold there."""
+        toggles = self._toggles if inside else DEFAULTS
+        if rule != NO_RULE:
+            toggles = replace(toggles, **self._scopes.rules[rule].toggles)
+        return replace(toggles, **dict(laid.toggles)) if laid.toggles else toggles
 
     def _fixed(self) -> Decision | None:
         if self._toggles.kill_switch:
@@ -122,12 +168,19 @@ class Decider:
 
     def _table(self, rule: int, inside: bool) -> _Table:  # noqa: FBT001 - half of a key
         """Made when it is first asked for: of ten thousand rules few apply at a time."""
-        toggles = self._toggles if inside else DEFAULTS
-        if rule != NO_RULE:
-            toggles = replace(toggles, **self._scopes.rules[rule].toggles)
+        table = self._tables[rule, inside] = self._made(self.effective(rule, inside), rule, "")
+        return table
+
+    def _laid_table(self, at: tuple[int, bool], laid: Laid) -> _Table:
+        if len(self._laid) >= MAX_LAID:
+            self._laid.clear()
+        table = self._laid[at, laid] = self._made(self.effective(*at, laid), at[0], laid.aside)
+        return table
+
+    def _made(self, toggles: Toggles, rule: int, aside: str) -> _Table:
         served = [
             {
-                cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule)
+                cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule, aside=aside)
                 for cohort in ("", *COHORT_ALPHAS)
             }
             for arm in self._arms
@@ -137,22 +190,27 @@ class Decider:
         ]
         alike = all(each == arms[0] for each in arms)
         asks = bool(self._route.sources.control)
-        table = self._tables[rule, inside] = _Table(
+        control = Decision(
+            reason="exposure_percent",
+            policy=CONTROL,
+            sources=(CONTROL,) if asks else (),
+            level="A" if asks else "D",
+            arm=CONTROL,
+            exposed=False,
+            rule=rule,
+            cache_mode=toggles.cache_mode,
+            aside=aside,
+        )
+        # The experiment's own control where it has one, else what those get who are in no experiment.
+        own = next((at for at, arm in enumerate(self._arms) if arm and arm.name == CONTROL), None)
+        new = {b"": control} if own is None else arms[own]
+        return _Table(
             hundredths(toggles.exposure_percent),
-            Decision(
-                reason="exposure_percent",
-                policy=CONTROL,
-                sources=(CONTROL,) if asks else (),
-                level="A" if asks else "D",
-                arm=CONTROL,
-                exposed=False,
-                rule=rule,
-                cache_mode=toggles.cache_mode,
-            ),
+            control,
             () if alike else self._bounds,
             arms[:1] if alike else arms,
+            {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},
         )
-        return table
 
 
 def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Decision:
@@ -196,13 +254,7 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         sources=tuple(asked),
         alpha=alpha,
         level=level,
+        expands="content" in left,
         arm=arm.name if arm is not None and treated else NO_ARM,
         cache_mode=toggles.cache_mode,
     )
-
-
-def pinned(policy: Policy, before: Policy) -> Policy:
-    """`policy` as it may follow `before`: while it freezes, the experiment stays (facts 2.13)."""
-    if not policy.toggles.experiment_freeze:
-        return policy
-    return replace(policy, experiment=before.experiment)

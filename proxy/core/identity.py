@@ -13,6 +13,7 @@ from proxy.core.routing import decoded, parameters
 
 MAX_VALUE_BYTES = 256
 
+_PERCENT = 0x25
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]").search
 _SPEC = re.compile(r"(header|query|cookie):([!#$%&'*+.^_`|~0-9A-Za-z-]+)")  # RFC 9110 5.6.2, a token
 
@@ -91,7 +92,7 @@ def _first(sources: tuple[tuple[str, bytes], ...], headers: Mapping[bytes, bytes
 
 def parameter(name: bytes, query: bytes) -> bytes:
     """The first value of a query parameter, decoded; b"" without one."""
-    if b"%" not in query:  # then names stand as they are
+    if _PERCENT not in query:  # then names stand as they are
         at = (b"&" + query).find(b"&%b=" % name)
         if at < 0:
             return b""

@@ -11,7 +11,7 @@ SPAN_S = 600.0
 PER_S = 50
 """Requests kept a second, about, of all processes together: below that every one of them is."""
 MOST = int(SPAN_S * PER_S)
-"""Kept at most: some 8 MB."""
+"""Kept at most: some 13 MB."""
 
 
 class Input(NamedTuple):

@@ -15,7 +15,9 @@ from annotated_types import Ge, Gt, Interval, Len
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
 from proxy.core.cache import CacheSettings
+from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
+from proxy.core.override import Overrides
 from proxy.core.toggles import Toggles
 
 
@@ -77,6 +79,8 @@ class Upstream:
     ca_file: str = ""  # https only; empty: the system's
     server_name: str = ""  # https only; empty: the url's host
     candidates_path: str = "/candidates"  # asked by recommend routes
+    neighbours_path: str = ""  # asked for neighbours of seeds; empty: cannot be
+    fields: Fields = field(default_factory=Fields)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
     @property
@@ -92,6 +96,21 @@ class Sources:
     cf: str = ""
     content: str = ""
     control: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadow:
+    """Copies of a route's GET requests that nobody is answered with: how many, whereto, at what cost."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    percent: Annotated[float, Interval(ge=0, le=100)] = 0.0  # in steps of 0.01; 0: none
+    upstream: str = ""  # the same GET goes there
+    toggles: dict[str, Any] = field(default_factory=dict)  # recommend: a second plan, over those in force
+    headers: tuple[str, ...] = ()  # of the client's, that `upstream` gets beside those it needs
+    max_inflight: Annotated[int, Ge(1)] = 8  # copies at once; an answer that is waited for counts as one
+    headroom: Annotated[float, Interval(gt=0, le=1)] = 0.5  # of an upstream's max_inflight: busier, no copies
+    timeout_ms: Annotated[int, Gt(0)] = 1_000  # for all of the copy's answer
+    max_answer_bytes: Annotated[int, Ge(1_024)] = 256 * 1_024  # larger ones are not compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +134,9 @@ class Route:
     guarded: bool = False  # refuse ambiguous paths; routes with flag or methods always do
     k_default: Annotated[int, Ge(1)] = 50
     k_max: Annotated[int, Ge(1)] = 200
+    deadline_ms: Annotated[int, Gt(0)] | None = None  # None: the longest timeout_ms of the sources it asks
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5  # weight of cf under hybrid_default (facts 2.1)
+    shadow: Shadow = field(default_factory=Shadow)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,3 +179,5 @@ class Policy:
     authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it
     actions: tuple[Action, ...] = ()  # `when_full` is set in each
     access_log_sample: float = 0.01  # of answered requests; failures of upstreams are always logged
+    overrides: Overrides = field(default_factory=Overrides)
+    signing_key: bytes = field(default=b"", repr=False)  # of overrides and cursors; empty: there is none

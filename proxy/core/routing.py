@@ -20,7 +20,9 @@ BUCKETS = 10_000
 SALT = b"exposure"
 """Salt of the bucket that exposure and the recovery ramp share (facts 2.12)."""
 
-_SLASH = 0x2F
+_SLASH, _PERCENT, _PLUS = b"/%+"  # numbers: `b"%" in text` costs ten times as much as `0x25 in text`
+# What most paths are: nothing in them can be read twice, and they are not searched for what could.
+_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?").fullmatch
 # Everything the normal form could change, and what is never right. Escapes that are left out are
 # data in every reading: space, reserved characters other than / ; \ %, and all of non-ASCII.
 _SUSPECT = re.compile(
@@ -68,7 +70,7 @@ class RouteTable:
         exact = self._exact.get(path)
         if exact is not None:
             return exact
-        if _SUSPECT(path) is None:
+        if _PLAIN(path) or not _SUSPECT(path):
             return self.match(path)
         return self._resolve_odd(path)
 
@@ -119,7 +121,7 @@ def normalised(path: bytes) -> bytes | None:
 
 def bucket(key: bytes, salt: bytes) -> int:
     """The bucket (0…9999) of a user: sticky, and even over users (facts 2.12)."""
-    return (mmh3_32_uintdigest(b"%b:%b" % (salt, key)) * BUCKETS) >> 32
+    return (mmh3_32_uintdigest(salt + b":" + key) * BUCKETS) >> 32
 
 
 def parameters(query: bytes) -> list[tuple[bytes, bytes]]:
@@ -134,7 +136,7 @@ def parameters(query: bytes) -> list[tuple[bytes, bytes]]:
 
 def decoded(text: bytes) -> bytes:
     """One name or value of a query without its encoding."""
-    if b"%" in text or b"+" in text:
+    if _PERCENT in text or _PLUS in text:
         return unquote_to_bytes(text.replace(b"+", b" "))
     return text
 

@@ -3,14 +3,15 @@
 from dataclasses import replace
 from math import ceil
 
-from proxy.core.policy import Policy, Upstream
+from proxy.core.policy import Policy, Route, Upstream
 
 
 def share_of(policy: Policy, workers: int) -> Policy:
     """The policy of one of so many workers: totals are divided, counts rounded up.
 
-    Totals are `limits.connections`, `cache.max_bytes` and, of each upstream, `max_inflight`, `max_queue`
-    and `retry_floor_per_s`. Rates, deadlines and the rules of breakers mean the same for any share.
+    Totals are `limits.connections`, `cache.max_bytes`, of each upstream `max_inflight`, `max_queue` and
+    `retry_floor_per_s`, of each route `shadow.max_inflight`. Rates, deadlines and the rules of breakers
+    mean the same for any share.
     """
     if workers == 1:
         return policy
@@ -19,6 +20,7 @@ def share_of(policy: Policy, workers: int) -> Policy:
         limits=replace(policy.limits, connections=ceil(policy.limits.connections / workers)),
         cache=replace(policy.cache, max_bytes=ceil(policy.cache.max_bytes / workers)),
         upstreams={name: _share(upstream, workers) for name, upstream in policy.upstreams.items()},
+        routes=tuple(_shadow_share(route, workers) for route in policy.routes),
     )
 
 
@@ -29,3 +31,10 @@ def _share(upstream: Upstream, workers: int) -> Upstream:
         max_queue=ceil(upstream.max_queue / workers),
         retry_floor_per_s=upstream.retry_floor_per_s / workers,
     )
+
+
+def _shadow_share(route: Route, workers: int) -> Route:
+    shadow = route.shadow
+    if not shadow.percent:
+        return route
+    return replace(route, shadow=replace(shadow, max_inflight=ceil(shadow.max_inflight / workers)))

@@ -39,6 +39,12 @@ class Fault(NamedTuple):
     known: tuple[str, ...] = ()
     """For a name that is not known: those that are."""
 
+    @property
+    def way_out(self) -> str:
+        """The hint, or the names that are known, to be added to the message."""
+        said = self.hint or (f"there are: {', '.join(self.known)}" if self.known else "")
+        return f" ({said})" if said else ""
+
 
 def read_document(raw: Any, flags: Collection[str]) -> tuple[Toggles, list[Fault]]:
     """What `raw`, parsed JSON, says; `flags` are the names that routes ask for.
@@ -63,6 +69,12 @@ def read_document(raw: Any, flags: Collection[str]) -> tuple[Toggles, list[Fault
     return replace(toggles, rules=tuple(_rules(rules, toggles, faults))), faults
 
 
+def read_values(chosen: Mapping[str, Any], allowed: Collection[Toggle]) -> tuple[dict[str, Any], list[Fault]]:
+    """Toggles by name, alone: those of `allowed` that are as they may be, and what is wrong with the rest."""
+    faults: list[Fault] = []
+    return _values(chosen, (), faults, allowed), faults
+
+
 def contradictions(toggles: Toggles) -> Iterator[tuple[str, str]]:
     """What excludes each other among the values: the toggle to change, and why."""
     return ((each.place, each.why) for each in CONTRADICTIONS if each.found_in(toggles))
@@ -80,6 +92,16 @@ def _version(metadata: dict[str, Any], faults: list[Fault]) -> int:
     if version < 1:
         faults.append(Fault(("metadata", "version"), "should be 1 or more"))
     return version
+
+
+def read_over(
+    raw: Mapping[str, Any], place: tuple[str | int, ...], bases: Sequence[Toggles] = (DEFAULTS,)
+) -> tuple[dict[str, Any], list[Fault]]:
+    """Toggles that are laid over others, as those of a rule, and what is wrong with them over `bases`."""
+    faults: list[Fault] = []
+    values = _values(raw, place, faults, [toggle for toggle in CATALOGUE if toggle.scoped])
+    faults += (Fault((*place, name), why) for name, why in sorted(_contradictions(values, bases)))
+    return values, faults
 
 
 def _values(

@@ -2,6 +2,7 @@
 
 from email.utils import formatdate
 from http import HTTPStatus
+from math import floor
 
 import orjson
 
@@ -14,15 +15,15 @@ _STARTS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()
 class _Date:
     """The Date field, formatted once a second (RFC 9110 §6.6.1)."""
 
-    second = -1
+    second = -1.0
     line = b""
 
 
 def date_line() -> bytes:
-    now = int(wall())
-    if now != _Date.second:
-        _Date.second = now
-        _Date.line = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+    now = wall()
+    if not 0.0 <= now - _Date.second < 1.0:
+        _Date.second = second = floor(now)
+        _Date.line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
     return _Date.line
 
 

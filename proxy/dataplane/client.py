@@ -77,7 +77,7 @@ class ClientConnection(Downstream):
             exchange.on_client_gone()
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(RECEIVE[:nbytes])
+        data = RECEIVE[:nbytes].tobytes()
         try:
             if self._reading == HEAD:
                 if self._buffer:
@@ -163,14 +163,13 @@ class ClientConnection(Downstream):
             if data[:2] == b"\r\n" and len(data) > 2:
                 data = data[2:]
                 self._head_watch = None
-        end = data.find(b"\r\n\r\n") + 4
-        limit = plane.policy.limits.head_bytes
-        if end == 3 or end > limit:
-            self._unfinished(data, limit)
+        lines, end, rest = data.partition(b"\r\n\r\n")
+        if not end or len(lines) + 4 > plane.policy.limits.head_bytes:
+            self._unfinished(data)
             return b""
         self._head_watch = None
         try:
-            head = self.head = plane.reader.read(data if end == len(data) else data[:end])
+            head = self.head = plane.reader.read(lines + end if rest else data)
         except Refusal as refusal:
             self.refuse_unread(refusal)
             return b""
@@ -178,7 +177,6 @@ class ClientConnection(Downstream):
             self._disarm()
         self._answered = False
         self._close = not head.keep_alive or plane.draining
-        rest = data[end:]
         if not head.content_length and not head.chunked:
             self._reading = WAIT
             exchange = plane.exchange(self, head, b"", ended=True)
@@ -239,9 +237,9 @@ class ClientConnection(Downstream):
         if ended and self._answered and self._reading == WAIT:
             self._next()
 
-    def _unfinished(self, data: bytes, limit: int) -> None:
+    def _unfinished(self, data: bytes) -> None:
         """Not a whole head yet: refuse early what can become none."""
-        if len(data) > limit:
+        if len(data) > self.plane.policy.limits.head_bytes:
             self.refuse_unread(self.plane.reader.too_large(data))
             return
         if self._head_watch is None:

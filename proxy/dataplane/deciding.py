@@ -1,20 +1,31 @@
 """Decisions on recommend routes: for each that occurs, the route bound as it says."""
 
-from proxy.core.decide import KILLED, Decider, Decision
-from proxy.core.identity import IdentityReader
+from proxy.core.decide import KILLED, Decider, Decision, Laid
+from proxy.core.identity import IdentityReader, Who
 from proxy.core.policy import Policy
 from proxy.core.popularity import Popularity
 from proxy.core.recommend import PopularAnswers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
+from proxy.dataplane.remembering import Remembering
 from proxy.dataplane.request_head import RequestHead
+
+MAX_LAID = 256
+"""Decisions with something laid over the toggles whose routes are kept."""
 
 
 class Deciding:
     """What the decisions of one policy have in common."""
 
-    def __init__(self, policy: Policy, popularity: Popularity, previous: "Deciding | None") -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        popularity: Popularity,
+        previous: "Deciding | None",
+        remembering: Remembering | None = None,
+    ) -> None:
         toggles = policy.toggles
+        self._remembering = remembering
         self._policy = policy
         self._popularity = popularity
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
@@ -27,42 +38,60 @@ class Deciding:
         policy = self._policy
         if policy.toggles.kill_switch:
             bound.decision = KILLED
-        bound.popular = self._popular(KILLED)
-        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes)
+        bound.answers(self._popular(KILLED))
+        if policy.experiment.name and not policy.toggles.experiment_freeze:
+            bound.remembering = self._remembering
+        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes, self._remembering)
         bound.choices = Choices(bound, decider, self)
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
         """The route as it serves this decision."""
         return route.under(decision, self._popular(decision))
 
+    def seldom(self, route: Bound, decision: Decision) -> Bound:
+        """The same for one of any number of decisions: nothing is kept of it."""
+        return route.under(decision, self._rendering(decision))
+
     def _popular(self, decision: Decision) -> PopularAnswers:
         labels = decision.arm, decision.exposed, decision.policy, decision.alpha
         found = self._answers.get(labels)
         if found is None:
-            found = self._answers[labels] = PopularAnswers(
-                self._popularity, decision, toggles_version=self._policy.toggles.version
-            )
+            found = self._answers[labels] = self._rendering(decision)
         return found
+
+    def _rendering(self, decision: Decision) -> PopularAnswers:
+        return PopularAnswers(self._popularity, decision, toggles_version=self._policy.toggles.version)
 
 
 class Choices:
     """One route and its decisions."""
 
-    __slots__ = ("_bound", "_decider", "_deciding", "_known", "fixed")
+    __slots__ = ("_bound", "_deciding", "_known", "_laid", "decider", "fixed")
 
     def __init__(self, bound: Bound, decider: Decider, deciding: Deciding) -> None:
         self._bound = bound
-        self._decider = decider
+        self.decider = decider
         self._deciding = deciding
         self._known: dict[int, Bound] = {}  # by the decision's identity: the decider keeps them all
+        self._laid: dict[Decision, Bound] = {}
         self.fixed = None if decider.fixed is None else deciding.bound(bound, decider.fixed)
         """The route as it serves everybody, where that is one decision."""
 
     def of(self, head: RequestHead, identity: IdentityReader) -> Bound:
         """The route as it serves this request, whose user and bucket are known."""
         who = identity.who(head.user, head.fields, head.query)
-        decision = self._decider.decide(who, head.user or head.request_id, head.bucket)
+        decision = self.decider.decide(who, head.user or head.request_id, head.bucket)
         found = self._known.get(id(decision))
         if found is None:
             found = self._known[id(decision)] = self._deciding.bound(self._bound, decision)
+        return found
+
+    def under(self, head: RequestHead, who: Who, laid: Laid) -> Bound:
+        """The same with something laid over the toggles."""
+        decision = self.decider.decide(who, head.user or head.request_id, head.bucket, laid)
+        found = self._laid.get(decision)
+        if found is None:
+            if len(self._laid) >= MAX_LAID:
+                self._laid.clear()
+            found = self._laid[decision] = self._deciding.seldom(self._bound, decision)
         return found

@@ -1,15 +1,19 @@
 """One source asked for its candidates on behalf of one request."""
 
+import logging
 from typing import Literal, Protocol, TypeAlias
 
-from proxy.core.cache import Entry
+from proxy.core.cache import Entry, Lifetime
 from proxy.core.candidates import Candidate, parse_candidates
 from proxy.dataplane import rewrite
-from proxy.dataplane.binding import Bound
+from proxy.dataplane.binding import NEIGHBOURS, Bound
 from proxy.dataplane.deadlines import Lane
+from proxy.dataplane.failures import Failure
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.source_call import SourceCall
 from proxy.errors import Refusal
+
+_log = logging.getLogger("fusebox.dataplane")
 
 CacheResult: TypeAlias = Literal["bypass", "hit", "miss", "stale"]
 """Of several, the last one by the alphabet says most."""
@@ -98,21 +102,29 @@ class Fetch:
         except Refusal:
             self.by_decision = self.pool.breaker.forced == "open"
             self.told(None, now)
+        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
+            _log.exception("asking a source failed")
+            call.expire(Failure.INTERNAL, "a fault in the sidecar", now)
 
     def _recalled(self, now: float) -> bool:
         """Whether the cache is all that is needed."""
-        bound = self.bound
-        entry = bound.memory.find(self.key, now, bound.memory.candidates)
-        if entry is not None and (not bound.asks or entry.fresh(now, bound.memory.candidates)):
-            self._take(entry, now)
-            self._end(now)
-            return True
-        self.cache = "miss"
-        return False
+        life = self._life()
+        entry = self.bound.memory.find(self.key, now, life)
+        fresh = entry is not None and entry.fresh(now, life)
+        if entry is None or not (fresh or not self.bound.asks):
+            self.cache = "miss"
+            return False
+        self._take(entry, "hit" if fresh else "stale")
+        self._end(now)
+        return True
 
-    def _take(self, entry: Entry, now: float) -> None:
-        self.items = parse_candidates(entry.body)
-        self.cache = "hit" if entry.fresh(now, self.bound.memory.candidates) else "stale"
+    def _life(self) -> Lifetime:
+        memory = self.bound.memory
+        return memory.neighbours if self.kind == NEIGHBOURS else memory.candidates
+
+    def _take(self, entry: Entry, result: CacheResult) -> None:
+        self.items = parse_candidates(entry.body, self.pool.shape)
+        self.cache = result
 
     def told(self, items: list[Candidate] | None, now: float) -> None:
         """The call is over: with these candidates, or None."""
@@ -129,21 +141,19 @@ class Fetch:
     def _failed(self, now: float) -> None:
         """What is too old stands in, and changes nothing about the failure."""
         self.failed = True
-        bound = self.bound
-        if bound.reads_cache:
-            entry = bound.memory.find(self.key, now, bound.memory.candidates)
+        if self.bound.reads_cache:
+            entry = self.bound.memory.find(self.key, now, self._life())
             if entry is not None:
-                self.items = parse_candidates(entry.body)
-                self.cache = "stale"
+                self._take(entry, "stale")
 
     def on_deadline(self, now: float) -> None:
         """The call has more time than this request."""
         self._lane = None
         asker = self._asker
-        self.late(now)
+        self.leave(now)
         asker.source_over(now)
 
-    def late(self, now: float) -> None:
+    def leave(self, now: float) -> None:
         """Be over now, without telling the asker: it waits no longer. The call goes on, to be remembered and
         judged, unless it still waits for a slot.
         """

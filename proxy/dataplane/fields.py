@@ -1,10 +1,10 @@
 """The fields of a head: which of them the sidecar manages, and how they are cut out of the bytes.
 
-llhttp hands every field to a dict (no Python runs per header); names that mean nothing here are
-remembered, so that a head is sorted by one set difference.
+llhttp hands every field to a dict (no Python runs per header); what the names of a head mean here is
+remembered by their order.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import httptools
 
@@ -44,51 +44,65 @@ KEPT, CUT, ALIAS = range(3)
 
 _OWN = b"x-fusebox-"
 _CLAIMS = b"x-forwarded-"
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 MOST_CONNECTION_OPTIONS = 32
 """Members of a Connection field; nobody needs more, and each is looked for."""
 
-_REMEMBERED = 4096
+_REMEMBERED = 256
+_MEMORABLE_NAMES = 40
 _MEMORABLE_BYTES = 64
+
+
+class Names:
+    """What the names of a head's fields, as spelled and in their order, mean here."""
+
+    __slots__ = ("alias", "claims", "cut", "framing", "managed", "respelled")
+
+    def __init__(self, sorted_: Sequence[tuple[bytes, bytes, int]]) -> None:
+        self.managed = tuple((spelled, name) for spelled, name, _ in sorted_)
+        """Each as spelled and as the lower-case name it stands for."""
+        names = {name for _, name in self.managed}
+        self.cut = tuple(spelled for spelled, _, kind in sorted_ if kind)
+        """Those that do not go on."""
+        self.alias = next((spelled for spelled, _, kind in sorted_ if kind == ALIAS), b"")
+        """One that could be read as another; mostly there is none."""
+        self.respelled = len(names) < len(sorted_)  # one name in several spellings
+        self.claims = not names.isdisjoint(REPLACED)
+        self.framing = not names.isdisjoint(_FRAMING)
 
 
 class Sorter:
     """Tells managed fields from the others, whatever their spelling (case, `_` for `-`)."""
 
-    __slots__ = ("_boring", "_bulky", "_kinds", "sorts")
+    __slots__ = ("_kinds", "_known")
 
     def __init__(self, kept: Iterable[bytes], cut: Iterable[bytes]) -> None:
         self._kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(cut, CUT)
-        self._boring: set[bytes] = set()
-        self._bulky = False  # a name is in there that is too long to be kept
-        self.sorts: dict[bytes, tuple[bytes, int]] = {}
-        """Of managed names as spelled: the lower-case name, and what to do with it."""
+        self._known: dict[tuple[bytes, ...], Names] = {}
 
-    def managed(self, names: Iterable[bytes]) -> set[bytes]:
-        """Those of the names that are managed. Each is in `sorts` as long as nothing else is asked."""
-        if len(self.sorts) > _REMEMBERED or self._bulky:
-            self.sorts.clear()
-            self._bulky = False
-        found = set(names) - self._boring
-        if not self.sorts.keys() >= found:
-            found = {spelled for spelled in found if spelled in self.sorts or self._learn(spelled)}
-        return found
+    def names(self, fields: Iterable[bytes]) -> Names:
+        """Clients say the same fields in the same order again and again, so orders are remembered."""
+        order = tuple(fields)
+        return self._known.get(order) or self._learn(order)
 
-    def _learn(self, spelled: bytes) -> bool:
-        """Sort a name that was not seen before; False: there is nothing to do with it."""
-        memorable = len(spelled) <= _MEMORABLE_BYTES
-        self._bulky = self._bulky or not memorable
+    def _learn(self, order: tuple[bytes, ...]) -> Names:
+        names = Names([(spelled, *found) for spelled in order if (found := self._sort(spelled)) is not None])
+        if len(order) <= _MEMORABLE_NAMES and len(max(order, key=len, default=b"")) <= _MEMORABLE_BYTES:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[order] = names
+        return names
+
+    def _sort(self, spelled: bytes) -> tuple[bytes, int] | None:
+        """The lower-case name, and what to do with it; None: it means nothing here."""
         folded = spelled.lower()
         name = folded.replace(b"_", b"-")
-        if name.startswith(_OWN):
-            self.sorts[spelled] = (name, CUT)
-            return True
+        if name.startswith(_OWN):  # another spelling goes as well, and is nobody's name
+            return folded, CUT
         kind = CUT if name.startswith(_CLAIMS) else self._kinds.get(name)
         if kind is None:
-            if memorable and len(self._boring) < _REMEMBERED:
-                self._boring.add(spelled)
-            return False
-        self.sorts[spelled] = (name, kind if name == folded else ALIAS)
-        return True
+            return None
+        return name, kind if name == folded else ALIAS
 
 
 def lines_of(head: bytes) -> list[tuple[bytes, bytes]]:
@@ -141,7 +155,7 @@ class Validator:
     ) -> None:
         self._parser_type = parser
         self.fields: dict[bytes, bytes] = {}
-        self.on_header = self.fields.__setitem__
+        self.on_header = self.fields.setdefault  # called with a third less effort than __setitem__
 
     def read(self, head: bytes) -> bool:
         """Fill `fields`; whether the head asks for (or grants) an upgrade. Raises `HttpParserError`."""

@@ -32,17 +32,18 @@ def place_of(name: str, settings: Upstream) -> bytes:
 class Memory:
     """One for a data plane: policies come and go, and it stays."""
 
-    __slots__ = ("cache", "calls", "candidates")
+    __slots__ = ("cache", "calls", "candidates", "neighbours")
 
     def __init__(self) -> None:
         self.cache: Cache | None = None
         self.calls: dict[bytes, SourceCall] = {}
         """Under way, by key: who asks the same meanwhile waits for that one."""
-        self.candidates = Lifetime(0.0, 0.0)
+        self.candidates = self.neighbours = Lifetime(0.0, 0.0)
 
     def configure(self, settings: CacheSettings) -> None:
         """Go by these settings from now on; what is there stays as long as it may by them."""
         self.candidates = Lifetime(settings.candidates_ttl_s, settings.stale_s)
+        self.neighbours = Lifetime(settings.neighbours_ttl_s, settings.stale_s)
         if not settings.max_bytes:
             if self.cache is not None:
                 self.cache.resize(0)

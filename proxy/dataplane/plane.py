@@ -13,6 +13,7 @@ from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
 from proxy.core.breaker import Breaker, Transition
 from proxy.core.identity import IdentityReader
+from proxy.core.override import HEADER as OVERRIDE
 from proxy.core.policy import Policy, Route, Upstream
 from proxy.core.popularity import Popularity
 from proxy.core.routing import SALT, RouteTable, bucket
@@ -27,15 +28,17 @@ from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
 from proxy.dataplane.memory import Memory
+from proxy.dataplane.overriding import Overriding
 from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
+from proxy.dataplane.remembering import Files, Remembering
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.sampling import Sampling, keeping_nothing
+from proxy.dataplane.shadow import Shadowing
 from proxy.errors import Fault, Refusal
-from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -64,6 +67,7 @@ class DataPlane:
         on_transition: Callable[[Transition], None],
         recorder: Recorder | None = None,
         sampling: Sampling | None = None,
+        seen: Files | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
@@ -74,12 +78,11 @@ class DataPlane:
         self._recorder = recorder
         self._sampling = sampling or keeping_nothing()
         self._header_names: frozenset[bytes] = frozenset()
-        self._ticker = Ticker()
-        self._ticker.also(self._tick)
-        self._ticker.also(self._sampling.tick)
+        self.ticker = Ticker()
+        self.ticker.also(self._tick)
+        self.ticker.also(self._sampling.tick)
         self._next_tick = 0.0
         self._next_sweep = 0.0
-        self._next_refresh: dict[str, float] = {}
         self._responses = ResponseReader()
         self._pools: dict[str, Pool] = {}
         self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
@@ -91,6 +94,8 @@ class DataPlane:
         self._access = AccessLog()
         self._deciding: Deciding | None = None
         self._memory = Memory()
+        self.remembering = Remembering(seen)
+        self._shadowing = Shadowing(self, self._responses)
         self.apply(policy)
 
     # -- policy
@@ -120,7 +125,7 @@ class DataPlane:
         self._memory.configure(policy.cache)
         self._bound = {
             route.name: Bound(
-                route, policy, pools, self.counters, self._ticker, actions.of(route), self._memory
+                route, policy, pools, self.counters, self.ticker, actions.of(route), self._memory
             )
             for route in policy.routes
         }
@@ -130,7 +135,10 @@ class DataPlane:
         self.killed = policy.toggles.kill_switch
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        self._deciding = Deciding(policy, self.popularity, self._deciding)
+        self._overriding = Overriding(policy.overrides, policy.signing_key)
+        self.remembering.turn(policy.experiment, frozen=policy.toggles.experiment_freeze)
+        self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering)
+        self._shadowing.apply(policy, pools, self._bound, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
                 self._deciding.bind(bound)
@@ -140,10 +148,10 @@ class DataPlane:
             self.reader = RequestReader(policy.limits, names)
             self._forbidden = forbidden_trailers(names)
         deadlines = policy.deadlines
-        self.head_lane = self._ticker.lane(deadlines.head_s)
-        self.gap_lane = self._ticker.lane(deadlines.body_gap_s)
-        self.linger_lane = self._ticker.lane(deadlines.linger_s)
-        self.tunnel_lane = self._ticker.lane(deadlines.tunnel_idle_s)
+        self.head_lane = self.ticker.lane(deadlines.head_s)
+        self.gap_lane = self.ticker.lane(deadlines.body_gap_s)
+        self.linger_lane = self.ticker.lane(deadlines.linger_s)
+        self.tunnel_lane = self.ticker.lane(deadlines.tunnel_idle_s)
         self._access.sample = policy.access_log_sample
         for pool in gone:
             pool.close()
@@ -167,7 +175,7 @@ class DataPlane:
             now=monotonic(),
         )
         cell = self.counters.upstream(name)
-        return Pool(name, settings, place, breaker, cell, self._ticker, self._responses, policy.limits)
+        return Pool(name, settings, place, breaker, cell, self.ticker, self._responses, policy.limits)
 
     # -- life
 
@@ -180,7 +188,7 @@ class DataPlane:
         self._servers.append(server)
         name = server.sockets[0].getsockname()
         self.address = (name[0], name[1])
-        self._ticker.start()
+        self.ticker.start()
 
     async def listen(self, sock: socket.socket) -> asyncio.Server:
         """Listen on a bound socket, beside any others; it is taken over, and closes with the server."""
@@ -188,7 +196,7 @@ class DataPlane:
             lambda: ClientConnection(self), sock=sock, backlog=4096
         )
         self._servers = [*(other for other in self._servers if other.is_serving()), server]
-        self._ticker.start()
+        self.ticker.start()
         return server
 
     async def drain(self) -> None:
@@ -216,9 +224,10 @@ class DataPlane:
         self._memory.close(monotonic())
         if self._recorder is not None:
             self._recorder.close()
+        self._shadowing.close()
         for pool in self._ever.values():
             pool.close()
-        self._ticker.stop()
+        self.ticker.stop()
 
     def _tick(self, now: float) -> None:
         if now < self._next_tick:
@@ -232,12 +241,8 @@ class DataPlane:
             self._next_sweep = now + min(1.0, idle_s / 4)
             for connection in tuple(self._connections):
                 connection.close_if_idle(now - idle_s)
-        for name, pool in self._pools.items():
-            pool.breaker.tick(now)
-            pool.sweep(now)
-            if not pool.place.literal and now >= self._next_refresh.get(name, 0.0):
-                self._next_refresh[name] = now + pool.settings.dns_refresh_s
-                spawn(_refresh(pool), f"resolve {name}")
+        for pool in (*self._pools.values(), *self._shadowing.pools.values()):
+            pool.tick(now)
 
     # -- asked by client connections
 
@@ -279,7 +284,9 @@ class DataPlane:
         head.action = None
         head.bucket = 0
         head.user = b""
-        self._identify(head)
+        head.made_id = not head.request_id
+        if head.made_id:
+            head.request_id = self.new_id()
         forward: Forward | None = None
         try:
             if head.target == b"*" or (head.method in own_methods.METHODS and own_methods.stays_here(head)):
@@ -297,11 +304,20 @@ class DataPlane:
                     popular(client, head, bound)
                     return None
                 choices = bound.choices
-                head.bound = bound = choices.fixed or choices.of(head, self._identity)
+                if OVERRIDE in head.fields:
+                    bound = self._overriding.bound(head, choices, self._identity)
+                else:
+                    bound = choices.fixed or choices.of(head, self._identity)
+                head.bound = bound
                 if not user:
                     bound.counters.unsticky += 1
+                elif bound.remembering is not None:
+                    bound.remembering.add(user)
+                head.identify(self.new_id)
                 return Recommend.begin(client, head, bound, now)
-            forward = Forward(client, head, bound, piece, ended=ended)
+            head.identify(self.new_id)
+            kind = Forward if bound.shadow is None else bound.shadow.kind(head)
+            forward = kind(client, head, bound, piece, ended=ended)
             if head.action is not None:
                 head.action.call = forward
             forward.begin(now, head.bucket)
@@ -317,19 +333,6 @@ class DataPlane:
             client.refuse(Failure.INTERNAL.refusal("a fault in the sidecar"))
             return None
         return forward
-
-    def _identify(self, head: RequestHead) -> None:
-        """Keep well-formed ids, make what is missing."""
-        if head.request_id and head.traceparent:
-            head.id_lines = b""
-            return
-        made = self.new_id()
-        trace = b"" if head.traceparent else b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
-        if head.request_id:
-            head.id_lines = trace
-        else:
-            head.request_id = made
-            head.id_lines = b"X-Request-Id: %b\r\n%b" % (made, trace)
 
     def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
         """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""
@@ -383,12 +386,6 @@ class DataPlane:
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
         if self._access.wants(always=failed) and head is not None:
             self._access.write(head, refusal.status, now - head.started, refusal.code)
-
-
-async def _refresh(pool: Pool) -> None:
-    """Resolve again; what was good stays good when that fails."""
-    with contextlib.suppress(OSError):
-        await pool.refresh()
 
 
 if TYPE_CHECKING:  # what this class is to others

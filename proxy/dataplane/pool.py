@@ -1,6 +1,7 @@
 """The connections of one upstream: kept alive, spread over its addresses, limited, queued for."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -12,6 +13,7 @@ from proxy.clock import monotonic
 from proxy.core.addresses import Address, Addresses
 from proxy.core.breaker import Breaker
 from proxy.core.budget import RetryBudget
+from proxy.core.candidates import Shape
 from proxy.core.policy import Limits, Priority, Upstream
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.failures import Failure
@@ -58,9 +60,7 @@ class Pool:
         self.name = name
         self._idle: defaultdict[Address, list[UpstreamConnection]] = defaultdict(list)
         self.timing = f", {name};dur=".encode()  # its part of Server-Timing
-        self.candidates_path = settings.candidates_path.encode()
-        self.place_key = place_of(name, settings)
-        self.settings = settings
+        self._read_by(settings)
         self.breaker = breaker
         self.cell = cell
         self.ticker = ticker
@@ -68,6 +68,7 @@ class Pool:
         self.limits = limits
         self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
         self._silent_until = 0.0
+        self._next_refresh = 0.0
         self._unsaid = 0
         self._resolving: asyncio.Task[OSError | None] | None = None
         self._move(place, settings)
@@ -90,11 +91,16 @@ class Pool:
         if moved or ejection != (settings.eject_after, settings.eject_s, settings.eject_max_s):
             self._close_idle()
             self._move(place if moved else self.place, settings)
-        self.candidates_path = settings.candidates_path.encode()
-        self.place_key = place_of(self.name, settings)
-        self.settings = settings
+        self._read_by(settings)
         self.limits = limits
         self.breaker.reconfigure(settings.breaker, monotonic())
+
+    def _read_by(self, settings: Upstream) -> None:
+        self.settings = settings
+        self.candidates_path = settings.candidates_path.encode()
+        self.neighbours_path = settings.neighbours_path.encode()
+        self.shape = Shape.of(settings.fields)
+        self.place_key = place_of(self.name, settings)
 
     def _move(self, place: Place, settings: Upstream) -> None:
         self.place = place
@@ -180,6 +186,14 @@ class Pool:
         lane.set(waiter, monotonic())
         if shed is not None:  # told last: its client's next request may come at once
             shed.on_no_connection(Failure.OVERLOADED, "shed for a more important request", None)
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        self.breaker.tick(now)
+        self.sweep(now)
+        if not self.place.literal and now >= self._next_refresh:
+            self._next_refresh = now + self.settings.dns_refresh_s
+            spawn(self._refresh_quietly(), f"resolve {self.name}")
 
     def sweep(self, now: float) -> None:
         """Close what was idle for too long: a stack is used from the top, so the oldest lie below."""
@@ -304,6 +318,10 @@ class Pool:
         failed = await asyncio.shield(self._resolving)
         if failed is not None:
             raise failed
+
+    async def _refresh_quietly(self) -> None:
+        with contextlib.suppress(OSError):  # what was good stays good
+            await self.refresh()
 
     async def _resolve(self, place: Place) -> OSError | None:
         try:

@@ -1,25 +1,25 @@
 """Request heads: strict to read, cheap to pass on.
 
 A head is validated whole by llhttp (through httptools, without a callback per header) and then
-edited in place: one regular expression finds the few fields the sidecar manages, everything else
+edited in place: the few fields that the sidecar manages are looked up, everything else
 travels on as the bytes it came in. Nothing malformed is repaired (design rule 6).
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import httptools
 
 from proxy.core.policy import Limits
 from proxy.dataplane.fields import (
-    ALIAS,
     HOP_BY_HOP,
     MOST_CONNECTION_OPTIONS,
     NO_TOKENS,
     READ,
     REPLACED,
     USUAL_TOKENS,
+    Names,
     Quiet,
     Sorter,
     Validator,
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from proxy.dataplane.binding import Bound
     from proxy.dataplane.recording import Pending
 
-_VERSIONS = (b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")
+_VERSIONS = {b"HTTP/1.1\r\n": True, b"HTTP/1.0\r\n": False}  # whether it is 1.1
+_A, _HASH = b"A#"
 # End-to-end fields that a Connection header may name but not take away (wire, Framing).
 _PROTECTED = READ | REPLACED | {b"authorization", b"cookie", b"cache-control", b"content-type", b"via"}
 _OTHER_VERSION = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
@@ -70,6 +71,7 @@ class RequestHead:
         "id_lines",
         "keep_alive",
         "lines",
+        "made_id",
         "method",
         "path",
         "query",
@@ -95,7 +97,8 @@ class RequestHead:
     expects_continue: bool
     upgrade: bytes  # lower-case protocol asked for, when Connection names it
     request_id: bytes  # empty: absent or not well-formed
-    traceparent: bytes
+    made_id: bool  # by the sidecar: the client gave no request id, or none that is well-formed
+    traceparent: bytes  # the client's; empty: it goes on with one of the sidecar's
     id_lines: bytes  # X-Request-Id and traceparent as far as they had to be made
     claims: bool  # it says something of earlier hops
     bound: "Bound | None"
@@ -107,6 +110,18 @@ class RequestHead:
     def count_down(self, hops: int) -> None:
         """Say `Max-Forwards: hops` further on (RFC 9110 §7.6.2)."""
         self.lines = self._dropped(b"max-forwards") + b"Max-Forwards: %d\r\n" % hops
+
+    def identify(self, new_id: Callable[[], bytes]) -> None:
+        """What goes upstream goes with ids: keep those that are well-formed, make those that are missing."""
+        trace = self.fields.get(b"traceparent")
+        if trace is not None and not _TRACEPARENT.fullmatch(trace):
+            self.drop(b"traceparent")
+            trace = b""
+        self.traceparent = trace or b""
+        self.id_lines = b"X-Request-Id: %b\r\n" % self.request_id if self.made_id else b""
+        if not trace:
+            made = self.request_id if self.made_id else new_id()
+            self.id_lines += b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
 
     def drop(self, name: bytes) -> None:
         """Pass `name` on no longer."""
@@ -130,13 +145,12 @@ class RequestReader:
     def read(self, head: bytes) -> RequestHead:
         """`head` runs to its first empty line, inclusive. Raises `Refusal`, or gives the parts."""
         line = head.split(b" ", 2)
-        if (
-            len(line) != 3
-            or not line[0][:1].isalpha()
-            or not line[1]
-            or b"#" in line[1]
-            or line[2][:10] not in _VERSIONS
-        ):
+        if len(line) != 3:
+            raise self._bad_line(head)
+        method, target, rest = line
+        http11 = _VERSIONS.get(rest[:10])
+        # Methods begin with a letter (llhttp knows which); llhttp itself would skip empty lines.
+        if http11 is None or head[0] < _A or not target or _HASH in target:
             raise self._bad_line(head)
         count = head.count(b"\n") - 2
         if count > self._fields_limit:
@@ -147,16 +161,22 @@ class RequestReader:
             asked_upgrade = self._validator.read(head)
         except httptools.HttpParserError as error:
             raise bad_request(str(error)) from None
-        out = RequestHead()
-        out.method, target, rest = line
-        out.http11 = rest[7] == 0x31  # "1"
         if len(target) > self._target_limit:
             raise Refusal("bad_request", 414, "URI Too Long", close=True)
-        self._fields(out, rest, self._validator.fields, count)
+        out = RequestHead()
+        out.method = method
+        out.http11 = http11
+        found = self._validator.fields
+        names = self._sorter.names(found)
+        self._fields(out, rest, found, names, count)
         self._target(out, target)
-        self._framing(out)
+        out.chunked = out.expects_continue = False
+        out.content_length = 0
+        if names.framing:
+            self._framing(out)
+        out.upgrade = b""
         bodiless = not out.content_length and not out.chunked
-        if asked_upgrade and bodiless and out.http11 and b"upgrade" in out.connection:
+        if asked_upgrade and bodiless and http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
         return out
 
@@ -173,33 +193,23 @@ class RequestReader:
             return Refusal("bad_request", 414, "URI Too Long", close=True)
         return Refusal("head_too_large", 431, "Request Header Fields Too Large", close=True)
 
-    def _fields(self, out: RequestHead, head: bytes, found: dict[bytes, bytes], count: int) -> None:
+    def _fields(
+        self, out: RequestHead, head: bytes, found: dict[bytes, bytes], names: Names, count: int
+    ) -> None:
         """`head` begins with the version of the request line; it holds `count` fields."""
-        sorter = self._sorter
-        sorts = sorter.sorts
-        managed = sorter.managed(found)
-        fields: dict[bytes, bytes] = {}
-        cut: list[bytes] = []
-        for spelled in managed:
-            name, kind = sorts[spelled]
-            if kind:
-                if kind == ALIAS:
-                    raise bad_request(f"the field name {spelled.decode()} could be read as one with dashes")
-                cut.append(spelled)
-            fields[name] = found[spelled].rstrip(b" \t")
-        if len(found) != count or len(fields) != len(managed):
-            fields = self._in_order(head[10:-4], managed)  # repeated names
+        if names.alias:
+            raise bad_request(f"the field name {names.alias.decode()} could be read as one with dashes")
+        if count == len(found) and not names.respelled:
+            fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
+        else:
+            fields = self._in_order(head[10:-4], dict(names.managed))
+        cut = names.cut
         out.fields = fields
-        out.claims = bool(cut) and not fields.keys().isdisjoint(REPLACED)
+        out.claims = names.claims
         out.request_id = request_id = fields.get(b"x-request-id", b"")
         if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(request_id):
             out.request_id = b""
-            cut += spelled_as((b"x-request-id",), head)
-        out.traceparent = traceparent = fields.get(b"traceparent", b"")
-        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(traceparent):
-            out.traceparent = b""
-            cut += spelled_as((b"traceparent",), head)
-        out.upgrade = b""
+            cut = (*cut, *spelled_as((b"x-request-id",), head))
         connection = fields.get(b"connection")
         if connection is None:
             out.connection = NO_TOKENS
@@ -210,15 +220,15 @@ class RequestReader:
             if tokens - USUAL_TOKENS:
                 if len(tokens) > MOST_CONNECTION_OPTIONS:
                     raise bad_request("too many options in the Connection field")
-                cut += spelled_as(tokens - HOP_BY_HOP - self._protected, head)
+                cut = (*cut, *spelled_as(tokens - HOP_BY_HOP - self._protected, head))
         out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
 
-    def _in_order(self, lines: bytes, managed: set[bytes]) -> dict[bytes, bytes]:
+    def _in_order(self, lines: bytes, managed: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """The managed fields when names come more than once: their values in a list, as they stood."""
         fields: dict[bytes, bytes] = {}
         for spelled, value in lines_of(lines):
-            if spelled in managed:
-                name = self._sorter.sorts[spelled][0]
+            name = managed.get(spelled)
+            if name is not None:
                 joint = b"; " if name == b"cookie" else b", "
                 fields[name] = fields[name] + joint + value if name in fields else value
         return fields
@@ -270,8 +280,6 @@ class RequestReader:
     def _framing(self, out: RequestHead) -> None:
         coding = out.fields.get(b"transfer-encoding")
         length = out.fields.get(b"content-length")
-        out.chunked = False
-        out.content_length = 0
         if coding is not None:
             if length is not None or not out.http11:
                 raise bad_request("Transfer-Encoding with Content-Length, or on HTTP/1.0")
@@ -285,7 +293,6 @@ class RequestReader:
         if out.method == b"TRACE" and (out.chunked or out.content_length):
             raise bad_request("TRACE has no body")
         expect = out.fields.get(b"expect")
-        out.expects_continue = False
         if expect is not None:
             if expect.lower() != b"100-continue":
                 raise Refusal("bad_request", 417, "Expectation Failed", close=True)

@@ -18,6 +18,8 @@ from proxy.dataplane.fields import (
 )
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
+_CONTENT_TYPE = re.compile(rb"(?im)^content-type:[ \t]*([^;\r\n]*)")
+_JSON = re.compile(rb"(?i)(?:(?:application|text)/(?:[\w.!#$&^-]+\+)?json[ \t]*)?").fullmatch
 _BODILESS = frozenset((100, 101, 102, 103, 204))
 
 _REMEMBERED = 512
@@ -35,6 +37,7 @@ class ResponseHead:
         "content_length",
         "fields",
         "http11",
+        "json",
         "keeps",
         "lines",
         "reason",
@@ -52,6 +55,13 @@ class ResponseHead:
     chunked: bool
     keeps: bool  # the connection may be used again
     start: bytes  # status line and `lines`, as they go on
+    json: bool | None  # None: nobody has asked
+
+    def is_json(self) -> bool:
+        """Whether it says so, or says nothing; found out when first asked, since few are."""
+        if self.json is None:
+            self.json = all(map(_JSON, _CONTENT_TYPE.findall(self.lines)))
+        return self.json
 
 
 class Malformed(Exception):
@@ -97,6 +107,7 @@ class ResponseReader:
         except httptools.HttpParserError as error:
             raise Malformed(str(error)) from None
         out = ResponseHead()
+        out.json = None
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)
@@ -105,16 +116,17 @@ class ResponseReader:
         return out
 
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
-        sorts = self._sorter.sorts
-        managed = self._sorter.managed(found)
-        fields = {sorts[spelled][0]: found[spelled].rstrip(b" \t") for spelled in managed}
-        if len(found) != head.count(b"\n") - 2 or len(fields) != len(managed):
+        names = self._sorter.names(found)
+        if len(found) == head.count(b"\n") - 2 and not names.respelled:
+            fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
+        else:
             fields = {}
+            managed = dict(names.managed)
             for spelled, value in lines_of(head[start:-4]):  # repeated names: their order counts
-                if spelled in managed:
-                    name = sorts[spelled][0]
+                name = managed.get(spelled, b"")
+                if name:
                     fields[name] = fields[name] + b", " + value if name in fields else value
-        cut = [spelled for spelled in managed if sorts[spelled][1]]
+        cut = names.cut
         out.fields = fields
         connection = fields.get(b"connection")
         if connection is None:
@@ -124,7 +136,7 @@ class ResponseReader:
             if tokens - USUAL_TOKENS:
                 if len(tokens) > MOST_CONNECTION_OPTIONS:
                     raise Malformed("too many options in the Connection field")
-                cut += spelled_as(tokens - HOP_BY_HOP - {b"content-length", b"content-type"}, head)
+                cut = (*cut, *spelled_as(tokens - HOP_BY_HOP - {b"content-length", b"content-type"}, head))
         out.keeps = out.http11 and b"close" not in out.connection
         out.lines = without(head, cut)[start:-2] if cut else head[start:-2]
         out.start = b"HTTP/1.1 %d %b\r\n%b" % (out.status, out.reason, out.lines)

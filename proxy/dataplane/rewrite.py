@@ -97,7 +97,7 @@ def candidates_lines(head: RequestHead) -> bytes:
     Not even where it is: the answer may serve others who ask the same.
     """
     trace = b"" if not head.traceparent else b"traceparent: %b\r\n" % head.traceparent
-    if b"x-request-id" in head.fields and head.id_lines.find(b"X-Request-Id") < 0:
+    if not head.made_id:
         trace += b"X-Request-Id: %b\r\n" % head.request_id
     return b"Accept: application/json\r\nVia: 1.1 fusebox\r\n%b%b" % (head.id_lines, trace)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from proxy.core.identity import IdentityReader
 from proxy.core.inputs import PER_S, Input, Sampler
+from proxy.core.override import HEADER as OVERRIDE
 from proxy.dataplane.request_head import RequestHead
 
 Keep = Callable[[Input], None]
@@ -23,10 +24,17 @@ class Sampling(Sampler):
         self._next_turn = now + _TURN_S
 
     def picked(self, route: str, head: RequestHead, identity: IdentityReader) -> None:
-        """Keep a request whose user and bucket are known: none was `left`."""
+        """Keep a request whose user and bucket are known: none was `left`.
+
+        Unless it is overridden. Those in the gap before it are not told apart, and leave the share of
+        overridden requests among those that the kept ones stand for what it is.
+        """
+        weight = self.take()
+        if OVERRIDE in head.fields:
+            return
         user = head.user
         who = identity.who(user, head.fields, head.query)
-        self._keep(Input(route, who, user or head.request_id, head.bucket, self.take(), head.started))
+        self._keep(Input(route, who, user or head.request_id, head.bucket, weight, head.started))
 
     def tick(self, now: float) -> None:
         if now >= self._next_turn:

@@ -43,6 +43,7 @@ class SourceCall(Call):
         if bound.decision.aside:
             self.aside = bound.counters.upstream(pool.name)
         self.key = fetch.key
+        self._shape = pool.shape  # with the key: a reload may change how answers are read
         self._memory = bound.memory
         self._fetches = [fetch]
         self._waiting = 1
@@ -99,11 +100,11 @@ class SourceCall(Call):
 
     def _conclude(self, head: ResponseHead, body: bytes, now: float) -> None:
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
-        status = head.status
+        status = head.status if head.is_json() or head.status != 200 else 0
         items: list[Candidate] | None = None
         if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
             try:
-                items = parse_candidates(body)
+                items = parse_candidates(body, self._shape)
             except ContractBroken:
                 items = None
         if items is not None or 400 <= status < 500:

@@ -8,11 +8,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from proxy.clock import wall
-from proxy.control import KillSwitch, Reload, StatusBoard
+from proxy.control import KillSwitch, Reload, StatusBoard, ToggleControl
 from proxy.core.audit import Outcome
 from proxy.errors import SettingsError
 from proxy.ports import StoreError
 from proxy.ports.audit import AuditTrail
+from proxy.runtime.signing import Signing
 from proxy.settings import Settings, changes_needing_restart, load
 
 _log = logging.getLogger("fusebox.reload")
@@ -28,15 +29,19 @@ class Reloader:
         started: Settings,
         *,
         kill: KillSwitch,
+        toggles: ToggleControl,
         board: StatusBoard,
         trail: AuditTrail,
         set_level: Callable[[str], None],
+        signing: Signing,
     ) -> None:
         self._started = started
         self._kill = kill
+        self._toggles = toggles
         self._board = board
         self._trail = trail
         self._set_level = set_level
+        self._signing = signing
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> None:
@@ -61,7 +66,8 @@ class Reloader:
             # Before its effect, in the spool: a reload may be what mends the store (decision 63).
             await self._note(Outcome.ACCEPTED)
             killed = self._kill.status.kill
-            await self._kill.reload(new.policy())
+            key = await asyncio.to_thread(self._signing.key, new)
+            await self._toggles.reload(new.policy(key), new.environment)
         except SettingsError as error:
             return tuple(map(str, error.problems))
         except StoreError as error:

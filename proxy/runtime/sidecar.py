@@ -14,7 +14,7 @@ from proxy.admin.calls import Services
 from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
 from proxy.clock import monotonic
-from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
 from proxy.control.preview import Previews
 from proxy.core.breaker import Transition
 from proxy.core.inputs import Recent
@@ -24,10 +24,12 @@ from proxy.runtime.announce import announce
 from proxy.runtime.ledger import Ledger, instance
 from proxy.runtime.process import Spooling, StartError, data_plane, raise_open_files, settle_memory
 from proxy.runtime.reload import Reloader
+from proxy.runtime.signing import Signing
 from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.settings.model import Oidc
 from proxy.storage.kill_file import KillFile
+from proxy.storage.toggles_file import TogglesFile
 from proxy.storage.token_use import TokenUse
 from proxy.storage.tokens import TokenFile
 from proxy.tasks import spawn
@@ -53,12 +55,23 @@ class Sidecar:
         self._logs = logs
         self._workers = workers
         self._ledger = ledger = Ledger(settings)
+        self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
         self._previews = Previews(self._plane, counters, recent)
         self._tokens = TokenFile(settings.tokens_file)
-        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
-        kill.restore()
+        numbers = Numbers()
+        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file), numbers=numbers)
+        self._toggles = toggles = ToggleControl(
+            self._plane,
+            kill,
+            file=TogglesFile(settings.toggles_file),
+            journal=ledger.journal,
+            trail=ledger.trail,
+            numbers=numbers,
+            environment=settings.environment,
+        )
+        toggles.restore()
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(
@@ -67,12 +80,13 @@ class Sidecar:
             kill=kill,
             breakers=breakers,
             workers=statuses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
             tokens=self._tokens,
             kill=kill,
+            toggles=toggles,
             breakers=breakers,
             board=board,
             readiness=self,
@@ -81,11 +95,17 @@ class Sidecar:
             audit=ledger.reader,
             issuer=_issuer(settings.oidc),
             uses=self._uses,
-            troubles=ledger.troubles,
+            troubles=self._troubles,
         )
         self._admin = AdminServer(application(services))
         self._reloader = Reloader(
-            settings, kill=kill, board=board, trail=ledger.trail, set_level=self._set_level
+            settings,
+            kill=kill,
+            toggles=toggles,
+            board=board,
+            trail=ledger.trail,
+            set_level=self._set_level,
+            signing=self._signing,
         )
         self._listening = False
         self._stopping = asyncio.Event()
@@ -96,8 +116,9 @@ class Sidecar:
     ) -> tuple[DataPlane | Supervisor, Supervisor | None]:
         """What carries the traffic: this process, or workers with a supervisor."""
         settings = self._settings
-        policy = settings.policy()
+        policy = settings.policy(self._signing.key(settings))
         spooling = Spooling(
+            state=settings.state_directory,
             directory=settings.spool_directory,
             limit=settings.audit.spool_bytes,
             sync=settings.audit.spool_sync,
@@ -117,6 +138,10 @@ class Sidecar:
             recent=recent,
         )
         return supervisor, supervisor
+
+    def _troubles(self) -> list[str]:
+        found = self._signing.trouble, self._plane.remembering.trouble
+        return [*self._toggles.troubles(), *self._ledger.troubles(), *filter(None, found)]
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
@@ -141,6 +166,8 @@ class Sidecar:
             self._ledger.start()
             closing.push_async_callback(self._ledger.stop)
             closing.push_async_callback(self._uses.settled)
+            await self._toggles.begin()
+            closing.push_async_callback(self._toggles.stop)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)

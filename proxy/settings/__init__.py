@@ -1,6 +1,14 @@
 """Settings from files: read, typed, cross-checked, and every fault told at once (design rule 10)."""
 
-from proxy.settings.load import load, state_directory, storage
+from proxy.settings.load import load, overrides, state_directory, storage
 from proxy.settings.model import Settings, changes_needing_restart, split_address
 
-__all__ = ["Settings", "changes_needing_restart", "load", "split_address", "state_directory", "storage"]
+__all__ = [
+    "Settings",
+    "changes_needing_restart",
+    "load",
+    "overrides",
+    "split_address",
+    "state_directory",
+    "storage",
+]

@@ -9,20 +9,26 @@ from urllib.parse import urlsplit
 from proxy.core.cache import CacheSettings
 from proxy.core.experiment import NO_ARM, Experiment, hundredths
 from proxy.core.identity import IdentityReader
+from proxy.core.override import OVERRIDABLE, Overrides
 from proxy.core.policy import Identity, Route, Upstream
 from proxy.core.routing import BUCKETS, SALT
+from proxy.core.toggles import BY_NAME
+from proxy.core.toggles_document import read_over
 from proxy.settings.model import Admin, Listen, split_address
 from proxy.settings.read import Place, Report, likeness
 
 RESERVED = "/__fusebox/"
 """Paths of the sidecar itself on the data plane (contract, Headers)."""
 
+MIN_SECRET = 32
+"""Characters: who knows the secret may override toggles."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # goes into headers, metrics and API paths
 METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
 _PATH = re.compile(r"/[!$&'()*+,:=@~\w.%-]*(?:/[!$&'()*+,:=@~\w.%-]+)*/?", re.ASCII)  # RFC 3986 3.3
 _LEAST_CACHE = 1024 * 1024
 _FORWARD_ONLY = ("upstream", "upgrade", "idempotency_key", "first_byte_ms")
-_RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha")
+_RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha", "deadline_ms")
 
 
 def name(name: str, place: Place, report: Report) -> None:
@@ -80,6 +86,25 @@ def experiment(experiment: Experiment, report: Report) -> None:
         report.add((*place, "arms"), "should add up to 100 percent")
 
 
+def overrides(overrides: Overrides, report: Report) -> None:
+    place: Place = ("overrides",)
+    for index, toggle in enumerate(overrides.toggles):
+        where = (*place, "toggles", index)
+        if toggle in BY_NAME and toggle not in OVERRIDABLE:
+            report.add(where, f"{toggle} is for everybody and can be in no override")
+        elif toggle not in OVERRIDABLE:
+            report.add(where, f"there is no toggle {toggle!r}", likeness(toggle, OVERRIDABLE))
+    for name in ("alpha", "exposure"):
+        if getattr(overrides, f"{name}_min") > getattr(overrides, f"{name}_max"):
+            report.add((*place, f"{name}_min"), f"is more than {name}_max")
+    for name in ("exposure_min", "exposure_max"):
+        if abs(getattr(overrides, name) * 100 - hundredths(getattr(overrides, name))) > 1e-6:
+            report.add((*place, name), "is finer than 0.01, which is one bucket")
+    if overrides.secret and len(overrides.secret) < MIN_SECRET:
+        hint = "for example of  openssl rand -hex 32"
+        report.add((*place, "secret"), f"should have at least {MIN_SECRET} characters", hint)
+
+
 def upstream(upstream: Upstream, place: Place, report: Report) -> None:
     several = not isinstance(upstream.url, str)
     schemes = set()
@@ -95,8 +120,13 @@ def upstream(upstream: Upstream, place: Place, report: Report) -> None:
         for field in ("ca_file", "server_name"):
             if getattr(upstream, field):
                 report.add((*place, field), "belongs to https urls only")
-    if not _PATH.fullmatch(upstream.candidates_path):
-        report.add((*place, "candidates_path"), "should be a path that begins with /")
+    for field in ("candidates_path", "neighbours_path"):
+        path = getattr(upstream, field)
+        if not _PATH.fullmatch(path) and (path or field == "candidates_path"):
+            report.add((*place, field), "should be a path that begins with /")
+    for field, path in upstream.fields.paths.items():
+        if not all(path.split(".")) and (path or field != "items"):
+            report.add((*place, "fields", field), "should be names with a '.' between", 'for example "a.b"')
     if upstream.eject_max_s < upstream.eject_s:
         report.add((*place, "eject_max_s"), "is less than eject_s")
 
@@ -153,6 +183,7 @@ def routes(
                     (*place, "upgrade", at), f"{protocol!r} cannot be tunnelled", "for example websocket"
                 )
         _kind(route, raw[index], place, upstreams, report)
+        _shadow(route, (*place, "shadow"), upstreams, report)
 
 
 def _path(path: str, place: Place, report: Report) -> None:
@@ -184,6 +215,27 @@ def _kind(
     for source in ("cf", "content", "control"):
         if asked := getattr(route.sources, source):
             _exists(asked, (*place, "sources", source), upstreams, report)
+
+
+def _shadow(route: Route, place: Place, upstreams: Collection[str], report: Report) -> None:
+    shadow = route.shadow
+    if abs(shadow.percent * 100 - hundredths(shadow.percent)) > 1e-6:
+        report.add((*place, "percent"), "is finer than 0.01")
+    if shadow.upstream:
+        _exists(shadow.upstream, (*place, "upstream"), upstreams, report)
+    if shadow.toggles and route.kind == "forward":
+        report.add((*place, "toggles"), "does nothing on a forward route", "name an upstream")
+    elif shadow.toggles and shadow.upstream:
+        report.add((*place, "toggles"), "does nothing beside upstream", "keep one of the two")
+    elif shadow.percent and not (shadow.toggles or shadow.upstream):
+        plan = ", or give toggles for a second plan" if route.kind == "recommend" else ""
+        report.add((*place, "upstream"), "is missing: whereto should copies go?", f"name one{plan}")
+    for fault in read_over(shadow.toggles, (*place, "toggles"))[1]:
+        hint = fault.hint or (likeness(str(fault.place[-1]), fault.known) if fault.known else "")
+        report.add(fault.place, fault.message, hint)
+    for index, header in enumerate(shadow.headers):
+        if not METHOD.fullmatch(header.upper()):
+            report.add((*place, "headers", index), f"{header!r} is no name of a header field")
 
 
 def _exists(name: str, place: Place, upstreams: Collection[str], report: Report) -> None:

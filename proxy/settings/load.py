@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from proxy.core.audit_settings import Action, Audit
 from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
+from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
 from proxy.core.toggles import Toggles
 from proxy.errors import SettingsError
@@ -43,6 +44,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "popularity": PopularityFile,
     "toggles": TogglesFile,
     "experiment": Experiment,
+    "overrides": Overrides,
 }
 
 
@@ -68,6 +70,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     checks.doors(sections["listen"], sections["admin"], report)
     checks.identity(sections["identity"], report)
     checks.experiment(sections["experiment"], report)
+    checks.overrides(sections["overrides"], report)
     base = path.parent
     authorities: dict[str, str] = {}
     for name in named:
@@ -84,7 +87,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     record_checks.actions(actions, routes, report)
     record_checks.oidc(sections["oidc"], report)
 
-    films, toggles = _pointed_to(sections, base, listed, report)
+    films, (toggles, environment) = _pointed_to(sections, base, listed, report)
     if report.problems:
         raise SettingsError(report.problems)
     del sections["popularity"], sections["toggles"]
@@ -95,6 +98,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         routes=tuple(routes.values()),
         popularity=films,
         toggles=toggles,
+        environment=environment,
         **sections,
     )
 
@@ -116,10 +120,25 @@ def storage(path: Path, env: Mapping[str, str]) -> Storage:
     return _alone(Storage, "storage", path, env)
 
 
-def _alone(kind: type[T], name: str, path: Path, env: Mapping[str, str]) -> T:
+def overrides(path: Path, env: Mapping[str, str]) -> Overrides:
+    """What may be overridden, whatever else is wrong in the file.
+
+    SettingsError when just this cannot be told.
+    """
+    return _alone(Overrides, "overrides", path, env, checks.overrides)
+
+
+def _alone(
+    kind: type[T],
+    name: str,
+    path: Path,
+    env: Mapping[str, str],
+    check: Callable[[T, Report], None] = lambda *_: None,
+) -> T:
     report = Report(path)
     raw = read_toml(path)
     found = _section(kind, fill({name: raw.get(name, {})}, env, report), name, report)
+    check(found, report)
     if report.problems:
         raise SettingsError(report.problems)
     return found
@@ -127,11 +146,11 @@ def _alone(kind: type[T], name: str, path: Path, env: Mapping[str, str]) -> T:
 
 def _pointed_to(
     sections: Mapping[str, Any], base: Path, routes: Sequence[Any], report: Report
-) -> tuple[tuple[Film, ...], Toggles]:
+) -> tuple[tuple[Film, ...], tuple[Toggles, str]]:
     """What the other files hold; `routes` as they stand in the file, readable or not."""
     tables = [route for route in routes if isinstance(route, dict)]
     films: tuple[Film, ...] = ()
-    toggles = Toggles()
+    toggles = Toggles(), ""
     if file := sections["popularity"].file:
         films = _read(files.popularity, base / file, report) or ()
     elif any(route.get("kind") == "recommend" for route in tables):

@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from proxy.core.audit_settings import STRICT, Audit
 from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
+from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
 from proxy.core.toggles import Toggles
 
@@ -109,7 +110,9 @@ class Settings:
     popularity: tuple[Film, ...]  # best first
     cache: CacheSettings
     toggles: Toggles
+    environment: str  # as the toggles document calls it
     experiment: Experiment
+    overrides: Overrides
 
     @property
     def state_directory(self) -> Path:
@@ -118,6 +121,10 @@ class Settings:
     @property
     def kill_file(self) -> Path:
         return self.state_directory / "kill.json"
+
+    @property
+    def toggles_file(self) -> Path:
+        return self.state_directory / "toggles.json"
 
     @property
     def tokens_file(self) -> Path:
@@ -135,8 +142,12 @@ class Settings:
     def last_signed_file(self) -> Path:
         return self.state_directory / "audit.last"
 
-    def policy(self) -> Policy:
-        """What of this the data plane may know."""
+    @property
+    def signing_key_file(self) -> Path:
+        return self.state_directory / "signing.key"
+
+    def policy(self, signing_key: bytes = b"") -> Policy:
+        """What of this the data plane may know; the key is that of overrides and cursors."""
         return Policy(
             routes=self.routes,
             upstreams=self.upstreams,
@@ -154,6 +165,8 @@ class Settings:
                 for action in self.audit.actions
             ),
             access_log_sample=self.log.access_sample,
+            overrides=replace(self.overrides, secret=""),
+            signing_key=signing_key,
         )
 
 

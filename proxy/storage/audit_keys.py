@@ -5,7 +5,6 @@ that who copies the store, or a backup of it, can neither read personal fields n
 """
 
 import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from proxy.ports import StoreError
-from proxy.storage import directory
+from proxy.storage import directory, private_file
 from proxy.storage.new_file import appearing
 
 NAME = "audit.key"
@@ -31,24 +30,12 @@ class AuditKeys:
 
 def load(path: Path) -> AuditKeys:
     """The keys in the file; StoreError says what is wrong with it, also that there is none."""
+    content = private_file.read(path, "see docs/audit.md for a new key")
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
-    with os.fdopen(handle, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise StoreError(
-                f"{path}: others may read or write it (mode {mode:03o}), so it proves nothing: "
-                "say  chmod 600  if nobody had it, or see docs/audit.md for a new key"
-            )
-        try:
-            raw = orjson.loads(file.read())
-            master, signing = (bytes.fromhex(raw[name]) for name in _FIELDS)
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise StoreError(f"{path}: holds no keys: put it back from a backup") from error
+        raw = orjson.loads(content)
+        master, signing = (bytes.fromhex(raw[name]) for name in _FIELDS)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: holds no keys: put it back from a backup") from error
     if len(master) != _BYTES or len(signing) != _BYTES:
         raise StoreError(f"{path}: its keys are not of {_BYTES} bytes: put it back from a backup")
     return AuditKeys(master=master, signing=signing)

@@ -17,13 +17,14 @@ from proxy.clock import Clock, monotonic
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
 from proxy.telemetry import records
-from proxy.telemetry.counters import BOUNDS_S, Cell, Counters, UpstreamCell
+from proxy.telemetry.counters import AGREEMENT, BOUNDS_S, Cell, Counters, UpstreamCell
 from proxy.telemetry.records import RecordsNow
 
 STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 """`fusebox_breaker_state`, as the contract numbers it."""
 
 _LE = [*map(str, BOUNDS_S), "+Inf"]
+_AGREEMENT_LE = [*map(str, AGREEMENT), "+Inf"]
 
 
 class Breaker(Protocol):
@@ -66,6 +67,7 @@ class SidecarCollector(Collector):
         yield from self._breakers()
         yield from self._recommendations()
         yield from self._cache()
+        yield from self._shadows()
         yield from self._asides()
         yield from self._audit()
         yield from self._process()
@@ -170,6 +172,30 @@ class SidecarCollector(Collector):
             "fusebox_cache_evictions", "Answers that made room for others.", counters.cache_evictions
         )
 
+    def _shadows(self) -> Iterator[Metric]:
+        total = CounterMetricFamily(
+            "fusebox_shadow_requests",
+            "Copies of requests, by what became of them.",
+            labels=("route", "result"),
+        )
+        seconds = CounterMetricFamily(
+            "fusebox_shadow_seconds", "Spent on answers that were compared.", labels=("route", "answer")
+        )
+        overlap = HistogramMetricFamily(
+            "fusebox_shadow_overlap", "Share of items that both answers have.", labels=("route",)
+        )
+        rank = HistogramMetricFamily(
+            "fusebox_shadow_rank_agreement", "Rank-biased overlap of both answers.", labels=("route",)
+        )
+        for route, cell in sorted(self._counters.shadows.items()):
+            for result, count in cell.results.items():
+                total.add_metric((route, result), count)
+            seconds.add_metric((route, "real"), cell.real_seconds)
+            seconds.add_metric((route, "shadow"), cell.seconds)
+            _add_agreement(overlap, route, cell.overlap, cell.overlap_sum)
+            _add_agreement(rank, route, cell.rank, cell.rank_sum)
+        yield from (total, seconds, overlap, rank)
+
     def _asides(self) -> Iterator[Metric]:
         """Traffic that must not be judged, in families of its own: no sum over the others has it in it."""
         requests = CounterMetricFamily(
@@ -268,3 +294,8 @@ def _by_one(counts: Mapping[str, int]) -> Iterator[tuple[tuple[str], int]]:
 def _add_histogram(family: HistogramMetricFamily, labels: Iterable[str], cell: Cell | UpstreamCell) -> None:
     cumulative = accumulate(cell.buckets)
     family.add_metric(list(labels), list(zip(_LE, cumulative, strict=True)), cell.seconds)
+
+
+def _add_agreement(family: HistogramMetricFamily, route: str, buckets: list[int], total: float) -> None:
+    counts = [*accumulate(buckets), sum(buckets)]
+    family.add_metric([route], list(zip(_AGREEMENT_LE, counts, strict=True)), total)

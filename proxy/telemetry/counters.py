@@ -50,6 +50,52 @@ class UpstreamCell:
         self.retries = 0
 
 
+class ShadowCell:
+    """Copies of one route's requests: what became of them, and how far their answers agreed."""
+
+    __slots__ = ("overlap", "overlap_sum", "rank", "rank_sum", "real_seconds", "results", "seconds")
+
+    def __init__(self) -> None:
+        self.results: dict[str, int] = dict.fromkeys(SHADOW_RESULTS, 0)
+        self.overlap = [0] * len(AGREEMENT)
+        self.overlap_sum = 0.0
+        self.rank = [0] * len(AGREEMENT)
+        self.rank_sum = 0.0
+        self.real_seconds = 0.0  # of the answers that were compared
+        self.seconds = 0.0  # … and of their shadows
+
+    def agreed(self, overlap: float, rank: float) -> None:
+        """How far two lists of items agree, each 0…1."""
+        self.overlap[bisect_left(AGREEMENT, overlap)] += 1
+        self.overlap_sum += overlap
+        self.rank[bisect_left(AGREEMENT, rank)] += 1
+        self.rank_sum += rank
+
+
+AGREEMENT: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99, 1.0)
+"""Upper bounds of the buckets of agreement."""
+
+SHADOW_RESULTS = (
+    # compared
+    "same",
+    "other_status",
+    "other_items",
+    "other_body",
+    "unreadable",  # by their coding
+    # asked in vain
+    "failed",
+    "timeout",
+    # not asked
+    "skipped_busy",  # as many as may run, run
+    "skipped_no_headroom",  # an upstream has enough to do
+    "skipped_breaker",  # an upstream is, or was just, broken
+    "skipped_killed",
+    "skipped_same_plan",
+    # not compared
+    "skipped_size",
+    "skipped_late",  # the real answer took too long to end
+)
+
 OUTCOMES = (
     "success",  # answered below 500
     "error",  # answered 5xx
@@ -78,6 +124,7 @@ class Counters:
     def __init__(self) -> None:
         self.routes: dict[tuple[str, str], Cell] = {}  # (route, arm)
         self.upstreams: dict[str, UpstreamCell] = {}
+        self.shadows: dict[str, ShadowCell] = {}  # by route
         self.transitions: defaultdict[tuple[str, str, str], int] = defaultdict(int)  # (upstream, to, rule)
         self.levels: defaultdict[str, int] = defaultdict(int)  # A…D: where recommend answers came from
         self.slots_asked = 0  # recommend: k summed over judged requests
@@ -117,4 +164,10 @@ class Counters:
         found = self.upstreams.get(name)
         if found is None:
             found = self.upstreams[name] = UpstreamCell()
+        return found
+
+    def shadow(self, route: str) -> ShadowCell:
+        found = self.shadows.get(route)
+        if found is None:
+            found = self.shadows[route] = ShadowCell()
         return found

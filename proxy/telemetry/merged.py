@@ -4,13 +4,14 @@ from collections.abc import Hashable, Mapping
 from operator import sub
 from typing import TypeVar
 
-from proxy.telemetry.counters import Cell, Counters, UpstreamCell
+from proxy.telemetry.counters import Cell, Counters, ShadowCell, UpstreamCell
 
 K = TypeVar("K")
 
 _NOTHING = Counters()
 _NO_CELL = Cell()
 _NO_UPSTREAM = UpstreamCell()
+_NO_SHADOW = ShadowCell()
 
 
 class Merged:
@@ -54,6 +55,8 @@ class Merged:
             _add_cell(total.cell(route, arm), before.routes.get((route, arm), _NO_CELL), cell)
         for name, upstream in now.upstreams.items():
             _add_upstream(total.upstream(name), before.upstreams.get(name, _NO_UPSTREAM), upstream)
+        for name, shadow in now.shadows.items():
+            _add_shadow(total.shadow(name), before.shadows.get(name, _NO_SHADOW), shadow)
         _add_counts(total.transitions, before.transitions, now.transitions)
         _add_counts(total.cache, before.cache, now.cache)
         _add_counts(total.levels, before.levels, now.levels)
@@ -87,6 +90,16 @@ def _add_upstream(total: UpstreamCell, before: UpstreamCell, now: UpstreamCell) 
     total.inflight += now.inflight - before.inflight
     total.queued += now.queued - before.queued
     total.retries += now.retries - before.retries
+
+
+def _add_shadow(total: ShadowCell, before: ShadowCell, now: ShadowCell) -> None:
+    _add_counts(total.results, before.results, now.results)
+    total.overlap = _risen(total.overlap, before.overlap, now.overlap)
+    total.overlap_sum += now.overlap_sum - before.overlap_sum
+    total.rank = _risen(total.rank, before.rank, now.rank)
+    total.rank_sum += now.rank_sum - before.rank_sum
+    total.real_seconds += now.real_seconds - before.real_seconds
+    total.seconds += now.seconds - before.seconds
 
 
 def _risen(total: list[int], before: list[int], now: list[int]) -> list[int]:

@@ -26,6 +26,8 @@ class FakeAdmin:
     def __init__(self):
         self.status = 200
         self.answer = {}
+        self.scripted = {}  # (method, path): status and answer instead of those
+        self.headers = []  # of each request
         self.content = None  # raw bytes instead of `answer`
         self.asked = []
         fake = self
@@ -33,13 +35,15 @@ class FakeAdmin:
         def answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             fake.asked.append((self.command, self.path, self.headers["Authorization"], body))
-            content = fake.content if fake.content is not None else orjson.dumps(fake.answer)
-            self.send_response(fake.status)
+            fake.headers.append(dict(self.headers))
+            status, said = fake.scripted.get((self.command, self.path), (fake.status, fake.answer))
+            content = fake.content if fake.content is not None else orjson.dumps(said)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        names = [f"do_{method}" for method in ("GET", "PUT", "POST", "DELETE")]
+        names = [f"do_{method}" for method in ("GET", "PUT", "POST", "PATCH", "DELETE")]
         quiet = {"log_message": lambda *_: None}
         Handler = type("Handler", (BaseHTTPRequestHandler,), dict.fromkeys(names, answer) | quiet)  # noqa: N806
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

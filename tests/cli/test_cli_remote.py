@@ -11,7 +11,7 @@ import pytest
 
 from proxy.control.breakers import BreakerControl
 from proxy.control.kill import KillStatus
-from proxy.control.status import Reload, RouteStatus, Status, UpstreamStatus, WorkerStatus
+from proxy.control.status import Reload, RouteStatus, ShadowStatus, Status, UpstreamStatus, WorkerStatus
 from proxy.core.breaker import Breaker, BreakerSettings
 
 OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
@@ -98,6 +98,25 @@ def test_status_shows_workers_where_there_are_any(run, admin):
     ]
     assert ["1", "71", "serving", "10", "s", "5", "0", "-"] in rows
     assert ["2", "-", "waiting", "0", "s", "0", "3", "killed", "by", "SIGKILL"] in rows
+
+
+def test_status_shows_shadows_where_there_are_any(run, admin):
+    admin.answer = wire(STATUS)
+    assert "SHADOW" not in run("status", "--admin", admin.url).output
+    told = {
+        "films": ShadowStatus(
+            percent=0.5, to="", compared=9, same=4, overlap=0.75, rank_agreement=0.8125, real_ms=10.04,
+            shadow_ms=8.0, results={"same": 4, "other_items": 5, "timeout": 1, "skipped_busy": 2},
+        ),
+        "pay": ShadowStatus(
+            percent=100.0, to="new", compared=0, same=0, overlap=None, rank_agreement=None, real_ms=None,
+            shadow_ms=None, results={},
+        ),
+    }  # fmt: skip
+    admin.answer = wire(replace(STATUS, shadows=told))
+    rows = [line.split() for line in run("status", "--admin", admin.url).output.splitlines()]
+    assert ["films", "0.5", "second", "plan", "9", "4", "0.75", "0.812", "8", "10", "1", "2"] in rows
+    assert ["pay", "100", "new", "0", "0", "-", "-", "-", "-", "0", "0"] in rows
 
 
 def test_status_tells_of_a_refused_reload(run, admin):

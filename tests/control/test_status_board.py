@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.control import BreakerControl, KillSwitch, Reload, StatusBoard
-from proxy.core.policy import Policy, Route, Sources, Toggles, Upstream
+from proxy.core.policy import Policy, Route, Shadow, Sources, Toggles, Upstream
 from proxy.storage.kill_file import KillFile
 from proxy.telemetry.counters import Counters
 
@@ -61,6 +61,24 @@ def test_routes_say_whom_they_ask_and_whether_their_flag_is_on(rig):
     pay, rec = rig.board.read().routes
     assert (pay.upstreams, pay.flag, pay.on) == (("pay",), "billing", False)
     assert (rec.upstreams, rec.flag, rec.on) == (("cf", "pay"), "", True)
+
+
+def test_shadows_say_how_far_they_agree(rig):
+    assert rig.board.read().shadows == {}
+    pay, rec = rig.plane.policy.routes
+    shadow = Shadow(percent=2.5, toggles={"policy_mode": "collab_only"})
+    rig.plane.policy = replace(rig.plane.policy, routes=(pay, replace(rec, shadow=shadow)))
+    told = rig.board.read().shadows["rec"]
+    assert (told.percent, told.to, told.compared, told.overlap, told.shadow_ms) == (2.5, "", 0, None, None)
+    cell = rig.counters.shadow("rec")
+    cell.results["same"], cell.results["other_items"], cell.results["skipped_busy"] = 1, 3, 7
+    cell.agreed(1.0, 1.0)
+    cell.agreed(0.5, 0.4)
+    cell.real_seconds, cell.seconds = 0.4, 0.2
+    told = rig.board.read().shadows["rec"]
+    assert (told.compared, told.same, told.overlap, told.rank_agreement) == (4, 1, 0.75, 0.7)
+    assert (told.real_ms, told.shadow_ms) == (100.0, 50.0)
+    assert told.results == {"same": 1, "other_items": 3, "skipped_busy": 7}
 
 
 def test_upstreams_say_what_is_under_way_also_before_their_first_call(rig):

@@ -87,7 +87,7 @@ class TestSampler:
         clients = Clients(per_s=10)
         for _ in range(60):
             clients.second(100)
-        assert {number % 10 for number in clients.picked} == set(range(10))
+        assert {number % 10 for number in clients.picked if number > 500} == set(range(10))
 
     @given(st.lists(st.integers(0, 3000), max_size=30), st.integers(1, 50), st.integers(0, 99))
     def test_no_request_is_lost_or_counted_twice(self, seconds, per_s, seed):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.policy import Limits, Policy, Route, Upstream
+from proxy.core.policy import Limits, Policy, Route, Shadow, Upstream
 from proxy.core.shares import share_of
 
 
@@ -30,6 +30,14 @@ def test_totals_are_divided_and_rounded_up_and_nothing_else_changes():
     divided = {"max_inflight": 10, "max_queue": 1, "retry_floor_per_s": 3.0}
     assert replace(upstream, **divided) == whole.upstreams["pay"]
     assert replace(share, limits=whole.limits, cache=whole.cache, upstreams=whole.upstreams) == whole
+
+
+def test_copies_at_once_are_a_total_too():
+    shadow = Shadow(percent=1.0, upstream="pay", max_inflight=10)
+    whole = policy()
+    whole = replace(whole, routes=(replace(whole.routes[0], shadow=shadow),))
+    (route,) = share_of(whole, 4).routes
+    assert route.shadow == replace(shadow, max_inflight=3)
 
 
 def test_no_queue_stays_no_queue():

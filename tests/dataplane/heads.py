@@ -44,6 +44,7 @@ REFUSED = {
     "fragment": (head(line=b"GET /p#f HTTP/1.1"), 400),
     "asterisk": (head(line=b"GET * HTTP/1.1"), 400),
     "connect": (head(line=b"CONNECT a:443 HTTP/1.1"), 405),
+    "empty line before": (b"\r\n" + head(), 400),
     "two spaces": (head(line=b"GET  /p HTTP/1.1"), 400),
     "no version": (head(line=b"GET /p"), 400),
     "version 2.0": (head(line=b"GET /p HTTP/2.0"), 505),

@@ -15,6 +15,7 @@ from rig import DEADLINES, UPSTREAM, Rig
 
 from proxy.core.policy import Film, Policy, Route, Sources, Upstream
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.remembering import Files
 from proxy.dataplane.sampling import Sampling
 from proxy.telemetry.counters import Counters
 
@@ -49,6 +50,17 @@ def many(prefix: str, n: int) -> list[dict[str, Any]]:
     return [film(f"{prefix}{i}", 1 - i / n) for i in range(n)]
 
 
+def at_path(path: bytes, there: bytes, elsewhere: bytes = offers()) -> Script:
+    """Answers what is asked below `path` in its own way."""
+
+    async def script(wire: Wire) -> None:
+        while True:
+            request = await wire.request()
+            wire.send(there if request.target.startswith(path) else elsewhere)
+
+    return script
+
+
 async def hanging(wire: Wire) -> None:
     """Takes requests and never says a word."""
     await wire.request()
@@ -58,7 +70,8 @@ async def hanging(wire: Wire) -> None:
 class Recommended:
     """An answer of the route, after it was checked against the contract."""
 
-    def __init__(self, answer: strict.Response, k: int) -> None:
+    def __init__(self, answer: strict.Response, k: int, *, aside: bool = False) -> None:
+        """`aside`: it was set aside, which no cache in front may keep."""
         assert answer.status == 200, answer.body
         assert answer.get("content-type") == b"application/json"
         document = orjson.loads(answer.body)
@@ -90,7 +103,7 @@ class Recommended:
             "level": self.metadata["level"], "source": self.sources[0],
             "v": str(self.metadata["toggles_version"]),
         }  # fmt: skip
-        assert (answer.get("cache-control") == b"no-store") == self.degraded
+        assert (answer.get("cache-control") == b"no-store") == (self.degraded or aside)
         timings = [
             part.strip().split(";dur=") for part in (answer.get("server-timing") or b"").decode().split(",")
         ]
@@ -112,8 +125,10 @@ class Stage(Rig):
     content: Scripted
     control: Scripted  # where there is none, `cf`
 
-    async def recommend(self, k: int = 4, query: bytes = b"", fields: bytes = b"") -> Recommended:
-        return Recommended(await self.ask(GET % (k, query, fields)), k)
+    async def recommend(
+        self, k: int = 4, query: bytes = b"", fields: bytes = b"", *, aside: bool = False
+    ) -> Recommended:
+        return Recommended(await self.ask(GET % (k, query, fields)), k, aside=aside)
 
     def outcomes(self, name: str) -> dict[str, int]:
         """What is not zero."""
@@ -147,6 +162,7 @@ async def stage(
     sources: dict[str, dict[str, Any]] | None = None,
     control: Script | None = None,
     sampling: Sampling | None = None,
+    seen: Files | None = None,
     **policy_more: Any,
 ) -> AsyncIterator[Stage]:
     """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error.
@@ -168,7 +184,7 @@ async def stage(
     )
     counters = Counters()
     transitions: list[Any] = []
-    plane = DataPlane(policy, counters, on_transition=transitions.append, sampling=sampling)
+    plane = DataPlane(policy, counters, on_transition=transitions.append, sampling=sampling, seen=seen)
     rig = Stage(plane, scripted[0], policy, counters)
     rig.cf, rig.content, rig.control = (*scripted, *scripted)[:3]
     rig.transitions = transitions

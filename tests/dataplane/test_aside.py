@@ -35,7 +35,7 @@ def untouched(counters):
 async def test_it_counts_in_its_own_columns_alone():
     async with stage(CF, CONTENT) as rig:
         set_aside(rig)
-        await rig.recommend(4)
+        await rig.recommend(4, aside=True)
         assert untouched(rig.counters)
         aside = rig.counters.aside("drill")
         assert aside.cell("films", "none").status[2] == 1
@@ -54,7 +54,7 @@ async def test_its_failures_move_neither_breaker_nor_address(script, outcome):
     async with stage(script, CONTENT, sources={"cf": frail}) as rig:
         set_aside(rig)
         for _ in range(3):
-            got = await rig.recommend(4)
+            got = await rig.recommend(4, aside=True)
             assert set(got.sources) == {"content"}
         assert untouched(rig.counters)
         assert rig.counters.aside("drill").upstream("cf").outcomes[outcome] == 3
@@ -70,12 +70,12 @@ async def test_it_neither_begins_a_trial_nor_takes_a_probe_of_one():
         assert breaker.state == "open"
         set_aside(rig)
         # The cooldown is over: the next call that counts begins the trial.
-        assert set((await rig.recommend(4)).sources) == {"content"}
+        assert set((await rig.recommend(4, aside=True)).sources) == {"content"}
         assert breaker.state == "open"
         probe = breaker.admit(now(), 0)
         assert (breaker.state, bool(probe)) == ("half_open", True)
         breaker.done(probe, Outcome.NEUTRAL, now())
-        assert set((await rig.recommend(4)).sources) == {"content"}
+        assert set((await rig.recommend(4, aside=True)).sources) == {"content"}
         assert (breaker.state, breaker.snapshot(now()).probes_inflight) == ("half_open", 0)
         assert rig.cf.requests == []
         assert rig.counters.aside("drill").upstream("cf").outcomes["breaker_open"] == 2

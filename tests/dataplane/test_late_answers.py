@@ -42,7 +42,7 @@ async def test_it_is_remembered_and_counts_once():
     async with stage(cf, GOOD, toggles=PREWARM) as rig:
         asker = Asker(rig)
         await until(lambda: cf.heard, "the source to hear")
-        asker.fetch.late(monotonic())
+        asker.fetch.leave(monotonic())
         assert (asker.fetch.over, asker.fetch.failed, asker.fetch.items) == (True, True, None)
         assert asker.fetch.cache == "miss"
         assert rig.counters.upstreams["cf"].inflight == 1
@@ -62,7 +62,7 @@ async def test_it_holds_nobody_meanwhile():
     async with stage(cf, GOOD) as rig:
         asker = Asker(rig)
         await until(lambda: cf.heard, "the source to hear")
-        asker.fetch.late(monotonic())
+        asker.fetch.leave(monotonic())
         gone = weakref.ref(asker)
         gc.disable()
         try:
@@ -79,7 +79,7 @@ async def test_who_asks_the_same_before_it_comes_waits_for_it():
     async with stage(cf, GOOD) as rig:
         late = Asker(rig)
         await until(lambda: cf.heard, "the source to hear")
-        late.fetch.late(monotonic())
+        late.fetch.leave(monotonic())
         other = Asker(rig)
         cf.go.set()
         await until(lambda: other.told, "the answer")
@@ -91,7 +91,7 @@ async def test_one_that_never_comes_ends_by_its_upstreams_time():
     async with stage(hanging, GOOD, sources={"cf": {"timeout_ms": 60}}) as rig:
         asker = Asker(rig)
         await rig.cf.until_requests(1)
-        asker.fetch.late(monotonic())
+        asker.fetch.leave(monotonic())
         await until(lambda: rig.quiet, "the timeout")
         assert rig.outcomes("cf") == {"timeout": 1}
         assert rig.failures("cf") == (1, 1)
@@ -103,7 +103,7 @@ async def test_what_was_not_sent_yet_is_not_sent_for_nobody():
         first, second = Asker(rig), Asker(rig, b"/candidates?user_id=8&k=4")
         await rig.cf.until_requests(1)
         assert rig.counters.upstreams["cf"].queued == 1
-        second.fetch.late(monotonic())
+        second.fetch.leave(monotonic())
         assert rig.counters.upstreams["cf"].queued == 0
         assert rig.outcomes("cf") == {"aborted": 1}
         first.fetch.give_up(monotonic())
@@ -123,7 +123,7 @@ async def test_what_is_too_old_stands_in_for_what_is_late():
             entry.at -= 10
         late = Asker(rig)
         await until(lambda: cf.heard == 2, "the source to hear")
-        late.fetch.late(monotonic())
+        late.fetch.leave(monotonic())
         assert (late.fetch.cache, late.fetch.failed) == ("stale", True)
         assert late.fetch.items == known.fetch.items
         cf.go.set()
@@ -190,7 +190,7 @@ async def test_a_thousand_requests_of_every_fate_leave_nothing():
                 wire.send(GET % (5, b"&n=%d" % (n % 9), b"") * 2)
             askers = [Asker(rig, b"/candidates?n=%d" % n) for n in range(5)]
             for asker in askers:
-                asker.fetch.late(monotonic())
+                asker.fetch.leave(monotonic())
             for wire in clients[::5]:
                 wire.reset()
             if round_ % 3 == 0:
@@ -211,7 +211,7 @@ async def test_a_thousand_requests_of_every_fate_leave_nothing():
         gc.collect()
         left = [found for found in gc.get_objects() if type(found) in {Fetch, Recommend, SourceCall}]
         assert not left
-        assert not [lane for lane in rig.plane._ticker._lanes.values() if lane]
+        assert not [lane for lane in rig.plane.ticker._lanes.values() if lane]
         assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("connect")]
         calls = sum(sum(cell.outcomes.values()) for cell in rig.counters.upstreams.values())
         assert calls <= 20 * 25 * 4 + 100

@@ -30,9 +30,9 @@ class Moody:
             mood = self.rng.choice(
                 ("answer", "answer", "hang", "reset", "close", "cut", "junk", "early", "last")
             )
-            if self.over.is_set():
-                mood = "answer"
             await (wire.request_head() if mood == "early" else wire.request())
+            if self.over.is_set():  # maybe since the mood was chosen
+                mood = "answer"
             if mood == "hang":
                 await self.over.wait()
                 mood = "answer"

@@ -13,7 +13,7 @@ def test_the_parts_of_a_plain_head():
     assert (out.path, out.query) == (b"/films/7", b"k=5&x=%20")
     assert (out.http11, out.keep_alive) == (True, True)
     assert (out.content_length, out.chunked, out.expects_continue, out.upgrade) == (0, False, False, b"")
-    assert (out.request_id, out.traceparent) == (b"", b"")
+    assert out.request_id == b""
     assert out.lines == b"Host: films.example\r\nAccept: a/b\r\n"
 
 
@@ -40,15 +40,46 @@ def test_the_parts_of_a_plain_head():
         ([b"X-Request-Id: a b"], {"request_id": b""}),
         ([b"X-Request-Id:"], {"request_id": b""}),
         ([b"X-Request-Id: a", b"x-request-id: b"], {"request_id": b""}),
-        ([b"traceparent: 00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"],
-         {"traceparent": b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"}),
-        ([b"traceparent: 00-" + b"0" * 32 + b"-" + b"2" * 16 + b"-01"], {"traceparent": b""}),
-        ([b"traceparent: ff-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"], {"traceparent": b""}),
     ],
 )  # fmt: skip
 def test_what_fields_mean(lines, wanted):
     out = read(*lines, line=b"POST /p HTTP/1.1")
     assert {name: getattr(out, name) for name in wanted} == wanted
+
+
+TRACE = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"
+MADE = b"traceparent: 00-%b-%b-00\r\n"
+
+
+@pytest.mark.parametrize(
+    ("trace", "kept"),
+    [
+        (TRACE, True),
+        (b"cc" + TRACE[2:], True),
+        (b"ff" + TRACE[2:], False),
+        (TRACE.replace(b"1", b"0"), False),
+        (TRACE.replace(b"2", b"0"), False),
+        (TRACE.replace(b"1", b"A"), False),
+        (TRACE + b"-", False),
+        (b"", False),
+    ],
+)
+def test_a_trace_goes_on_or_a_new_one_does(trace, kept):
+    """W3C trace context §2.2, §3.2.2.3: what is not well-formed is as if it were not there."""
+    out = read(b"X-Request-Id: theirs", b"traceparent: " + trace)
+    out.made_id = False
+    out.identify(lambda: b"%032x" % 7)
+    line = b"traceparent: %b\r\n" % trace
+    assert out.traceparent == (trace if kept else b"")
+    assert out.id_lines == (b"" if kept else MADE % (b"%032x" % 7, b"%016x" % 7))
+    assert out.lines == b"Host: films.example\r\nX-Request-Id: theirs\r\n" + (line if kept else b"")
+
+
+def test_a_made_id_is_that_of_the_trace_as_well():
+    out = read()
+    out.request_id, out.made_id = b"%032x" % 5, True
+    out.identify(lambda: b"")
+    assert out.id_lines == b"X-Request-Id: %032x\r\n" % 5 + MADE % (b"%032x" % 5, b"%016x" % 5)
 
 
 @pytest.mark.parametrize("lines", [[], [b"Connection: keep-alive"], [b"Connection: close"]])

@@ -129,6 +129,8 @@ def test_several_cookie_lines_are_one_cookie_list():
 def test_an_id_that_is_none_does_not_go_on(spelling):
     """In no spelling, so that the made one is the only one."""
     out = read(spelling + b": a b", b"X-request-ID: c d", b"Traceparent: x", b"traceparent: y")
+    out.made_id = True
+    out.identify(lambda: b"")
     assert out.lines == b"Host: films.example\r\n"
 
 
@@ -177,7 +179,11 @@ GOOD = (
     head(line=b"OPTIONS * HTTP/1.1", host=b"Host: other"),
     head(line=b"PURGE /p HTTP/1.1"),
     head(b"x-user-id: 1", b"X-User-Id: 2"),
+    head(b"X-User-Id: 2", b"x-user-id: 1"),
+    head(b"x-user-id: 1", b"x-user-id: 2"),
+    head(b"x-user-id: 3"),
     head(b"Cookie: a", b"Cookie: b"),
+    head(b"Cookie: a; c"),
     head(line=b"GET http://h/p HTTP/1.1"),
     head(b"X-Request-Id: a", b"X-Region: r"),
 )

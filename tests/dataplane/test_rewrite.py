@@ -12,6 +12,8 @@ from proxy.dataplane import rewrite
 from proxy.dataplane.place import Place
 from proxy.dataplane.response_head import ResponseReader
 
+TRACE = b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00"
+
 
 def hop(peer: str = "10.0.0.9", *, trusted: tuple[str, ...] = ()):
     """A connection from `peer`."""
@@ -101,19 +103,22 @@ def test_via_is_added_behind_those_before():
 @pytest.mark.parametrize(
     ("lines", "request_id", "trace"),
     [
-        ([], b"made", None),
-        ([b"X-Request-Id: theirs"], b"theirs", None),
-        ([b"X-Request-Id: not one"], b"made", None),
-        ([b"traceparent: 00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00"], b"made", True),
+        ([], b"made", b"00-made--00"),
+        ([b"X-Request-Id: theirs"], b"theirs", b"00-other--00"),
+        ([b"X-Request-Id: not one"], b"made", b"00-made--00"),
+        (
+            [b"traceparent: 00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00"],
+            b"made",
+            b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-00",
+        ),
     ],
 )
 def test_a_request_for_candidates_is_the_sidecars_own(lines, request_id, trace):
     """Nothing of the client's but its ids, and those once."""
     asked = reader().read(head(*lines, b"Cookie: secret", b"Accept: text/html", b"Content-Length: 3"))
-    if not asked.request_id:
-        asked.request_id, asked.id_lines = b"made", b"X-Request-Id: made\r\n"
-    else:
-        asked.id_lines = b""
+    asked.made_id = not asked.request_id
+    asked.request_id = asked.request_id or b"made"
+    asked.identify(lambda: b"other")
     place = Place(Upstream(url="http://127.0.0.1:81"))
     pool = SimpleNamespace(place=place)
     raw = rewrite.candidates_request(pool, b"/candidates?user_id=7&k=5", rewrite.candidates_lines(asked))
@@ -122,7 +127,7 @@ def test_a_request_for_candidates_is_the_sidecars_own(lines, request_id, trace):
     assert (out.method, out.target) == (b"GET", b"/candidates?user_id=7&k=5")
     assert (out.get("host"), out.get("accept")) == (b"127.0.0.1:81", b"application/json")
     assert out.get("x-request-id") == request_id
-    assert (out.get("traceparent") is not None) == bool(trace)
+    assert out.get("traceparent") == trace
     assert b"secret" not in raw
     assert b"forwarded" not in raw.lower()
 

@@ -47,6 +47,13 @@ async def test_what_does_not_come_to_a_decision_is_not_kept(kept):
     assert kept == []
 
 
+async def test_who_is_overridden_is_not_kept(kept):
+    async with staged(kept, signing_key=b"k" * 32) as rig:
+        for fields in (b"X-Fusebox-Override: none\r\n", b""):
+            await rig.ask(GET % (1, b"", fields))
+    assert len(kept) == 1
+
+
 async def test_under_load_it_is_a_sample_whose_weights_are_all_requests(kept):
     async with staged(kept, toggles=Toggles(kill_switch=True)) as rig:
         wire = await rig.client()

@@ -30,6 +30,11 @@ ROUTE = '[[routes]]\nname = "x"\npath = "/x"\nupstream = "cf"\n'
         ('name = "x"\npath = "/x"\nupstream = "cf"\nupgrade = ["h2c"]', "routes[2].upgrade[0]", "tunnelled"),
         ('name = "x"\npath = "/x"\nupstream = "cf"\nalpha = 0.1', "routes[2].alpha", "nothing on a forward"),
         (
+            'name = "x"\npath = "/x"\nupstream = "cf"\ndeadline_ms = 9',
+            "routes[2].deadline_ms",
+            "nothing on a forward",
+        ),
+        (
             'name = "x"\npath = "/x"\nkind = "recommend"\nupgrade = ["websocket"]',
             "routes[2].upgrade",
             "nothing on a recommend",
@@ -49,6 +54,54 @@ def test_routes(folder, text, place, words):
     found = folder.problems()
     assert list(found) == [place]
     assert words in found[place]
+
+
+FORWARD = 'name = "x"\npath = "/x"\nupstream = "cf"\n[routes.shadow]\n'
+FILMS = 'name = "x"\npath = "/x"\nkind = "recommend"\nsources = { cf = "cf" }\n[routes.shadow]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (FORWARD + 'percent = 1.001\nupstream = "cf"', "percent", "finer than 0.01"),
+        (FORWARD + "percent = 101.0", "percent", "less than or equal to 100"),
+        (FORWARD + 'percent = 1.0\nupstream = "cff"', "upstream", "did you mean 'cf'?"),
+        (FORWARD + "percent = 1.0", "upstream", "whereto should copies go? (name one)"),
+        (FILMS + "percent = 1.0", "upstream", "toggles for a second plan"),
+        (FORWARD + "toggles = { disable_cf = true }", "toggles", "nothing on a forward route"),
+        (FILMS + 'upstream = "cf"\ntoggles = { disable_cf = true }', "toggles", "nothing beside upstream"),
+        (FILMS + "toggles = { disable_cff = true }", "toggles.disable_cff", "did you mean 'disable_cf'?"),
+        (FILMS + 'toggles = { disable_cf = "yes" }', "toggles.disable_cf", "true or false"),
+        (FILMS + "toggles = { kill_switch = true }", "toggles.kill_switch", "for everybody"),
+        (
+            FILMS + 'toggles = { disable_cf = true, policy_mode = "collab_only" }',
+            "toggles.policy_mode",
+            "asks cf",
+        ),
+        (FORWARD + 'headers = ["x y"]', "headers[0]", "no name of a header"),
+        (FORWARD + "headroom = 0.0", "headroom", "greater than 0"),
+        (FORWARD + "max_inflight = 0", "max_inflight", "greater than or equal to 1"),
+        (FORWARD + "share = 1", "share", "unknown key"),
+    ],
+)
+def test_shadows(folder, text, place, words):
+    folder.add(f"[[routes]]\n{text}\n")
+    found = folder.problems()
+    assert list(found) == [f"routes[2].shadow.{place}"]
+    assert words in found[f"routes[2].shadow.{place}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        FORWARD + 'percent = 0.01\nupstream = "payment"\nheaders = ["Cookie"]',
+        FORWARD + 'upstream = "cf"',
+        FILMS + 'percent = 100\ntoggles = { policy_mode = "content_only", alpha_override = 1 }',
+    ],
+)
+def test_shadows_that_are_in_order(folder, text):
+    folder.add(f"[[routes]]\n{text}\n")
+    assert folder.load().routes[2].shadow
 
 
 @pytest.mark.parametrize("path", ["/", "/a", "/a/", "/a%20b/c.d-e_f~g", "/a;b=1"])
@@ -83,6 +136,13 @@ def test_ordinary_paths_pass(folder, path):
         ('url = "https://h"\nca_file = "nowhere.pem"', "ca_file", "cannot be read"),
         ('url = "https://h"\nca_file = "toggles.json"', "ca_file", "holds no certificate"),
         ('url = "http://h"\ncandidates_path = "c"', "candidates_path", "begins with /"),
+        ('url = "http://h"\ncandidates_path = ""', "candidates_path", "begins with /"),
+        ('url = "http://h"\nneighbours_path = "/n?x=1"', "neighbours_path", "begins with /"),
+        ('url = "http://h"\nfields = { id = "" }', "fields.id", "names with a '.' between"),
+        ('url = "http://h"\nfields = { title = "movie..title" }', "fields.title", "names with a '.' between"),
+        ('url = "http://h"\nfields = { items = "data." }', "fields.items", "names with a '.' between"),
+        ('url = "http://h"\nfields = { id = 7 }', "fields.id", "string"),
+        ('url = "http://h"\nfields = { titel = "x" }', "fields.titel", "unknown key"),
         ('url = "http://h"\neject_max_s = 1', "eject_max_s", "less than eject_s"),
     ],
 )

@@ -99,6 +99,26 @@ def test_a_ramp_shows_whom_it_lets_in(counters):
     assert found["fusebox_breaker_ramp_share", "cf"] == pytest.approx(0.55)
 
 
+def test_shadows_are_shown_by_result_with_how_far_they_agree(counters):
+    cell = counters.shadow("films")
+    cell.results["same"], cell.results["skipped_busy"] = 3, 2
+    cell.agreed(0.75, 0.3)
+    cell.agreed(1.0, 1.0)
+    cell.real_seconds, cell.seconds = 0.5, 0.25
+    found = samples(scrape(counters))
+    assert found["fusebox_shadow_requests_total", "same", "films"] == 3
+    assert found["fusebox_shadow_requests_total", "skipped_busy", "films"] == 2
+    assert found["fusebox_shadow_requests_total", "failed", "films"] == 0
+    assert [found["fusebox_shadow_overlap_bucket", le, "films"] for le in ("0.6", "0.8", "1.0", "+Inf")] == [
+        0, 1, 2, 2,
+    ]  # fmt: skip
+    assert found["fusebox_shadow_overlap_sum", "films"] == 1.75
+    assert found["fusebox_shadow_rank_agreement_sum", "films"] == pytest.approx(1.3)
+    assert found["fusebox_shadow_rank_agreement_count", "films"] == 2
+    assert found["fusebox_shadow_seconds_total", "real", "films"] == 0.5
+    assert found["fusebox_shadow_seconds_total", "shadow", "films"] == 0.25
+
+
 def test_actions_recorded_and_lost(counters):
     counters.actions["user.login", "done"] = 3
     counters.actions["user.login", "unknown"] = 1

@@ -24,6 +24,11 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         upstream.buckets[3] += 1
         upstream.seconds += seconds
         upstream.retries += 1
+        shadow = counters.shadow("pay")
+        shadow.results["same"] += 1
+        shadow.agreed(0.5, 0.25)
+        shadow.real_seconds += seconds
+        shadow.seconds += seconds
         counters.transitions["pay", "open", "manual"] += 1
         counters.levels["A"] += 1
         counters.refusals["no_route"] += 1
@@ -51,9 +56,14 @@ def plain(counters):
         key: [getattr(it, name) for name in names] + [round(it.seconds, 6)]
         for key, it in counters.upstreams.items()
     }
-    taken = ("routes", "upstreams", "asides")
+    shadows = {
+        key: [it.results, it.overlap, it.rank]
+        + [round(it, 6) for it in (it.overlap_sum, it.rank_sum, it.real_seconds, it.seconds)]
+        for key, it in counters.shadows.items()
+    }
+    taken = ("routes", "upstreams", "asides", "shadows")
     rest = {name: value for name, value in vars(counters).items() if name not in taken}
-    return cells, upstreams, rest, {why: plain(aside) for why, aside in counters.asides.items()}
+    return cells, upstreams, shadows, rest, {why: plain(aside) for why, aside in counters.asides.items()}
 
 
 def test_the_whole_of_two_sources_is_their_sum_however_often_they_tell():
