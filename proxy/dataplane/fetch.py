@@ -76,9 +76,17 @@ class Fetch:
 
     def begin(self, now: float, bucket: int) -> None:
         """The asker is told once, perhaps before this returns."""
+        try:
+            if not (self.bound.reads_cache and self._recalled(now)):
+                self._ask(now, bucket)
+        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
+            _log.exception("asking a source failed")
+            if self._call is not None:
+                self._call.expire(Failure.INTERNAL, "a fault in the sidecar", now)
+            self.told(None, now)
+
+    def _ask(self, now: float, bucket: int) -> None:
         bound = self.bound
-        if bound.reads_cache and self._recalled(now):
-            return
         if not bound.asks:
             self.by_decision = True
             self._end(now)
@@ -102,9 +110,6 @@ class Fetch:
         except Refusal:
             self.by_decision = self.pool.breaker.forced == "open"
             self.told(None, now)
-        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
-            _log.exception("asking a source failed")
-            call.expire(Failure.INTERNAL, "a fault in the sidecar", now)
 
     def _recalled(self, now: float) -> bool:
         """Whether the cache is all that is needed."""

@@ -10,7 +10,7 @@ from recommending import GET, Recommended, film, hanging, many, offering, offers
 
 from proxy.core.breaker import BreakerSettings
 from proxy.core.candidates import Fields
-from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.source_call import SourceCall
 
 GOOD = offering(*many("c", 4))
 BROKEN = answering(reply(b"{}", status=b"500 Oh"))
@@ -235,15 +235,15 @@ async def test_an_answer_is_read_by_the_names_of_its_upstream():
 
 async def test_a_fault_of_ours_in_asking_is_a_source_that_failed(monkeypatch):
     """The others answer, what was begun is ended, and it is held against nobody."""
-    real = Fetch.begin
+    real = SourceCall.begin
 
     def broken(self, now, bucket):
-        if self.kind == "cf":
-            raise RuntimeError("a fault")
         real(self, now, bucket)
+        if self.pool.name == "cf":
+            raise RuntimeError("a fault")
 
     async with stage(GOOD, GOOD) as rig:
-        monkeypatch.setattr(Fetch, "begin", broken)
+        monkeypatch.setattr(SourceCall, "begin", broken)
         got = await rig.recommend(4)
         assert (set(got.sources), got.degraded) == ({"content"}, True)
         assert rig.failures("cf") == (0, 0)
