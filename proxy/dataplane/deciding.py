@@ -7,6 +7,7 @@ from proxy.core.popularity import Popularity
 from proxy.core.recommend import PopularAnswers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
+from proxy.dataplane.remembering import Remembering
 from proxy.dataplane.request_head import RequestHead
 
 MAX_LAID = 256
@@ -16,8 +17,15 @@ MAX_LAID = 256
 class Deciding:
     """What the decisions of one policy have in common."""
 
-    def __init__(self, policy: Policy, popularity: Popularity, previous: "Deciding | None") -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        popularity: Popularity,
+        previous: "Deciding | None",
+        remembering: Remembering | None = None,
+    ) -> None:
         toggles = policy.toggles
+        self._remembering = remembering
         self._policy = policy
         self._popularity = popularity
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
@@ -31,8 +39,12 @@ class Deciding:
         if policy.toggles.kill_switch:
             bound.decision = KILLED
         bound.answers(self._popular(KILLED))
-        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes)
-        bound.choices = Choices(bound, decider, self)
+        if policy.experiment.name and not policy.toggles.experiment_freeze:
+            bound.remembering = self._remembering
+        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes, self._remembering)
+        choices = bound.choices = Choices(bound, decider, self)
+        if decider.fixed is not None:
+            choices.fixed = self.bound(bound, decider.fixed)
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
         """The route as it serves this decision."""
@@ -64,7 +76,7 @@ class Choices:
         self._deciding = deciding
         self._known: dict[int, Bound] = {}  # by the decision's identity: the decider keeps them all
         self._laid: dict[Decision, Bound] = {}
-        self.fixed = None if decider.fixed is None else deciding.bound(bound, decider.fixed)
+        self.fixed: Bound | None = None
         """The route as it serves everybody, where that is one decision."""
 
     def of(self, head: RequestHead, identity: IdentityReader) -> Bound:

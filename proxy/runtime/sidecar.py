@@ -105,6 +105,7 @@ class Sidecar:
         settings = self._settings
         policy = settings.policy(self._signing.key(settings))
         spooling = Spooling(
+            state=settings.state_directory,
             directory=settings.spool_directory,
             limit=settings.audit.spool_bytes,
             sync=settings.audit.spool_sync,
@@ -126,7 +127,8 @@ class Sidecar:
         return supervisor, supervisor
 
     def _troubles(self) -> list[str]:
-        return [*self._ledger.troubles(), *filter(None, [self._signing.trouble])]
+        found = self._signing.trouble, self._plane.remembering.trouble
+        return [*self._ledger.troubles(), *filter(None, found)]
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
