@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
 from proxy.core.identity import Who
-from proxy.core.policy import Policy, Route
+from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
 from proxy.core.scopes import NO_RULE, Scopes
 from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, Level, Mode, Toggles
@@ -301,10 +301,3 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         expands="content" in left,
         arm=arm.name if arm is not None and treated else NO_ARM,
     )
-
-
-def pinned(policy: Policy, before: Policy) -> Policy:
-    """`policy` as it may follow `before`: while it freezes, the experiment stays (facts 2.13)."""
-    if not policy.toggles.experiment_freeze:
-        return policy
-    return replace(policy, experiment=before.experiment)
