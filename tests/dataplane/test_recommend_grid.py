@@ -115,6 +115,8 @@ async def test_every_answer_is_whole_whatever_toggles_and_sources_do():
                 assert got.level >= (level if got.metadata["exposed"] else "A"), where
                 if by_decision:
                     assert not covered, where
+                elif cache == "warm_only" and got.metadata["cache"] == "miss":
+                    pass  # by decision as well, of a source at least
                 elif got.metadata["exposed"]:
                     slots["asked"] += k
                     slots["covered"] += len(covered)
