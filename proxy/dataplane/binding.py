@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from copy import copy
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,12 @@ NEIGHBOURS = "neighbours"
 
 NO_STORE = b"Cache-Control: no-store\r\n"
 _READING = frozenset((b"GET", b"HEAD"))
+
+
+@lru_cache(maxsize=256)
+def decided(version: int, level: str, source: str) -> bytes:
+    """The end of the decision's line: behind `Bound.decision_start` and the bucket."""
+    return f";level={level};source={source};v={version}\r\n".encode()
 
 
 class Bound:
@@ -118,12 +125,12 @@ class Bound:
         if "content" in self.sources:
             self.source_lanes[NEIGHBOURS] = self.source_lanes["content"]
         self.decision_start = self._decision_start(NO_ARM)
-        self.decision_end = self.decided("none", route.upstream)
+        self.decision_end = decided(self.version, "none", route.upstream)
 
     def answers(self, popular: PopularAnswers) -> None:
         """What this route answers without its sources."""
         self.popular = popular
-        self.popular_end = self.decided("D", popular.source)
+        self.popular_end = decided(self.version, "D", popular.source)
 
     def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
@@ -153,10 +160,6 @@ class Bound:
 
     def _decision_start(self, arm: str) -> bytes:
         return f"X-Fusebox-Decision: route={self.name};arm={arm};bucket=".encode()
-
-    def decided(self, level: str, source: str) -> bytes:
-        """The end of the decision's line: behind `decision_start` and the bucket."""
-        return f";level={level};source={source};v={self.version}\r\n".encode()
 
     def too_large(self) -> Refusal:
         """What a body over the route's limit is refused with."""

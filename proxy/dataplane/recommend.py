@@ -13,7 +13,7 @@ from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
 from proxy.core.blending import Ranked
 from proxy.core.recommend import Answer, compose, first_round, second_round
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
+from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
@@ -232,7 +232,7 @@ def _write(
 ) -> None:
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    end = bound.decided(level, source)
+    end = decided(bound.version, level, source)
     _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
 
 

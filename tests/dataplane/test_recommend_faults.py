@@ -162,6 +162,7 @@ LIES = {
     "NaN in words": reply(b'{"items": [{"id": "a", "score": "NaN"}]}'),
     "a number beyond doubles": reply(b'{"items": [{"id": "a", "score": 1e999}]}'),
     "endless nesting": reply(b'{"items": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"),
+    "one film again and again": offers(*[film("a", 1)] * 9),
     "too many items": offers(*({"id": str(n), "score": n} for n in range(10_001))),
     "HTML that calls itself so": offers_as(b"text/html; charset=utf-8"),
     "JSON that calls itself text": offers_as(b"text/plain"),
