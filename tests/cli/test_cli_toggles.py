@@ -283,10 +283,11 @@ class TestHistory:
 
 class TestFlags:
     def test_are_shown(self, run, admin):
-        admin.answer = {"version": 7, "flags": {"billing": False, "mail": True}}
+        reverts = [{"at": AT, "version": 6, "names": ["flags.billing"]}]
+        admin.answer = {"version": 7, "flags": {"billing": False, "mail": True}, "reverts": reverts}
         result = run("flags", "get", "--admin", admin.url)
         assert admin.asked[0][:2] == ("GET", "/v1/flags")
-        assert rows(result)[1:] == [["billing", "OFF"], ["mail", "on"]]
+        assert rows(result)[1:] == [["billing", "OFF", AT], ["mail", "on", "-"]]
         told = run("flags", "get", "--json", "--admin", admin.url).output
         assert orjson.loads(told) == admin.answer
 
