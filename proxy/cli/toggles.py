@@ -188,7 +188,11 @@ def get_flags(api: Admin, *, as_json: bool) -> None:
     if as_json:
         tell_json(answer)
     else:
-        tell_table(("FLAG", "STATE"), ((name, "on" if on else "OFF") for name, on in answer["flags"].items()))
+        back = returns(answer)
+        states = ((name, "on" if on else "OFF") for name, on in answer["flags"].items())
+        tell_table(
+            ("FLAG", "STATE", "RETURNS"), ((name, on, back.get(f"flags.{name}")) for name, on in states)
+        )
 
 
 def _switched(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> dict[str, bool]:
