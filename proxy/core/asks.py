@@ -1,9 +1,11 @@
 """What a recommend request asks for, checked (contract, Recommend route)."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote, quote_from_bytes
 
 from proxy.core.popularity import NO_FILTERS, Filters
 from proxy.core.routing import decoded
@@ -12,10 +14,12 @@ from proxy.errors import Refusal
 PROVIDERS = ("netflix", "hulu", "amazon", "disney", "hbo")
 MAX_NAMES = 20
 MAX_NAME_LENGTH = 64
+MAX_SEEDS = 10
 
 _MOST_DIGITS = 9
 _LONGEST_K = len(b"k=") + _MOST_DIGITS
 _UNRESERVED = re.compile(rb"[A-Za-z0-9_.~-]*").fullmatch
+_NOT_OF_NEIGHBOURS = frozenset((b"genres", b"year_min", b"year_max", b"seeds"))
 _YEAR = re.compile(rb"[0-9]{1,4}").fullmatch
 
 
@@ -82,6 +86,17 @@ def _k_alone(query: bytes, k_default: int, k_max: int) -> int:
         return k_default
     k = query[2:]
     return _k(k, k_max) if query[:2] == b"k=" and k.isdigit() else 0
+
+
+def neighbours_query(ask: Ask, seeds: Iterable[str]) -> bytes:
+    """What the content source is asked for beside candidates: neighbours of at most `MAX_SEEDS` seeds.
+
+    Filters on genres and years are left out: what breaks them is worth more than popularity (level C).
+    """
+    parts = [it for it in ask.query.split(b"&") if decoded(it.partition(b"=")[0]) not in _NOT_OF_NEIGHBOURS]
+    usable = (seed for seed in seeds if "," not in seed and len(seed) <= MAX_NAME_LENGTH)
+    named = ",".join(quote(seed, "") for seed in islice(usable, MAX_SEEDS))
+    return b"%b&seeds=%b" % (b"&".join(parts), named.encode())
 
 
 def _source_query(user: bytes, k: int, rest: bytes) -> bytes:

@@ -1,36 +1,101 @@
 """What a source answers: candidates, believed as far as their contract goes (contract, Recommend route)."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import orjson
+
+from proxy.core.audit_settings import STRICT
 
 MAX_CANDIDATES = 10_000
 
 Candidate = tuple[str, float, Mapping[str, Any]]
-"""Id, score as the source gave it, and all fields of the item as they came."""
+"""Id, score as the source gave it, and the fields of the item under the names of the contract."""
+
+_Path = tuple[str, ...]
 
 
 class ContractBroken(ValueError):
     """A source answered something that is not what sources answer (contract, Recommend route)."""
 
 
-def parse_candidates(body: bytes) -> list[Candidate]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fields:
+    """Where an upstream's answers have what, from the answer and from an item; a "." leads into an object."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    items: str = "items"  # empty: the answer itself is the list
+    error: str = "error"  # beside an empty list it makes a failure of it
+    id: str = "id"
+    score: str = "score"
+    title: str = "title"
+    year: str = "year"
+    genres: str = "genres"
+    providers: str = "providers"
+    number_ids: bool = False  # ids may be whole numbers, which become text
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        return {it.name: getattr(self, it.name) for it in fields(self) if it.name != "number_ids"}
+
+
+class Shape:
+    """`Fields`, made ready to read by."""
+
+    __slots__ = ("_error", "_items", "_named", "_number_ids")
+
+    def __init__(self, named: Fields) -> None:
+        paths = {name: tuple(path.split(".")) if path else () for name, path in named.paths.items()}
+        self._items = paths.pop("items")
+        self._error = paths.pop("error")
+        alike = not named.number_ids and all(path == (name,) for name, path in paths.items())
+        self._named = () if alike else tuple(paths.items())  # empty: items are taken as they are
+        self._number_ids = named.number_ids
+
+    @classmethod
+    def of(cls, named: Fields) -> "Shape | None":
+        """None where all has the contract's own names."""
+        return None if named == Fields() else cls(named)
+
+    def items(self, document: Any) -> Any:
+        """The list of items under the contract's names; something else where there is none."""
+        items = _at(document, self._items)
+        if not self._named or type(items) is not list or len(items) > MAX_CANDIDATES:
+            return items
+        return [self._renamed(item) for item in items]
+
+    def error(self, document: Any) -> Any:
+        return _at(document, self._error)
+
+    def _renamed(self, item: Any) -> dict[str, Any]:
+        found = {name: value for name, path in self._named if (value := _at(item, path)) is not None}
+        if self._number_ids and type(found.get("id")) is int:
+            found["id"] = str(found["id"])
+        return found
+
+
+def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]:
     """The candidates of a source's answer `{"items": [{"id", "score", …}, …]}`, without repeated ids.
 
     Raises `ContractBroken` for anything else, also for an empty list beside an `error` (facts 1,
     pitfall). An empty list alone is an answer: nothing to recommend.
     """
     try:
-        document = orjson.loads(body)  # refuses NaN, Infinity and what is too large for a double
+        document = orjson.loads(body)  # refuses NaN, Infinity, depth, and what is too large for a double
     except orjson.JSONDecodeError as error:
         raise ContractBroken("no JSON") from error
-    items = document.get("items") if type(document) is dict else None
+    if shape is not None:
+        items, said = shape.items(document), shape.error(document)
+    elif type(document) is dict:
+        items, said = document.get("items"), document.get("error")
+    else:
+        items, said = None, None
     if type(items) is not list:
         raise ContractBroken("no list of items")
     if len(items) > MAX_CANDIDATES:
         raise ContractBroken(f"more than {MAX_CANDIDATES} items")
-    if not items and "error" in document:
+    if not items and said:
         raise ContractBroken("an error with an empty list")
     candidates: dict[str, Candidate] = {}
     try:
@@ -47,3 +112,12 @@ def parse_candidates(body: bytes) -> list[Candidate]:
     except (KeyError, TypeError) as error:
         raise ContractBroken("an item without id and score") from error
     return list(candidates.values())
+
+
+def _at(value: Any, path: _Path) -> Any:
+    """What stands there; None: nothing does."""
+    for name in path:
+        if type(value) is not dict:
+            return None
+        value = value.get(name)
+    return value

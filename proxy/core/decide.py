@@ -42,6 +42,8 @@ class Decision:
     """The weight of cf."""
     level: Level = "D"
     """The best that the answer can be (facts 2.10)."""
+    expands: bool = False
+    """Content may be asked for neighbours of what was offered (level B)."""
     arm: str = NO_ARM
     exposed: bool = True
     rule: int = NO_RULE
@@ -223,6 +225,7 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         sources=tuple(asked),
         alpha=alpha,
         level=level,
+        expands="content" in left,
         arm=arm.name if arm is not None and treated else NO_ARM,
     )
 

@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
+from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
 from proxy.core.override import Overrides
 from proxy.core.toggles import Toggles
@@ -77,6 +78,8 @@ class Upstream:
     ca_file: str = ""  # https only; empty: the system's
     server_name: str = ""  # https only; empty: the url's host
     candidates_path: str = "/candidates"  # asked by recommend routes
+    neighbours_path: str = ""  # asked for neighbours of seeds; empty: cannot be
+    fields: Fields = field(default_factory=Fields)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
     @property
@@ -130,6 +133,7 @@ class Route:
     guarded: bool = False  # refuse ambiguous paths; routes with flag or methods always do
     k_default: Annotated[int, Ge(1)] = 50
     k_max: Annotated[int, Ge(1)] = 200
+    deadline_ms: Annotated[int, Gt(0)] | None = None  # None: the longest timeout_ms of the sources it asks
     alpha: Annotated[float, Interval(ge=0, le=1)] = 0.5  # weight of cf under hybrid_default (facts 2.1)
     shadow: Shadow = field(default_factory=Shadow)
 

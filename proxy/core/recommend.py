@@ -4,21 +4,18 @@ Whatever the sources did, an answer holds exactly k unique items (fewer only whe
 fewer); what they left open is filled from the popularity list, and said so.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import orjson
 
 from proxy.core.asks import Ask, parse_ask, plain_k
-from proxy.core.blending import Ranked
 from proxy.core.decide import Decision
-from proxy.core.policy import Film
-from proxy.core.popularity import NO_FILTERS, Filters, Popularity, popular_item
+from proxy.core.ladder import Offered, climb
+from proxy.core.popularity import NO_FILTERS, Popularity, popular_item
 
 MAX_RENDERED = 256
 """Popular answers of different length that are kept rendered."""
-
-_TEXT = frozenset((str,))
 
 
 class Answer(NamedTuple):
@@ -26,11 +23,11 @@ class Answer(NamedTuple):
 
     body: bytes
     level: str
-    """`D`: popularity filled some or all; else the level that the decision began at."""
+    """The lowest rung of the ladder that was needed, `D` where popularity filled; the decision's at best."""
     source: str
     """Label of the first item; "" when there is none."""
     covered: int
-    """Slots filled by the sources (facts 2.19)."""
+    """Slots filled by levels A to C (facts 2.19)."""
     returned: int
     degraded: bool
     """A source failed, or popularity had to fill."""
@@ -40,27 +37,26 @@ def compose(
     *,
     request_id: str,
     ask: Ask,
-    ranked: Sequence[Ranked],
+    rounds: Sequence[Offered],
     popularity: Popularity,
     bucket: int,
     decision: Decision,
     toggles_version: int,
     failed: bool = False,
 ) -> Answer:
-    """The answer: the best k of `ranked` that can be shown, the rest from popularity.
+    """The answer: what the rounds of asking offer, the rest from popularity.
 
-    An item that breaks a filter, by its own fields or else the catalogue's, is left out; so is one
-    whose title, year or genres neither of the two knows. `failed`: a source that was asked did not
-    answer as it should.
+    `rounds` are used up. `failed`: a source that was asked did not answer as it should.
     """
     k = ask.k
-    items = _shown(ranked, ask, popularity.catalogue)
+    items, level = climb(k, rounds, decision.level)
     covered = len(items)
     if covered < k:
         films = popularity.top(k - covered, ask.filters, [item["id"] for item in items])
         items += [popular_item(rank, film) for rank, film in enumerate(films, covered + 1)]
     source = items[0]["source"] if items else ""
-    level = decision.level if covered == k else "D"
+    if covered < k:
+        level = "D"
     degraded = failed or covered < k
     # The answers are not cached.
     document = {
@@ -123,7 +119,7 @@ class PopularAnswers:
         return compose(
             request_id=request_id,
             ask=ask,
-            ranked=(),
+            rounds=(),
             popularity=self._popularity,
             bucket=bucket,
             decision=self._decision,
@@ -139,65 +135,3 @@ class PopularAnswers:
             self._rendered.clear()
         self._rendered[k] = rendered = answer, items + end, labels
         return rendered
-
-
-def _shown(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    k, filters = ask.k, ask.filters
-    rank = 1
-    for minus, key, source, fields in ranked:
-        try:
-            title, year, genres = fields["title"], fields["year"], fields["genres"]
-            "".join(genres)  # a TypeError unless all are text
-            complete = type(title) is str and type(year) is int and type(genres) is list
-        except (KeyError, TypeError):
-            complete = False
-        if not complete:
-            film = catalogue.get(key)
-            if film is None:
-                continue
-            title, year, genres = film.title, film.year, film.genres
-        if filters is not NO_FILTERS and not _passes(
-            filters, year, genres, _providers(fields, catalogue.get(key))
-        ):
-            continue
-        items.append(
-            {
-                "rank": rank,
-                "id": key,
-                "score": 0.0 - minus,  # not -0.0
-                "source": source,
-                "title": title,
-                "year": year,
-                "genres": genres,
-            }
-        )
-        if rank == k:
-            break
-        rank += 1
-    return items
-
-
-def _passes(filters: Filters, year: int, genres: Sequence[str], providers: Sequence[str] | None) -> bool:
-    """`providers` None: unknown, and no reason to leave an item out."""
-    return (
-        (filters.year_min is None or year >= filters.year_min)
-        and (filters.year_max is None or year <= filters.year_max)
-        and _any_of(filters.genres, genres)
-        and (providers is None or _any_of(filters.providers, providers))
-    )
-
-
-def _any_of(wanted: frozenset[str], names: Sequence[str]) -> bool:
-    return not wanted or not wanted.isdisjoint(map(str.casefold, names))
-
-
-def _providers(fields: Mapping[str, Any], film: Film | None) -> Sequence[str] | None:
-    names = fields.get("providers")
-    if _is_names(names):
-        return names
-    return None if film is None else film.providers
-
-
-def _is_names(value: Any) -> TypeGuard[list[str]]:
-    return type(value) is list and _TEXT.issuperset(map(type, value))

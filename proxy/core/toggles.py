@@ -115,9 +115,10 @@ CATALOGUE: tuple[Toggle, ...] = (
         does="Whom to ask, how to weigh: `hybrid_default` the route's alpha, `bucket_gate` the cohort's, "
         "`content_only`, `collab_only`; null: as the experiment's arm says, `hybrid_default` without one.",
         safety="Any value ends the experiment for whom it touches. A mode of one source moves its whole load "
-        "there.",
+        "there; under `collab_only` content is still asked for neighbours where slots stay open (level B).",
         before="The source that remains can take all requests and its breaker is closed.",
-        after="`metadata.policy` of new answers; calls of the other source stop; coverage stays.",
+        after="`metadata.policy` of new answers; calls of the other source stop, but for level B; coverage "
+        "stays.",
     ),
     Toggle(
         name="disable_cf",
@@ -132,8 +133,8 @@ CATALOGUE: tuple[Toggle, ...] = (
         name="disable_content",
         kind="switch",
         priority=4,
-        does="Content similarity is not asked; collaborative filtering answers alone.",
-        safety="New users, of whom cf knows nothing, get popularity.",
+        does="Content similarity is not asked, nor for neighbours; collaborative filtering answers alone.",
+        safety="New users, of whom cf knows nothing, get popularity: there is no level B.",
         before="Cf's breaker is closed; `policy_mode` is not `content_only`.",
         after="Calls of content stop; coverage, above all of the cohort `cold`.",
     ),
@@ -144,7 +145,7 @@ CATALOGUE: tuple[Toggle, ...] = (
         priority=5,
         depends=("disable_cf", "disable_content"),
         does="Where the ladder begins (a ceiling): A both sources, B and C content without cf, D popularity; "
-        "what is missing is filled from further down.",
+        "what is missing is filled from further down: neighbours (B), relaxed filters (C), popularity.",
         safety="D needs no source and judges none: nobody notices a broken recommender while it is set.",
         before="For B and C: content's breaker is closed. For D: the popularity list is fresh.",
         after="`metadata.level` of new answers is nowhere better than the value.",

@@ -1,7 +1,8 @@
 """A route, bound to what it needs at run time: resolved once per policy, not once per request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
+from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.core.actions import RouteRules
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
+NEIGHBOURS = "neighbours"
+"""The kind of the second round: the content source, asked for neighbours of what was offered."""
+
 NO_STORE = b"Cache-Control: no-store\r\n"
 _READING = frozenset((b"GET", b"HEAD"))
 
@@ -37,9 +41,11 @@ class Bound:
         "cell",
         "choices",
         "counters",
+        "deadline",
         "decision",
         "decision_end",
         "decision_start",
+        "expansion",
         "first_byte",
         "flag_off",
         "judged",
@@ -77,6 +83,8 @@ class Bound:
         self.pool = None if self.recommends else pools[route.upstream]
         kinds = {kind: getattr(route.sources, kind) for kind in ("cf", "content", "control")}
         self.sources = {kind: pools[name] for kind, name in kinds.items() if name}
+        self.expansion: Pool | None = None  # whom to ask for neighbours where slots stay open
+        self.deadline: Lane | None = None  # when to answer with what is there; None: the sources' end it
         self.decision = UNDECIDED
         self.judged = False
         self.shadow: RouteShadow | None = None
@@ -95,6 +103,8 @@ class Bound:
         if self.pool is not None:
             self.first_byte: Lane = self._lane(self.pool, ticker)
         self.source_lanes = {kind: self._lane(pool, ticker) for kind, pool in self.sources.items()}
+        if "content" in self.sources:
+            self.source_lanes[NEIGHBOURS] = self.source_lanes["content"]
         self.decision_start = self._decision_start(NO_ARM)
         self.decision_end = self.decided("none", route.upstream)
 
@@ -109,6 +119,9 @@ class Bound:
         bound.decision = decision
         bound.judged = decision.judged
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
+        content = self.sources["content"] if decision.expands else None
+        bound.expansion = content if content is not None and content.neighbours_path else None
+        bound.deadline = self._deadline(bound)
         if decision.aside:
             bound.lines = NO_STORE  # a cache in front would give it to others
             bound.counters = self.counters.aside(decision.aside)
@@ -116,6 +129,11 @@ class Bound:
         bound.answers(popular)
         bound.decision_start = self._decision_start(decision.arm)
         return bound
+
+    @property
+    def asked(self) -> Iterable[Pool]:
+        """The upstreams that a recommend request may ask."""
+        return {*self.sources.values(), *([] if self.expansion is None else [self.expansion])}
 
     def _decision_start(self, arm: str) -> bytes:
         return f"X-Fusebox-Decision: route={self.name};arm={arm};bucket=".encode()
@@ -128,6 +146,18 @@ class Bound:
         """What a body over the route's limit is refused with."""
         detail = f"at most {self.max_body} bytes"
         return Refusal("body_too_large", 413, "Content Too Large", detail, close=True)
+
+    def _deadline(self, bound: "Bound") -> Lane | None:
+        """From the request to its answer. None when no source may take that long, and none is asked after."""
+        waits = [self.source_lanes[kind].seconds for kind in bound.sources]
+        if not waits:
+            return None
+        seconds = longest = max(waits)
+        if self.route.deadline_ms is not None:
+            seconds = min(self.route.deadline_ms / 1000, self.total_s or inf)
+        if seconds >= longest and bound.expansion is None:
+            return None
+        return next(iter(bound.sources.values())).ticker.lane(seconds)
 
     def _lane(self, pool: Pool, ticker: Ticker) -> Lane:
         """From sent to first byte: the route's or the upstream's time, never past the total."""

@@ -29,6 +29,8 @@ class Fetch(Call):
     _size = 0
     _status = 0
 
+    _recommend: "Recommend | None"
+
     def __init__(self, recommend: "Recommend", kind: str, pool: Pool, request: bytes, bound: Bound) -> None:
         self._recommend = recommend
         self.kind = kind
@@ -41,9 +43,9 @@ class Fetch(Call):
 
     def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
         now = monotonic()
-        self._status = head.status
+        self._status = head.status if head.is_json() or head.status != 200 else 0
         if ended:
-            self._conclude(head.status, body, now)
+            self._conclude(self._status, body, now)
             return
         self.answered(head, now, ended=False)
         self.on_body(body, b"", ended=False)
@@ -60,7 +62,7 @@ class Fetch(Call):
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
         if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
             try:
-                self.items = parse_candidates(body)
+                self.items = parse_candidates(body, self.pool.shape)
             except ContractBroken:
                 self.items = None
         if self.items is not None or 400 <= status < 500:
@@ -82,7 +84,14 @@ class Fetch(Call):
         self.over = True
         self.by_decision = self.pool.breaker.forced == "open"
 
+    def leave(self, now: float) -> None:
+        """Its request has to answer without it: the call goes on to its own deadline, and tells nobody."""
+        self.failed = True
+        self.milliseconds = (now - self.sent_at) * 1000 if self.sent_at else 0.0
+        self._recommend = None
+
     def _end(self, now: float) -> None:
         self.over = True
-        self.milliseconds = (now - self.sent_at) * 1000 if self.sent_at else 0.0
-        self._recommend.source_over(now)
+        if self._recommend is not None:
+            self.milliseconds = (now - self.sent_at) * 1000 if self.sent_at else 0.0
+            self._recommend.source_over(now)

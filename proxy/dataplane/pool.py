@@ -12,6 +12,7 @@ from proxy.clock import monotonic
 from proxy.core.addresses import Address, Addresses
 from proxy.core.breaker import Breaker
 from proxy.core.budget import RetryBudget
+from proxy.core.candidates import Shape
 from proxy.core.policy import Limits, Priority, Upstream
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.failures import Failure
@@ -57,8 +58,7 @@ class Pool:
         self.name = name
         self._idle: defaultdict[Address, list[UpstreamConnection]] = defaultdict(list)
         self.timing = f", {name};dur=".encode()  # its part of Server-Timing
-        self.candidates_path = settings.candidates_path.encode()
-        self.settings = settings
+        self._read_by(settings)
         self.breaker = breaker
         self.cell = cell
         self.ticker = ticker
@@ -88,10 +88,15 @@ class Pool:
         if moved or ejection != (settings.eject_after, settings.eject_s, settings.eject_max_s):
             self._close_idle()
             self._move(place if moved else self.place, settings)
-        self.candidates_path = settings.candidates_path.encode()
-        self.settings = settings
+        self._read_by(settings)
         self.limits = limits
         self.breaker.reconfigure(settings.breaker, monotonic())
+
+    def _read_by(self, settings: Upstream) -> None:
+        self.settings = settings
+        self.candidates_path = settings.candidates_path.encode()
+        self.neighbours_path = settings.neighbours_path.encode()
+        self.shape = Shape.of(settings.fields)
 
     def _move(self, place: Place, settings: Upstream) -> None:
         self.place = place

@@ -1,18 +1,24 @@
-"""Recommend routes: ask the sources side by side, blend what came, always answer k items."""
+"""Recommend routes: ask the sources side by side, blend what came, always answer k items.
+
+Where slots stay open content is asked once more, for neighbours of what was offered (level B); all of it
+within the route's deadline.
+"""
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
-from proxy.core.asks import Ask, parse_ask, plain_k
-from proxy.core.blending import blend, ranking
-from proxy.core.decide import Decision
+from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
+from proxy.core.blending import Ranked, blend, ranking
 from proxy.core.experiment import CONTROL
+from proxy.core.ladder import Offered, sift
 from proxy.core.recommend import Answer, compose
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import NO_STORE, Bound
+from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
 from proxy.errors import Refusal
 
@@ -28,9 +34,9 @@ _ANSWER = (
 
 
 class Recommend:
-    """One recommend request under way."""
+    """One recommend request under way: one round of asking, a second where that left slots open."""
 
-    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_pending")
+    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_pending", "_rounds")
 
     def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
         self._client = client
@@ -38,6 +44,7 @@ class Recommend:
         self._bound = bound
         self._ask = ask
         self._fetches: list[Fetch] = []
+        self._rounds: list[Offered] = []  # those that are over
         self._done = False
         self._pending = 1  # sources that are not over; and the beginning, which waits for all to be asked
 
@@ -54,34 +61,63 @@ class Recommend:
         lines = rewrite.candidates_lines(head, client)
         fetches = self._fetches
         for kind, pool in bound.sources.items():
-            request = rewrite.candidates_request(pool, ask.query, lines)
+            request = rewrite.candidates_request(pool, pool.candidates_path, ask.query, lines)
             fetches.append(Fetch(self, kind, pool, request, bound))
         self._pending += len(fetches)
+        if bound.deadline is not None:
+            bound.deadline.set(self, now)
         for fetch in fetches:
-            try:
-                fetch.begin(now, head.bucket)
-            except Refusal:
-                fetch.refused()
-                self.source_over(now)
+            self._begin(fetch, now)
         self.source_over(now)
         return None if self._done else self
 
-    def source_over(self, now: float) -> None:
-        """Answer as soon as every source has; their deadlines see to it that they do."""
-        self._pending -= 1
-        if self._pending or self._done:
-            return
-        self._done = True
-        fetches, self._fetches = self._fetches, []  # they point back here, and only the collector would see
+    def _begin(self, fetch: Fetch, now: float) -> None:
         try:
-            answer = self._blended(fetches, self._bound.decision)
+            fetch.begin(now, self._head.bucket)
+        except Refusal:
+            fetch.refused()
+            self.source_over(now)
+        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
+            _log.exception("asking a source failed")
+            fetch.expire(Failure.INTERNAL, "a fault in the sidecar", now)
+
+    def source_over(self, now: float) -> None:
+        """Go on as soon as every source is over; their deadlines see to it that they come to be."""
+        self._pending -= 1
+        if not self._pending and not self._done:
+            self._go_on(now, in_time=True)
+
+    def on_deadline(self, now: float) -> None:
+        """Answer with what has arrived; who is late has failed this request (facts 2.18)."""
+        if not self._done:
+            for fetch in self._fetches:
+                if not fetch.over:
+                    fetch.leave(now)
+            self._go_on(now, in_time=False)
+
+    def _go_on(self, now: float, *, in_time: bool) -> None:
+        """A round is over: ask once more, or answer."""
+        try:
+            if not self._rounds:
+                ranked = self._ranked()
+                self._rounds.append(self._sifted(ranked))
+                pool = self._bound.expansion
+                if in_time and pool is not None and self._expands(pool, now):
+                    self._ask_neighbours(pool, ranked, now)
+                    return
+            else:
+                self._rounds.append(self._sifted(ranking("content", self._fetches[-1].items)))
+            answer = self._answer()
         except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
             _log.exception("blending failed")
+            if self._done:
+                return
+            self._end()
             popular(self._client, self._head, self._bound)
             return
         timings = b""
         judged = self._bound.judged
-        for fetch in fetches:
+        for fetch in self._end():
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
@@ -90,34 +126,69 @@ class Recommend:
             counters.slots_covered += answer.covered
         _write(self._client, self._head, self._bound, answer, now, timings)
 
-    def _blended(self, fetches: list[Fetch], decision: Decision) -> Answer:
-        items = {}
-        failed = False
-        for fetch in fetches:
-            items[fetch.kind] = fetch.items
-            failed = failed or fetch.failed
+    def _ranked(self) -> list[Ranked]:
+        """What the first round offers."""
+        items = {fetch.kind: fetch.items for fetch in self._fetches}
+        decision = self._bound.decision
+        if decision.exposed:
+            return blend(decision.alpha, items.get("cf"), items.get("content"))
+        return ranking(CONTROL, items[CONTROL])
+
+    def _sifted(self, ranked: Sequence[Ranked]) -> Offered:
+        offered = sift(ranked, self._ask, self._client.plane.popularity.catalogue)
+        # The ladder below is the recommender's: who is not exposed gets control's answer (facts 2.8).
+        return offered if self._bound.decision.exposed else Offered(offered.kept)
+
+    def _expands(self, pool: Pool, now: float) -> bool:
+        """Whether to ask `pool` in a second round: slots are open, and there is time; who has failed this
+        request is not asked again, and nobody is since a kill.
+        """
+        deadline = self._bound.deadline
+        return (
+            len(self._rounds[0].kept) < self._ask.k
+            and deadline is not None
+            and now - self._head.started < deadline.seconds
+            and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
+            and not self._client.plane.killed
+        )
+
+    def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:
+        query = neighbours_query(self._ask, [key for _, key, _, _ in ranked])
+        lines = rewrite.candidates_lines(self._head, self._client)
+        request = rewrite.candidates_request(pool, pool.neighbours_path, query, lines)
+        fetch = Fetch(self, NEIGHBOURS, pool, request, self._bound)
+        self._fetches.append(fetch)
+        self._pending = 2  # it, and this beginning
+        self._begin(fetch, now)
+        self.source_over(now)
+
+    def _answer(self) -> Answer:
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
-            ranked=blend(decision.alpha, items.get("cf"), items.get("content"))
-            if decision.exposed
-            else ranking(CONTROL, items[CONTROL]),
+            rounds=self._rounds,
             popularity=self._client.plane.popularity,
-            failed=failed,
+            failed=any(fetch.failed for fetch in self._fetches),
             bucket=self._head.bucket,
-            decision=decision,
+            decision=self._bound.decision,
             toggles_version=self._bound.version,
         )
+
+    def _end(self) -> list[Fetch]:
+        """Wait for nothing any more. What was asked points back here, and only the collector would see."""
+        self._done = True
+        if self._bound.deadline is not None:
+            self._bound.deadline.clear(self)
+        fetches, self._fetches = self._fetches, []
+        return fetches
 
     # -- told by the client's connection
 
     def on_client_gone(self, *, refused: bool = False) -> bool:
         if not self._done:
-            self._done = True
             now = monotonic()
-            for fetch in self._fetches:
+            for fetch in self._end():
                 fetch.give_up(Failure.ABORTED, now)
-            self._fetches = []
             if not refused:
                 self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return False

@@ -18,6 +18,8 @@ from proxy.dataplane.fields import (
 )
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
+_CONTENT_TYPE = re.compile(rb"(?im)^content-type:[ \t]*([^;\r\n]*)")
+_JSON = re.compile(rb"(?i)(?:(?:application|text)/(?:[\w.!#$&^-]+\+)?json[ \t]*)?").fullmatch
 _BODILESS = frozenset((100, 101, 102, 103, 204))
 
 _REMEMBERED = 512
@@ -35,6 +37,7 @@ class ResponseHead:
         "content_length",
         "fields",
         "http11",
+        "json",
         "keeps",
         "lines",
         "reason",
@@ -52,6 +55,13 @@ class ResponseHead:
     chunked: bool
     keeps: bool  # the connection may be used again
     start: bytes  # status line and `lines`, as they go on
+    json: bool | None  # None: nobody has asked
+
+    def is_json(self) -> bool:
+        """Whether it says so, or says nothing; found out when first asked, since few are."""
+        if self.json is None:
+            self.json = all(map(_JSON, _CONTENT_TYPE.findall(self.lines)))
+        return self.json
 
 
 class Malformed(Exception):
@@ -97,6 +107,7 @@ class ResponseReader:
         except httptools.HttpParserError as error:
             raise Malformed(str(error)) from None
         out = ResponseHead()
+        out.json = None
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)

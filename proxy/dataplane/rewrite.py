@@ -99,10 +99,10 @@ def candidates_lines(head: RequestHead, hop: Hop) -> bytes:
     return b"Accept: application/json\r\n%b%b%b" % (hop_lines(head, hop), head.id_lines, trace)
 
 
-def candidates_request(pool: Pool, query: bytes, lines: bytes) -> bytes:
+def candidates_request(pool: Pool, path: bytes, query: bytes, lines: bytes) -> bytes:
     """A whole request for candidates, the sidecar's own, with the `candidates_lines`."""
     return b"GET %b?%b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
-        pool.candidates_path,
+        path,
         query,
         pool.place.authority,
         lines,

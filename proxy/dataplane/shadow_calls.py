@@ -205,6 +205,11 @@ class _Behind:
     def __init__(self, plane: "DataPlane") -> None:
         self.popularity: Popularity = plane.popularity
         self.trusted: TrustedProxies = plane.trusted
+        self._plane = plane
+
+    @property
+    def killed(self) -> bool:
+        return self._plane.killed
 
     def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
         if head.bound is not None:
@@ -254,7 +259,7 @@ class Plan:
         bound = head.bound = shadow.plan.choices.under(head, who, shadow.laid)
         if self._head.bound is not None and _alike(bound.decision, self._head.bound.decision):
             shadow.ended(self, "skipped_same_plan")
-        elif obstacle := shadow.obstacle(bound.sources.values(), now):
+        elif obstacle := shadow.obstacle(bound.asked, now):
             shadow.ended(self, obstacle)
         else:
             self._started = head.started = now
@@ -281,6 +286,6 @@ class Plan:
 
 def _alike(one: Decision, other: Decision) -> bool:
     """Whether both ask the same and make the same of it."""
-    return (one.policy, one.sources, one.alpha, one.level) == (
-        other.policy, other.sources, other.alpha, other.level,
+    return (one.policy, one.sources, one.alpha, one.level, one.expands) == (
+        other.policy, other.sources, other.alpha, other.level, other.expands,
     )  # fmt: skip

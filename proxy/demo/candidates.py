@@ -1,7 +1,8 @@
 """The HTTP face of the example recommenders.
 
 `GET /candidates?user_id&k&genres&providers&year_min&year_max` as the contract's recommend route
-asks it; `GET /content/films/{id}` and `GET /neighbours/{id}` show what lies behind.
+asks it, and of content `GET /neighbours?user_id&k&seeds`; `GET /content/films/{id}` and of cf
+`GET /neighbours/{id}` show what lies behind.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from proxy.core.policy import Film
 from proxy.demo.catalogue import movies
 from proxy.demo.faults import FAULTS, answer, problem
-from proxy.demo.models import NOT_OFFERED, CollaborativeModel, Model
+from proxy.demo.models import NOT_OFFERED, CollaborativeModel, ContentModel, Model, Scores
 
 K_MAX = 1000
+SEEDS_MAX = 20
 Mask = NDArray[np.bool_]
 
 
@@ -38,11 +40,13 @@ class Candidates:
         400 when ill asked. An empty list is an honest answer: this user is unknown, or nothing passes.
         """
         await request.app[FAULTS].strike()
-        query = request.query
+        return self._best(self._model.scores(request.query.get("user_id", "")), request.query)
+
+    def _best(self, scores: Scores, query: Mapping[str, str]) -> web.Response:
         k = _number(query, "k", 50)
         if not 1 <= k <= K_MAX:
             raise problem(web.HTTPBadRequest, f"k must be 1 to {K_MAX}")
-        scores = np.where(self._passing(query), self._model.scores(query.get("user_id", "")), NOT_OFFERED)
+        scores = np.where(self._passing(query), scores, NOT_OFFERED)
         best = np.argsort(-scores, kind="stable")[:k]
         items = [self._items[i] | {"score": float(scores[i])} for i in best if scores[i] > NOT_OFFERED]
         return answer({"items": items})
@@ -55,6 +59,25 @@ class Candidates:
             if wanted := [value.strip().lower() for value in query.get(name, "").split(",") if value.strip()]:
                 passing &= np.logical_or.reduce([masks.get(value, self._none) for value in wanted])
         return passing
+
+
+class ContentCandidates(Candidates):
+    """Those of the content model, which can name a film's neighbours as well."""
+
+    def __init__(self, model: ContentModel) -> None:
+        super().__init__(model)
+        self._content = model
+        self._index = {movie.film.id: index for index, movie in enumerate(movies())}
+
+    async def neighbours(self, request: web.Request) -> web.Response:
+        """`GET /neighbours?user_id&k&seeds=id,id…` and filters: films like the seeds, answered as candidates.
+
+        Seeds that are unknown are passed over; without any the user's own favourites count.
+        """
+        await request.app[FAULTS].strike()
+        query = request.query
+        seeds = [self._index[name] for name in query.get("seeds", "").split(",") if name in self._index]
+        return self._best(self._content.neighbours(seeds[:SEEDS_MAX], query.get("user_id", "")), query)
 
 
 async def film(request: web.Request) -> web.Response:

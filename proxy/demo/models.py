@@ -5,6 +5,7 @@ must not be offered (seen already, or nothing known). Scales differ on purpose, 
 between real recommenders: the sidecar normalises (facts 2.1).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
@@ -26,10 +27,12 @@ class ContentModel:
     """Films like the ones a user liked most, the better rated ones first.
 
     Likeness of two films: same genre 0.4, same creative type 0.25, same director 0.2, and up to
-    0.15 for years close together. A user nobody knows gets films by quality alone.
+    0.15 for years close together. A user nobody knows gets films by quality alone. Only the nearest films
+    are looked at, as with any index: a narrow filter may leave few of them.
     """
 
     SEEDS = 5
+    RETRIEVED = 300
 
     def __init__(self, ratings: Ratings) -> None:
         films = movies()
@@ -53,17 +56,35 @@ class ContentModel:
     def _scores(self, user_id: str) -> Scores:
         row = self._ratings.of(user_id)
         if row is None or not row.any():
-            return self._quality
+            return _nearest(self._quality, self.RETRIEVED)
         seeds = np.argsort(-(row + self._quality), kind="stable")[: self.SEEDS]
         seeds = seeds[row[seeds] > 0]
-        weights = row[seeds] / row[seeds].sum()
-        like: Scores = np.sum(
-            [w * self.likeness(int(s)) for w, s in zip(weights, seeds, strict=True)], axis=0
-        )
-        offered: Scores = np.where(
+        return _nearest(self._unseen(self._like(seeds, row[seeds]), row), self.RETRIEVED)
+
+    def neighbours(self, seeds: Sequence[int], user_id: str) -> Scores:
+        """Films like those at the indices `seeds`, without these and what the user has seen.
+
+        Without seeds it is what the user liked that counts.
+        """
+        if not seeds:
+            return self.scores(user_id)
+        row = self._ratings.of(user_id)
+        like = self._like(np.array(seeds), np.ones(len(seeds), dtype=np.float32))
+        near = self._unseen(like, np.zeros_like(like) if row is None else row)
+        near[list(seeds)] = NOT_OFFERED
+        return near
+
+    def _like(self, seeds: NDArray[np.intp], weights: Scores) -> Scores:
+        """The mean likeness to the seeds, as they weigh."""
+        shares = weights / weights.sum()
+        like: Scores = np.sum([w * self.likeness(int(s)) for w, s in zip(shares, seeds, strict=True)], axis=0)
+        return like
+
+    def _unseen(self, like: Scores, row: Scores) -> Scores:
+        unseen: Scores = np.where(
             row > 0, NOT_OFFERED, np.float32(0.7) * like + np.float32(0.3) * self._quality
         )
-        return offered
+        return unseen
 
 
 class CollaborativeModel:
@@ -104,6 +125,13 @@ class CollaborativeModel:
             np.add.at(total, self.neighbours[film], weight * self.strength[film])
         offered: Scores = np.where((row > 0) | (total <= 0), NOT_OFFERED, total)
         return offered
+
+
+def _nearest(scores: Scores, count: int) -> Scores:
+    """The `count` best; the others are not offered."""
+    least = np.partition(scores, -count)[-count]
+    nearest: Scores = np.where(scores >= least, scores, NOT_OFFERED)
+    return nearest
 
 
 def centred(matrix: NDArray[np.float32]) -> NDArray[np.float32]:

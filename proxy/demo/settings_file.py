@@ -8,8 +8,8 @@ import orjson
 from proxy.demo.catalogue import popularity
 
 CF_TIMEOUT_MS = 150
-RECOMMEND_DEADLINE_MS = 2 * CF_TIMEOUT_MS + 100
-"""While cf hangs: its timeout for the head, again for the body, and room for the way to the client."""
+RECOMMEND_DEADLINE_MS = CF_TIMEOUT_MS + 250
+"""While cf hangs: its timeout, which neighbours have to keep as well, and room for the way to the client."""
 
 _TOML = """\
 [listen]
@@ -32,6 +32,7 @@ slow_call_ms = 100
 [upstreams.content]
 url = "{content}"
 timeout_ms = {cf_timeout_ms}
+neighbours_path = "/neighbours"
 [upstreams.content.breaker]
 {breaker}
 [upstreams.payment]

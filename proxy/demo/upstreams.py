@@ -45,13 +45,17 @@ def _routes(name: str) -> list[web.RouteDef]:
 
 def _recommender(name: str) -> list[web.RouteDef]:
     # only these two need numpy and the models; the others start faster without
-    from proxy.demo.candidates import Candidates, Neighbours, film  # noqa: PLC0415
+    from proxy.demo.candidates import Candidates, ContentCandidates, Neighbours, film  # noqa: PLC0415
     from proxy.demo.models import CollaborativeModel, ContentModel  # noqa: PLC0415
     from proxy.demo.ratings import ratings  # noqa: PLC0415
 
     if name == "content":
-        content = Candidates(ContentModel(ratings()))
-        return [web.get("/candidates", content.answer), web.get("/content/films/{id}", film)]
+        content = ContentCandidates(ContentModel(ratings()))
+        return [
+            web.get("/candidates", content.answer),
+            web.get("/neighbours", content.neighbours),
+            web.get("/content/films/{id}", film),
+        ]
     model = CollaborativeModel(ratings())
     return [
         web.get("/candidates", Candidates(model).answer),

@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # goes into headers, met
 METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
 _PATH = re.compile(r"/[!$&'()*+,:=@~\w.%-]*(?:/[!$&'()*+,:=@~\w.%-]+)*/?", re.ASCII)  # RFC 3986 3.3
 _FORWARD_ONLY = ("upstream", "upgrade", "idempotency_key", "first_byte_ms")
-_RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha")
+_RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha", "deadline_ms")
 
 
 def name(name: str, place: Place, report: Report) -> None:
@@ -113,8 +113,13 @@ def upstream(upstream: Upstream, place: Place, report: Report) -> None:
         for field in ("ca_file", "server_name"):
             if getattr(upstream, field):
                 report.add((*place, field), "belongs to https urls only")
-    if not _PATH.fullmatch(upstream.candidates_path):
-        report.add((*place, "candidates_path"), "should be a path that begins with /")
+    for field in ("candidates_path", "neighbours_path"):
+        path = getattr(upstream, field)
+        if not _PATH.fullmatch(path) and (path or field == "candidates_path"):
+            report.add((*place, field), "should be a path that begins with /")
+    for field, path in upstream.fields.paths.items():
+        if not all(path.split(".")) and (path or field != "items"):
+            report.add((*place, "fields", field), "should be names with a '.' between", 'for example "a.b"')
     if upstream.eject_max_s < upstream.eject_s:
         report.add((*place, "eject_max_s"), "is less than eject_s")
 

@@ -171,6 +171,7 @@ def specification() -> str:
             *_EXPERIMENT.splitlines(),
             "",
             *_table([*COHORT_ALPHAS], [[str(alpha) for alpha in COHORT_ALPHAS.values()]]),
+            *_LADDER.splitlines(),
             *_OPEN.splitlines(),
             "",
         ]
@@ -234,12 +235,33 @@ Under `bucket_gate` alpha is that of the cohort; without a known one, that of th
 is `cold`.
 """
 
+_LADDER = """
+## The ladder
+
+What fills an answer, from the top down; `level` says which was the lowest that was needed, and a ceiling
+(`candidate_fallback_level`) is the best that it says.
+
+| level | items | `source` |
+|---|---|---|
+| A | what the sources offer that passes all filters | `hybrid`, `cf`, `content` |
+| B | neighbours of it: where slots stay open content is asked again, at its `neighbours_path` | `content` |
+| C | of both what breaks the filter on years; then what breaks that on genres | `pruned` |
+| D | popularity: all filters, without years, without genres, without providers | `popularity` |
+
+- An item that is known to be with none of the wanted providers is never on A to C.
+- Under the ceilings B and C content is asked instead of cf, unless `policy_mode` or a disabled content leaves
+  cf alone. Below either the ladder is the same.
+- B needs a content source with a `neighbours_path` ([settings](settings.md#upstreamsname)), and time before
+  the route's `deadline_ms`; it is left out where content is disabled, has just failed this request, or is cut
+  off by its breaker.
+- Who is not exposed gets what control offers that passes all filters, then popularity: no B, no C.
+- `coverage` counts A to C. An answer of B or C is `degraded` only if a source failed; one of D always is.
+- Scores never rise on the way from A to C; those of popularity are its own.
+"""
+
 _OPEN = """
 ## What is not there yet
 
-- Levels B and C both mean: content is asked and cf is not, unless `policy_mode` or a disabled content leaves
-  cf alone. Expanding seeds and relaxing filters come later; what is missing is filled by popularity
-  (level D).
 - There is no cache: `cold` and `prewarm` do the same, `warm_only` is level D.
 - `experiment_freeze` holds through reloads. It does not hold through a restart, and users first seen after it
   are not told from others, until assignments are kept in the store.

@@ -3,10 +3,18 @@
 import orjson
 import pytest
 
-from proxy.core.asks import Ask, parse_ask
+from proxy.core.asks import Ask, neighbours_query, parse_ask
 from proxy.core.blending import Ranked, blend
-from proxy.core.candidates import MAX_CANDIDATES, Candidate, ContractBroken, parse_candidates
+from proxy.core.candidates import (
+    MAX_CANDIDATES,
+    Candidate,
+    ContractBroken,
+    Fields,
+    Shape,
+    parse_candidates,
+)
 from proxy.core.decide import KILLED, Decision
+from proxy.core.ladder import sift
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Popularity
 from proxy.core.recommend import MAX_RENDERED, Answer, PopularAnswers, compose
@@ -48,7 +56,7 @@ def composed(asked: Ask, *ranked: Ranked, failed: bool = False) -> Answer:
     return compose(
         request_id="r1",
         ask=asked,
-        ranked=ranked,
+        rounds=[sift(ranked, asked, LIST.catalogue)],
         popularity=LIST,
         failed=failed,
         bucket=1234,
@@ -126,6 +134,24 @@ class TestAsk:
         assert named in refused.value.detail
 
 
+class TestNeighboursQuery:
+    """What the second round asks: providers hold, years and genres do not (level C)."""
+
+    def test_filters_that_can_be_relaxed_are_left_out(self):
+        asked = ask(
+            b"k=3&genres=war&providers=hbo&year_min=1990&lang=de&year%5Fmax=2000&seeds=theirs&g%65nres=x"
+        )
+        assert neighbours_query(asked, ["a", "b"]) == b"user_id=u1&k=3&providers=hbo&lang=de&seeds=a,b"
+
+    def test_seeds_are_few_and_can_be_told_apart(self):
+        seeds = ["a,b", "x" * 65, "ü &", *(f"s{n}" for n in range(20))]
+        query = neighbours_query(ask(b"k=3"), seeds)
+        assert query == b"user_id=u1&k=3&seeds=%C3%BC%20%26," + b",".join(b"s%d" % n for n in range(9))
+
+    def test_without_any_the_user_is_all_there_is_to_go_by(self):
+        assert neighbours_query(ask(b"k=3"), []) == b"user_id=u1&k=3&seeds="
+
+
 class TestCandidates:
     def test_items_keep_all_their_fields(self):
         body = b'{"items":[{"id":"a","score":0.5,"title":"A"},{"id":"b","score":1}],"more":true}'
@@ -138,10 +164,18 @@ class TestCandidates:
         body = b'{"items":[{"id":"a","score":1},{"id":"b","score":2},{"id":"a","score":3}]}'
         assert [(key, score) for key, score, _ in parse_candidates(body)] == [("a", 1.0), ("b", 2.0)]
 
-    def test_no_items_are_an_answer_but_not_beside_an_error(self):
+    @pytest.mark.parametrize("error", [b'"model not loaded"', b"true", b"500", b'{"code":7}', b"[1]"])
+    def test_no_items_are_an_answer_but_not_beside_an_error(self, error):
         assert parse_candidates(b'{"items":[]}') == []
         with pytest.raises(ContractBroken, match="error"):
-            parse_candidates(b'{"items":[],"error":"model not loaded"}')
+            parse_candidates(b'{"items":[],"error":%b}' % error)
+
+    @pytest.mark.parametrize("error", [b"null", b"false", b'""', b"0", b"[]", b"{}"])
+    def test_an_error_that_is_none_is_none(self, error):
+        assert parse_candidates(b'{"items":[],"error":%b}' % error) == []
+
+    def test_an_error_beside_items_takes_nothing_away(self):
+        assert parse_candidates(b'{"items":[{"id":"a","score":1}],"error":"slow"}')[0][0] == "a"
 
     @pytest.mark.parametrize(
         "body",
@@ -167,6 +201,13 @@ class TestCandidates:
             b'{"items":[{"id":"a","score":NaN}]}',
             b'{"items":[{"id":"a","score":Infinity}]}',
             b'{"items":[{"id":"a","score":1e999}]}',
+            b'{"items":[{"id":"a","score":"NaN"}]}',
+            b'{"items":[{"id":"a","score":-Infinity}]}',
+            b'{"items":[{"id":"a","score":1' + b"0" * 400 + b"}]}",
+            b'{"items":[{"id":"a","score":[1]}]}',
+            b'{"items":[{"id":"\\ud800","score":1}]}',
+            b'{"items":' + b"[" * 2000 + b"]" * 2000 + b"}",
+            b'\xef\xbb\xbf{"items":[]}',
             b'{"items":[{"id":"\xff","score":1}]}',
             orjson.dumps({"items": [{"id": str(n), "score": 1} for n in range(MAX_CANDIDATES + 1)]}),
         ],
@@ -174,6 +215,75 @@ class TestCandidates:
     def test_anything_else_breaks_the_contract(self, body):
         with pytest.raises(ContractBroken):
             parse_candidates(body)
+
+
+class TestShapes:
+    """Answers that call things by other names (`[upstreams.NAME.fields]`)."""
+
+    def read(self, document: object, **named: object) -> list[Candidate]:
+        return parse_candidates(orjson.dumps(document), Shape.of(Fields(**named)))
+
+    def test_the_contracts_own_names_need_no_shape(self):
+        assert Shape.of(Fields()) is None
+
+    def test_every_name_may_be_another_and_lie_deeper(self):
+        named = {
+            "items": "data.results", "id": "movie.id", "score": "rank_score", "title": "movie.names.en",
+            "year": "released", "genres": "tags", "providers": "movie.on",
+        }  # fmt: skip
+        movie = {"id": "m1", "names": {"en": "One"}, "on": ["hbo"]}
+        found = self.read(
+            {"data": {"results": [{"movie": movie, "rank_score": 3, "released": 1999, "tags": ["War"]}]}},
+            **named,
+        )
+        shown = {
+            "id": "m1",
+            "score": 3,
+            "title": "One",
+            "year": 1999,
+            "genres": ["War"],
+            "providers": ["hbo"],
+        }
+        assert found == [("m1", 3.0, shown)]
+
+    def test_what_an_item_does_not_have_is_left_to_the_catalogue(self):
+        assert self.read({"items": [{"id": "a", "score": 1, "title": "A"}]}, title="name") == [
+            ("a", 1.0, {"id": "a", "score": 1})
+        ]
+
+    def test_the_answer_may_be_the_list_itself(self):
+        assert self.read([{"id": "a", "score": 1}], items="")[0][0] == "a"
+        assert self.read([], items="") == []
+        with pytest.raises(ContractBroken, match="no list"):
+            self.read({"items": []}, items="")
+
+    def test_numbers_are_ids_only_where_that_is_said(self):
+        items = {"items": [{"id": 318, "score": 1}, {"id": "318", "score": 2}, {"id": 0, "score": 3}]}
+        assert [row[:2] for row in self.read(items, number_ids=True)] == [("318", 1.0), ("0", 3.0)]
+        with pytest.raises(ContractBroken, match="no text"):
+            self.read(items, title="name")
+
+    @pytest.mark.parametrize("key", [True, 1.0, None, "", [1]])
+    def test_whole_numbers_and_text_alone_are_ids(self, key):
+        with pytest.raises(ContractBroken):
+            self.read({"items": [{"id": key, "score": 1}]}, number_ids=True)
+
+    def test_an_error_is_looked_for_where_it_stands(self):
+        with pytest.raises(ContractBroken, match="error"):
+            self.read({"items": [], "status": {"failure": "no model"}}, error="status.failure")
+        assert self.read({"items": [], "error": "not theirs"}, error="status.failure") == []
+
+    @pytest.mark.parametrize(
+        "document",
+        [{"data": None}, {"data": []}, {"data": {"results": {}}}, {"data": {"results": [1]}}, [], 1,
+         {"data": {"results": [{"movie": "m1", "score": 1}]}},
+         {"data": {"results": [{"movie": {"id": "a"}}]}},
+         {"data": {"results": [{"movie": {"id": "a"}, "score": "1"}]}},
+         {"data": {"results": [{"movie": {"id": "a"}, "score": 1}] * (MAX_CANDIDATES + 1)}}],
+    )  # fmt: skip
+    def test_anything_else_breaks_the_contract(self, document):
+        with pytest.raises(ContractBroken):
+            self.read(document, items="data.results", id="movie.id")
 
 
 class TestBlend:
@@ -290,7 +400,7 @@ class TestCompose:
         answer = compose(
             request_id="r",
             ask=ask(),
-            ranked=(),
+            rounds=(),
             popularity=Popularity(()),
             failed=False,
             bucket=0,
@@ -323,35 +433,36 @@ class TestCompose:
         assert ids(composed(ask(b"k=2"), shown("x", **fields), shown("y"))) == ["y", "p0"]
 
     @pytest.mark.parametrize(
-        ("query", "fields", "stays"),
+        ("query", "fields", "source"),
         [
-            (b"genres=comedy", {"genres": ["COMEDY", "War"]}, True),
-            (b"genres=comedy", {"genres": ["War"]}, False),
-            (b"genres=comedy", {"genres": []}, False),
-            (b"year_min=2000&year_max=2000", {"year": 2000}, True),
-            (b"year_min=2001", {"year": 2000}, False),
-            (b"year_max=1999", {"year": 2000}, False),
-            (b"providers=hbo", {"providers": ["HBO"]}, True),
-            (b"providers=hbo", {"providers": ["hulu"]}, False),
-            (b"providers=hbo", {}, True),
-            (b"providers=hbo", {"providers": "hulu"}, True),
+            (b"genres=comedy", {"genres": ["COMEDY", "War"]}, "cf"),
+            (b"genres=comedy", {"genres": ["War"]}, "pruned"),
+            (b"genres=comedy", {"genres": []}, "pruned"),
+            (b"year_min=2000&year_max=2000", {"year": 2000}, "cf"),
+            (b"year_min=2001", {"year": 2000}, "pruned"),
+            (b"year_max=1999", {"year": 2000}, "pruned"),
+            (b"providers=hbo", {"providers": ["HBO"]}, "cf"),
+            (b"providers=hbo", {"providers": ["hulu"]}, "popularity"),
+            (b"providers=hbo&year_min=2001", {"providers": ["hulu"]}, "popularity"),
+            (b"providers=hbo", {}, "cf"),
+            (b"providers=hbo", {"providers": "hulu"}, "cf"),
         ],
     )
-    def test_filters_hold_for_what_is_known_of_an_item(self, query, fields, stays):
-        assert ("x" in ids(composed(ask(b"k=1&" + query), shown("x", **fields)))) is stays
+    def test_filters_hold_for_what_is_known_of_an_item(self, query, fields, source):
+        answer = composed(ask(b"k=1&" + query), shown("x", **fields))
+        assert answer.source == source
+        assert (ids(answer) == ["x"]) is (source != "popularity")
+        assert answer.level == {"cf": "A", "pruned": "C", "popularity": "D"}[source]
 
     def test_filters_hold_by_the_catalogue_where_the_item_does_not_say(self):
         assert ids(composed(ask(b"k=1&providers=netflix"), shown("p9"))) == ["p9"]
         assert composed(ask(b"k=1&providers=hbo"), shown("p9")).covered == 0
-        assert composed(ask(b"k=1&year_min=2010"), (-1.0, "p3", "cf", {"id": "p3"})).covered == 0
+        assert composed(ask(b"k=1&year_min=2010"), (-1.0, "p3", "cf", {"id": "p3"})).source == "pruned"
 
     def test_filling_keeps_the_filters_first(self):
-        assert ids(composed(ask(b"k=4&genres=drama&year_min=2015"), shown("x"))) == [
-            "p25",
-            "p27",
-            "p29",
-            "p1",
-        ]
+        answer = composed(ask(b"k=4&genres=drama&year_min=2015"), shown("x"))
+        assert ids(answer) == ["x", "p25", "p27", "p29"]
+        assert answer.level == "D"
 
 
 class TestPopularAnswer:
@@ -361,7 +472,7 @@ class TestPopularAnswer:
         user = 'ü"\\\n'.encode()
         labels = {"popularity": LIST, "decision": decision, "toggles_version": 3}
         quick = PopularAnswers(**labels).answer(query, user, b"r1", 17, k_default=50, k_max=200)
-        full = compose(**labels, request_id="r1", ask=ask(query, user), bucket=17, ranked=())
+        full = compose(**labels, request_id="r1", ask=ask(query, user), bucket=17, rounds=())
         assert orjson.loads(quick.body) == orjson.loads(full.body)
         assert quick[1:] == full[1:]
 

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.core.asks import PROVIDERS, Ask, parse_ask
-from proxy.core.blending import blend
+from proxy.core.blending import blend, ranking
 from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
 from proxy.core.decide import Decision
+from proxy.core.ladder import sift
 from proxy.core.policy import Film
 from proxy.core.popularity import Filters, Popularity
 from proxy.core.recommend import PopularAnswers, compose
@@ -66,16 +67,18 @@ decisions = st.builds(
 )
 
 
-@given(asks, catalogues, sources, sources, alphas)
-def test_an_answer_holds_exactly_k_unique_complete_items(ask, popularity, cf, content, alpha):
-    ranked = blend(alpha, cf, content)
+@given(asks, catalogues, sources, sources, sources, alphas, st.sampled_from("ABC"))
+def test_an_answer_holds_exactly_k_unique_complete_items(
+    ask, popularity, cf, content, neighbours, alpha, ceiling
+):
+    rounds = [blend(alpha, cf, content), ranking("content", neighbours)]
     answer = compose(
         request_id="r",
         ask=ask,
-        ranked=ranked,
+        rounds=[sift(ranked, ask, popularity.catalogue) for ranked in rounds],
         popularity=popularity,
         bucket=1,
-        decision=Decision(reason="default", policy="hybrid_default", alpha=alpha, level="A"),
+        decision=Decision(reason="default", policy="hybrid_default", alpha=alpha, level=ceiling),
         toggles_version=1,
     )
     document = orjson.loads(answer.body)
@@ -90,13 +93,63 @@ def test_an_answer_holds_exactly_k_unique_complete_items(ask, popularity, cf, co
         assert type(item["title"]) is str
         assert type(item["year"]) is int
         assert all(type(genre) is str for genre in item["genres"])
-        assert item["source"] in {"hybrid", "cf", "content", "popularity"}
+        assert item["source"] in {"hybrid", "cf", "content", "pruned", "popularity"}
     covered = sum(item["source"] != "popularity" for item in items)
     assert covered == answer.covered
     assert metadata["coverage"] == covered / ask.k
     assert metadata["k_returned"] == answer.returned == len(items)
-    assert metadata["level"] == answer.level == ("A" if covered == ask.k else "D")
+    assert metadata["level"] == answer.level
+    assert (answer.level == "D") is (covered < ask.k)
+    assert answer.level >= ceiling
     assert metadata["degraded"] is answer.degraded is (covered < ask.k)
+    scored = [item["score"] for item in items[:covered]]
+    assert scored == sorted(scored, reverse=True)
+    assert items[:covered] == climbed(ask, popularity, rounds)
+
+
+def climbed(ask, popularity, rounds):
+    """A plain reading of the ladder's table: for each rung, who needs just that much relaxed."""
+    low, high = ask.filters.year_min, ask.filters.year_max
+
+    def meets(wanted, names):
+        return not wanted or any(name.casefold() in wanted for name in names)
+
+    def needs(key, fields):
+        known = popularity.catalogue.get(key)
+        own = all(
+            [
+                isinstance(fields.get("title"), str),
+                type(fields.get("year")) is int,
+                isinstance(fields.get("genres"), list)
+                and all(isinstance(it, str) for it in fields["genres"]),
+            ]
+        )
+        if not own and known is None:
+            return 9, None
+        title, year, genres = (
+            (fields["title"], fields["year"], fields["genres"])
+            if own
+            else (known.title, known.year, list(known.genres))
+        )
+        providers = fields.get("providers")
+        if not isinstance(providers, list):
+            providers = None if known is None else known.providers
+        shown = {"id": key, "title": title, "year": year, "genres": genres}
+        if providers is not None and not meets(ask.filters.providers, providers):
+            return 9, None
+        if not meets(ask.filters.genres, genres):
+            return 2, shown
+        return int((low is not None and year < low) or (high is not None and year > high)), shown
+
+    items = []
+    for turn, relaxed in ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)):
+        above = items[-1]["score"] if items else 1.0
+        for minus, key, source, fields in rounds[turn]:
+            need, shown = needs(key, fields)
+            if need == relaxed and len(items) < ask.k and key not in {item["id"] for item in items}:
+                label = "pruned" if relaxed else source
+                items.append({"rank": len(items) + 1, "score": -minus * above, "source": label} | shown)
+    return items
 
 
 @given(sources, sources, alphas)
@@ -139,7 +192,7 @@ def test_the_rendered_answer_is_the_composed_one(user, request_id, bucket, popul
     answers = PopularAnswers(**labels)
     for _ in range(2):  # rendered, then remembered
         assert answers.answer(query, user, request_id.encode(), bucket, **bounds) == compose(
-            **labels, request_id=request_id, ask=parse_ask(query, user, **bounds), ranked=(), bucket=bucket
+            **labels, request_id=request_id, ask=parse_ask(query, user, **bounds), rounds=(), bucket=bucket
         )
 
 
@@ -177,7 +230,7 @@ def test_the_document_is_the_frame_of_the_contract(
     answer = compose(
         request_id=request_id,
         ask=ask,
-        ranked=blend(decision.alpha, cf, content),
+        rounds=[sift(blend(decision.alpha, cf, content), ask, popularity.catalogue)],
         popularity=popularity,
         bucket=9999,
         decision=decision,

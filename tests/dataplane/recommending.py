@@ -49,6 +49,17 @@ def many(prefix: str, n: int) -> list[dict[str, Any]]:
     return [film(f"{prefix}{i}", 1 - i / n) for i in range(n)]
 
 
+def at_path(path: bytes, there: bytes, elsewhere: bytes = offers()) -> Script:
+    """Answers what is asked below `path` in its own way."""
+
+    async def script(wire: Wire) -> None:
+        while True:
+            request = await wire.request()
+            wire.send(there if request.target.startswith(path) else elsewhere)
+
+    return script
+
+
 async def hanging(wire: Wire) -> None:
     """Takes requests and never says a word."""
     await wire.request()

@@ -9,6 +9,8 @@ from harness import Wire, answering, reply, until
 from recommending import GET, Recommended, film, hanging, many, offering, offers, stage
 
 from proxy.core.breaker import BreakerSettings
+from proxy.core.candidates import Fields
+from proxy.dataplane.fetch import Fetch
 
 GOOD = offering(*many("c", 4))
 BROKEN = answering(reply(b"{}", status=b"500 Oh"))
@@ -135,6 +137,10 @@ async def test_breakers_held_open_by_hand_are_not_judged():
         assert rig.slots == (0, 0)
 
 
+def offers_as(kind: bytes) -> bytes:
+    return reply(orjson.dumps({"items": many("a", 4)}), b"CONTENT-type: " + kind)
+
+
 LIES = {
     "an error with an empty list": reply(b'{"items": [], "error": "no model"}'),
     "NaN": reply(b'{"items": [{"id": "a", "score": NaN}]}'),
@@ -153,6 +159,13 @@ LIES = {
     "204": b"HTTP/1.1 204 No Content\r\n\r\n",
     "302": reply(b'{"items": []}', b"Location: /x", status=b"302 Found"),
     "201": reply(b'{"items": []}', status=b"201 Created"),
+    "NaN in words": reply(b'{"items": [{"id": "a", "score": "NaN"}]}'),
+    "a number beyond doubles": reply(b'{"items": [{"id": "a", "score": 1e999}]}'),
+    "endless nesting": reply(b'{"items": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"),
+    "too many items": offers(*({"id": str(n), "score": n} for n in range(10_001))),
+    "HTML that calls itself so": offers_as(b"text/html; charset=utf-8"),
+    "JSON that calls itself text": offers_as(b"text/plain"),
+    "two types": offers_as(b"application/json\r\nContent-Type: text/html"),
     "not UTF-8": reply(b'{"items": [{"id": "\xff", "score": 1}]}'),
 }  # fmt: skip
 
@@ -168,6 +181,84 @@ async def test_an_answer_that_breaks_the_contract_is_a_failure_of_its_source(lie
         assert rig.failures("cf") == (1, 1)
         assert rig.failures("content") == (1, 0)
         assert rig.quiet
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        b"application/json;charset=utf-8",
+        b"Application/JSON",
+        b"application/vnd.films.v2+json",
+        b"text/json",
+        b"",
+    ],
+)
+async def test_json_by_any_name_is_read(kind):
+    async with stage(answering(offers_as(kind)), offering()) as rig:
+        got = await rig.recommend(4)
+        assert (set(got.sources), got.degraded) == ({"cf"}, False)
+
+
+async def test_a_page_of_an_error_is_no_matter_of_its_type():
+    """Its status has said it all: 5xx is held against the source, 4xx is not."""
+    page = {
+        status: reply(b"<html>", b"Content-Type: text/html", status=status)
+        for status in (b"503 No", b"404 No")
+    }
+    async with stage(answering(page[b"503 No"]), answering(page[b"404 No"])) as rig:
+        assert (await rig.recommend(4)).degraded
+        assert rig.outcomes("cf") == {"error": 1}
+        assert rig.outcomes("content") == {"success": 1}
+
+
+async def test_an_answer_is_read_by_the_names_of_its_upstream():
+    """`[upstreams.NAME.fields]`; each source has its own."""
+    body = (
+        b'{"data": {"results": [{"movie_id": 7, "rank_score": 2.5, "movie": {"title": "Seven"}, "year": 1995,'
+    )
+    body += b' "genres": ["Crime"], "providers": ["hulu"]}]}, "status": "ok"}'
+    fields = Fields(
+        items="data.results", id="movie_id", score="rank_score", title="movie.title", error="status.error",
+        number_ids=True,
+    )  # fmt: skip
+    async with stage(
+        answering(reply(body)), offering(film("b", 1)), sources={"cf": {"fields": fields}}
+    ) as rig:
+        got = await rig.recommend(2)
+        shown = {"id": "7", "title": "Seven", "year": 1995, "genres": ["Crime"], "source": "cf"}
+        assert [shown.items() <= item.items() for item in got.items] == [True, False]
+        assert (await rig.recommend(2, b"&providers=hbo")).sources == ["content", "popularity"]
+    async with stage(GOOD, offering(), sources={"cf": {"fields": fields}}) as rig:
+        assert (await rig.recommend(2)).level == "D"
+        assert rig.outcomes("cf") == {"invalid": 1}
+
+
+async def test_a_fault_of_ours_in_asking_is_a_source_that_failed(monkeypatch):
+    """The others answer, what was begun is ended, and it is held against nobody."""
+    real = Fetch.begin
+
+    def broken(self, now, bucket):
+        if self.kind == "cf":
+            raise RuntimeError("a fault")
+        real(self, now, bucket)
+
+    async with stage(GOOD, GOOD) as rig:
+        monkeypatch.setattr(Fetch, "begin", broken)
+        got = await rig.recommend(4)
+        assert (set(got.sources), got.degraded) == ({"content"}, True)
+        assert rig.failures("cf") == (0, 0)
+        assert rig.quiet
+        assert len(rig.complaints) == 1
+        rig.complaints.clear()
+
+
+async def test_a_fault_of_ours_in_blending_is_popularity(monkeypatch):
+    async with stage(GOOD, GOOD) as rig:
+        monkeypatch.setattr("proxy.dataplane.recommend.sift", None)
+        got = await rig.recommend(4)
+        assert (got.sources, got.level) == (["popularity"] * 4, "D")
+        assert rig.quiet
+        rig.complaints.clear()
 
 
 async def test_an_empty_list_alone_is_an_answer():

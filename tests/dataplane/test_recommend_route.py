@@ -112,7 +112,9 @@ async def test_both_sources_hear_one_id_where_the_client_gave_none():
 async def test_filters_hold_for_what_sources_and_popularity_say():
     async with stage(offering(film("a", 2, year=1950), film("b", 1, year=2005)), offering()) as rig:
         got = await rig.recommend(4, b"&year_min=2000&genres=drama")
-        assert got.ids == ["b", "p21", "p23", "p25"]
+        assert got.ids == ["b", "a", "p21", "p23"]
+        assert got.sources == ["cf", "pruned", "popularity", "popularity"]
+        assert (got.level, got.metadata["coverage"], rig.slots) == ("D", 0.5, (4, 2))
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,9 @@ def test_a_request_for_candidates_is_the_sidecars_own(lines, request_id, trace):
     place = Place(Upstream(url="http://127.0.0.1:81"))
     pool = SimpleNamespace(candidates_path=b"/candidates", place=place)
     hop = SimpleNamespace(hop_lines=b"Via: 1.1 fusebox\r\n")
-    raw = rewrite.candidates_request(pool, b"user_id=7&k=5", rewrite.candidates_lines(asked, hop))
+    raw = rewrite.candidates_request(
+        pool, b"/candidates", b"user_id=7&k=5", rewrite.candidates_lines(asked, hop)
+    )
     out, end = strict.request(raw)
     assert end == len(raw)
     assert (out.method, out.target) == (b"GET", b"/candidates?user_id=7&k=5")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import orjson
 import pytest
 from harness import answering, reply, until
-from recommending import GET, film, hanging, many, offering, stage
+from recommending import GET, at_path, film, hanging, many, offering, offers, stage
 from shadowing import results
 
 from proxy.core.experiment import Experiment
@@ -62,6 +62,24 @@ class TestSecondPlan:
             assert (apart.slots_asked, apart.slots_covered, apart.levels) == (4, 0, {"D": 1})
             assert apart.upstream("cf").outcomes["error"] == 1
             assert sum(apart.cell("films", "none").status) == 1
+
+    async def test_asks_for_neighbours_as_a_real_one(self):
+        """Level B of the plan is asked for apart, and that content may be is a difference by itself."""
+        near = at_path(b"/neighbours", offers(*many("n", 9)), offers(*many("co", 20)))
+        settings = {"content": {"neighbours_path": "/neighbours"}}
+        shadow = plan(toggles={"policy_mode": "collab_only"})
+        async with stage(offering(*many("cf", 2)), near, route=shadow, sources=settings) as rig:
+            assert (await rig.recommend(4)).level == "A"
+            assert await until_results(rig, 1) == {"other_items": 1}
+            assert rig.counters.aside("mirror").levels == {"B": 1}
+            assert rig.outcomes("content") == {"success": 1}
+            (copy,) = [it for it in rig.content.requests if it.target.startswith(b"/neighbours")]
+            assert copy.get("x-fusebox-shadow") == b"1"
+        shadow = plan(toggles={"disable_content": True})
+        only_cf = Toggles(policy_mode="collab_only")
+        async with stage(CF, near, route=shadow, sources=settings, toggles=only_cf) as rig:
+            await rig.recommend(4)
+            assert await until_results(rig, 1) == {"same": 1}
 
     async def test_is_not_made_of_a_request_that_is_set_aside(self):
         """An override, a drill: not even a copy of it may be taken for traffic."""

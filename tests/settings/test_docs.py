@@ -9,6 +9,7 @@ import pytest
 
 from proxy.core.audit_settings import Action
 from proxy.core.breaker import BreakerSettings
+from proxy.core.candidates import Fields
 from proxy.core.experiment import Arm
 from proxy.core.policy import Route, Shadow, Sources, Upstream
 from proxy.settings.load import _SECTIONS
@@ -16,6 +17,7 @@ from proxy.settings.load import _SECTIONS
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
 RECORDS = {f"[{name}]": kind for name, kind in _SECTIONS.items()} | {
     "[upstreams.NAME]": Upstream,
+    "[upstreams.NAME.fields]": Fields,
     "[upstreams.NAME.breaker]": BreakerSettings,
     "[[routes]]": Route,
     "[routes.shadow]": Shadow,

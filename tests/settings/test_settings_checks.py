@@ -30,6 +30,11 @@ ROUTE = '[[routes]]\nname = "x"\npath = "/x"\nupstream = "cf"\n'
         ('name = "x"\npath = "/x"\nupstream = "cf"\nupgrade = ["h2c"]', "routes[2].upgrade[0]", "tunnelled"),
         ('name = "x"\npath = "/x"\nupstream = "cf"\nalpha = 0.1', "routes[2].alpha", "nothing on a forward"),
         (
+            'name = "x"\npath = "/x"\nupstream = "cf"\ndeadline_ms = 9',
+            "routes[2].deadline_ms",
+            "nothing on a forward",
+        ),
+        (
             'name = "x"\npath = "/x"\nkind = "recommend"\nupgrade = ["websocket"]',
             "routes[2].upgrade",
             "nothing on a recommend",
@@ -131,6 +136,13 @@ def test_ordinary_paths_pass(folder, path):
         ('url = "https://h"\nca_file = "nowhere.pem"', "ca_file", "cannot be read"),
         ('url = "https://h"\nca_file = "toggles.json"', "ca_file", "holds no certificate"),
         ('url = "http://h"\ncandidates_path = "c"', "candidates_path", "begins with /"),
+        ('url = "http://h"\ncandidates_path = ""', "candidates_path", "begins with /"),
+        ('url = "http://h"\nneighbours_path = "/n?x=1"', "neighbours_path", "begins with /"),
+        ('url = "http://h"\nfields = { id = "" }', "fields.id", "names with a '.' between"),
+        ('url = "http://h"\nfields = { title = "movie..title" }', "fields.title", "names with a '.' between"),
+        ('url = "http://h"\nfields = { items = "data." }', "fields.items", "names with a '.' between"),
+        ('url = "http://h"\nfields = { id = 7 }', "fields.id", "string"),
+        ('url = "http://h"\nfields = { titel = "x" }', "fields.titel", "unknown key"),
         ('url = "http://h"\neject_max_s = 1', "eject_max_s", "less than eject_s"),
     ],
 )
