@@ -5,13 +5,13 @@ looks up its row. The order of precedence stands in `_served`, from the top down
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
 from proxy.core.identity import Who
-from proxy.core.policy import Policy, Route
+from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
 from proxy.core.scopes import NO_RULE, Scopes
 from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, Level, Mode, Toggles
@@ -25,6 +25,7 @@ _ASKS: Mapping[Mode, tuple[str, ...]] = {
     "collab_only": ("cf",),
 }
 _ALONE: Mapping[str, tuple[Mode, float]] = {"cf": ("collab_only", 1.0), "content": ("content_only", 0.0)}
+FROZEN = "experiment_freeze"
 _COLD = UNKNOWN_USER.encode()
 
 
@@ -82,19 +83,30 @@ class _Table(NamedTuple):
     control: Decision
     bounds: Sequence[int]  # of the arms; empty where the arm makes no difference
     arms: Sequence[Mapping[bytes, Decision]]  # by arm, then cohort; b"" stands for those not named
+    new: Mapping[bytes, Decision]  # by cohort, for who is first seen after a freeze
 
 
 class Decider:
     """The decisions of one recommend route under one policy."""
 
-    def __init__(self, route: Route, toggles: Toggles, experiment: Experiment, scopes: Scopes) -> None:
-        """`scopes` are those of `toggles`, which several routes share."""
+    def __init__(
+        self,
+        route: Route,
+        toggles: Toggles,
+        experiment: Experiment,
+        scopes: Scopes,
+        seen: Container[bytes] | None = None,
+    ) -> None:
+        """`scopes` are those of `toggles`, which several routes share; `seen` are the users known before a
+        freeze, asked while it lasts (facts 2.13). None: everybody is.
+        """
         self._route = route
         self._toggles = toggles
         self._arms: Sequence[Arm | None] = experiment.arms if experiment.name else (None,)
         self._bounds = bounds(experiment.arms) if experiment.name else ()
         self._salt = experiment.salted
         self._scopes = scopes
+        self._seen = seen if toggles.experiment_freeze else None
         self._tables: dict[tuple[int, bool], _Table] = {}
         self._laid: dict[tuple[tuple[int, bool], Laid], _Table] = {}
         self.fixed = self._fixed()
@@ -115,8 +127,12 @@ class Decider:
             table = self._laid.get((at, laid)) or self._laid_table(at, laid)
         if exposure >= table.exposed:
             return table.control
-        arm = bisect_right(table.bounds, bucket(key, self._salt)) if table.bounds else 0
-        choices = table.arms[arm]
+        if not table.bounds:
+            choices = table.arms[0]
+        elif self._seen is not None and who.user and who.user not in self._seen:
+            choices = table.new
+        else:
+            choices = table.arms[bisect_right(table.bounds, bucket(key, self._salt))]
         return choices.get(cohort) or choices[b""]
 
     def place(self, who: Who) -> tuple[int, bool]:
@@ -167,20 +183,25 @@ class Decider:
         ]
         alike = all(each == arms[0] for each in arms)
         asks = bool(self._route.sources.control)
+        control = Decision(
+            reason="exposure_percent",
+            policy=CONTROL,
+            sources=(CONTROL,) if asks else (),
+            level="A" if asks else "D",
+            arm=CONTROL,
+            exposed=False,
+            rule=rule,
+            aside=aside,
+        )
+        # The experiment's own control where it has one, else what those get who are in no experiment.
+        own = next((at for at, arm in enumerate(self._arms) if arm and arm.name == CONTROL), None)
+        new = {b"": control} if own is None else arms[own]
         return _Table(
             hundredths(toggles.exposure_percent),
-            Decision(
-                reason="exposure_percent",
-                policy=CONTROL,
-                sources=(CONTROL,) if asks else (),
-                level="A" if asks else "D",
-                arm=CONTROL,
-                exposed=False,
-                rule=rule,
-                aside=aside,
-            ),
+            control,
             () if alike else self._bounds,
             arms[:1] if alike else arms,
+            {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},
         )
 
 
@@ -228,10 +249,3 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         expands="content" in left,
         arm=arm.name if arm is not None and treated else NO_ARM,
     )
-
-
-def pinned(policy: Policy, before: Policy) -> Policy:
-    """`policy` as it may follow `before`: while it freezes, the experiment stays (facts 2.13)."""
-    if not policy.toggles.experiment_freeze:
-        return policy
-    return replace(policy, experiment=before.experiment)

@@ -192,10 +192,10 @@ CATALOGUE: tuple[Toggle, ...] = (
         scoped=False,
         depends=("exposure_percent", "policy_mode", "alpha_override"),
         does="Salt and arms of the experiment stay what they were when it was switched on, whatever the "
-        "settings say by then.",
+        "settings say by then; users first seen after that get its arm `control`.",
         safety="Until assignments are kept in the store a restart takes what the settings say.",
         before="The experiment that runs is the one to keep.",
-        after="`metadata.arm` of a known user is what it was.",
+        after="`metadata.arm` of a known user is what it was; of a new one it is `control`.",
     ),
     Toggle(
         name="region_scope",

@@ -17,6 +17,7 @@ from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.remembering import Remembering
     from proxy.dataplane.shadow import RouteShadow
 
 _PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "critical": Priority.CRITICAL}
@@ -58,6 +59,7 @@ class Bound:
         "popular_end",
         "priority",
         "recommends",
+        "remembering",
         "route",
         "shadow",
         "source_lanes",
@@ -88,6 +90,7 @@ class Bound:
         self.decision = UNDECIDED
         self.judged = False
         self.shadow: RouteShadow | None = None
+        self.remembering: Remembering | None = None  # told of the users it serves
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters
@@ -118,6 +121,8 @@ class Bound:
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
+        if not decision.judged or decision.aside:
+            bound.remembering = None
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
         content = self.sources["content"] if decision.expands else None
         bound.expansion = content if content is not None and content.neighbours_path else None

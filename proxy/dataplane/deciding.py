@@ -7,6 +7,7 @@ from proxy.core.popularity import Popularity
 from proxy.core.recommend import PopularAnswers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
+from proxy.dataplane.remembering import Remembering
 from proxy.dataplane.request_head import RequestHead
 
 MAX_LAID = 256
@@ -16,8 +17,15 @@ MAX_LAID = 256
 class Deciding:
     """What the decisions of one policy have in common."""
 
-    def __init__(self, policy: Policy, popularity: Popularity, previous: "Deciding | None") -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        popularity: Popularity,
+        previous: "Deciding | None",
+        remembering: Remembering | None = None,
+    ) -> None:
         toggles = policy.toggles
+        self._remembering = remembering
         self._policy = policy
         self._popularity = popularity
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
@@ -31,7 +39,9 @@ class Deciding:
         if policy.toggles.kill_switch:
             bound.decision = KILLED
         bound.answers(self._popular(KILLED))
-        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes)
+        if policy.experiment.name and not policy.toggles.experiment_freeze:
+            bound.remembering = self._remembering
+        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes, self._remembering)
         bound.choices = Choices(bound, decider, self)
 
     def bound(self, route: Bound, decision: Decision) -> Bound:

@@ -32,12 +32,12 @@ from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
+from proxy.dataplane.remembering import Files, Remembering
 from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.sampling import Sampling, keeping_nothing
 from proxy.dataplane.shadow import Shadowing
 from proxy.errors import Fault, Refusal
-from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -66,6 +66,7 @@ class DataPlane:
         on_transition: Callable[[Transition], None],
         recorder: Recorder | None = None,
         sampling: Sampling | None = None,
+        seen: Files | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
@@ -81,7 +82,6 @@ class DataPlane:
         self.ticker.also(self._sampling.tick)
         self._next_tick = 0.0
         self._next_sweep = 0.0
-        self._next_refresh: dict[str, float] = {}
         self._responses = ResponseReader()
         self._pools: dict[str, Pool] = {}
         self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
@@ -92,6 +92,7 @@ class DataPlane:
         self._id = int.from_bytes(os.urandom(4), "big")
         self._access = AccessLog()
         self._deciding: Deciding | None = None
+        self.remembering = Remembering(seen)
         self._shadowing = Shadowing(self, self._responses)
         self.apply(policy)
 
@@ -130,7 +131,8 @@ class DataPlane:
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
         self._overriding = Overriding(policy.overrides, policy.signing_key)
-        self._deciding = Deciding(policy, self.popularity, self._deciding)
+        self.remembering.turn(policy.experiment, frozen=policy.toggles.experiment_freeze)
+        self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering)
         self._shadowing.apply(policy, pools, self._bound, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
@@ -232,12 +234,8 @@ class DataPlane:
             self._next_sweep = now + min(1.0, idle_s / 4)
             for connection in tuple(self._connections):
                 connection.close_if_idle(now - idle_s)
-        for name, pool in (*self._pools.items(), *self._shadowing.pools.items()):
-            pool.breaker.tick(now)
-            pool.sweep(now)
-            if not pool.place.literal and now >= self._next_refresh.get(name, 0.0):
-                self._next_refresh[name] = now + pool.settings.dns_refresh_s
-                spawn(_refresh(pool), f"resolve {name}")
+        for pool in (*self._pools.values(), *self._shadowing.pools.values()):
+            pool.tick(now)
 
     # -- asked by client connections
 
@@ -306,6 +304,8 @@ class DataPlane:
                 head.bound = bound
                 if not user:
                     bound.counters.unsticky += 1
+                elif bound.remembering is not None:
+                    bound.remembering.add(user)
                 head.identify(self.new_id)
                 return Recommend.begin(client, head, bound, now)
             head.identify(self.new_id)
@@ -379,12 +379,6 @@ class DataPlane:
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
         if self._access.wants(always=failed) and head is not None:
             self._access.write(head, refusal.status, now - head.started, refusal.code)
-
-
-async def _refresh(pool: Pool) -> None:
-    """Resolve again; what was good stays good when that fails."""
-    with contextlib.suppress(OSError):
-        await pool.refresh()
 
 
 if TYPE_CHECKING:  # what this class is to others

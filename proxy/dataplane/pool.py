@@ -1,6 +1,7 @@
 """The connections of one upstream: kept alive, spread over its addresses, limited, queued for."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import ssl
@@ -66,6 +67,7 @@ class Pool:
         self.limits = limits
         self.budget = RetryBudget(settings.retry_budget, settings.retry_floor_per_s)
         self._silent_until = 0.0
+        self._next_refresh = 0.0
         self._unsaid = 0
         self._resolving: asyncio.Task[OSError | None] | None = None
         self._move(place, settings)
@@ -177,6 +179,14 @@ class Pool:
         lane.set(waiter, monotonic())
         if shed is not None:  # told last: its client's next request may come at once
             shed.on_no_connection(Failure.OVERLOADED, "shed for a more important request", None)
+
+    def tick(self, now: float) -> None:
+        """Let time pass."""
+        self.breaker.tick(now)
+        self.sweep(now)
+        if not self.place.literal and now >= self._next_refresh:
+            self._next_refresh = now + self.settings.dns_refresh_s
+            spawn(self._refresh_quietly(), f"resolve {self.name}")
 
     def sweep(self, now: float) -> None:
         """Close what was idle for too long: a stack is used from the top, so the oldest lie below."""
@@ -301,6 +311,10 @@ class Pool:
         failed = await asyncio.shield(self._resolving)
         if failed is not None:
             raise failed
+
+    async def _refresh_quietly(self) -> None:
+        with contextlib.suppress(OSError):  # what was good stays good
+            await self.refresh()
 
     async def _resolve(self, place: Place) -> OSError | None:
         try:

@@ -162,7 +162,7 @@ class RouteShadow:
         if not shadow.upstream:
             self._copies = Plan
             self.plan = Bound(route, policy, pools, self.plane.counters.aside(ASIDE), self.plane.ticker)
-            Deciding(policy, self.plane.popularity, deciding).bind(self.plan)
+            Deciding(policy, self.plane.popularity, deciding, self.plane.remembering).bind(self.plan)
             self.laid = Laid(tuple(sorted(shadow.toggles.items())))
 
     # -- which

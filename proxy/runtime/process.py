@@ -13,6 +13,7 @@ from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.recording import Recorder
 from proxy.dataplane.sampling import Sampling
 from proxy.errors import FuseboxError
+from proxy.storage.seen_file import SeenFiles
 from proxy.storage.spool import SpoolFile
 from proxy.telemetry.counters import Counters
 
@@ -31,8 +32,11 @@ class StartError(FuseboxError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spooling:
-    """Where and how this process keeps the actions it recognises, until the store has them."""
+    """Where and how this process keeps the actions it recognises, until the store has them; and where it
+    keeps whom its experiment has seen.
+    """
 
+    state: Path  # directory of what outlives every process
     directory: Path
     limit: int  # bytes, of all processes together
     sync: bool
@@ -59,7 +63,19 @@ def data_plane(
 
     spool = SpoolFile(spooling.directory, limit=spooling.limit)
     recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync)
-    return DataPlane(policy, counters, on_transition=moved, recorder=recorder, sampling=sampling)
+    return DataPlane(
+        policy,
+        counters,
+        on_transition=moved,
+        recorder=recorder,
+        sampling=sampling,
+        seen=SeenFiles(spooling.state),
+    )
+
+
+def model(policy: Policy, spooling: Spooling) -> DataPlane:
+    """A data plane that never listens: it refuses what others would, and has the troubles they have."""
+    return DataPlane(policy, Counters(), on_transition=lambda _: None, seen=SeenFiles(spooling.state))
 
 
 def _tell(change: Transition) -> None:

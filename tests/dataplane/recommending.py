@@ -15,6 +15,7 @@ from rig import DEADLINES, UPSTREAM, Rig
 
 from proxy.core.policy import Film, Policy, Route, Sources, Upstream
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.remembering import Files
 from proxy.dataplane.sampling import Sampling
 from proxy.telemetry.counters import Counters
 
@@ -161,6 +162,7 @@ async def stage(
     sources: dict[str, dict[str, Any]] | None = None,
     control: Script | None = None,
     sampling: Sampling | None = None,
+    seen: Files | None = None,
     **policy_more: Any,
 ) -> AsyncIterator[Stage]:
     """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error.
@@ -182,7 +184,7 @@ async def stage(
     )
     counters = Counters()
     transitions: list[Any] = []
-    plane = DataPlane(policy, counters, on_transition=transitions.append, sampling=sampling)
+    plane = DataPlane(policy, counters, on_transition=transitions.append, sampling=sampling, seen=seen)
     rig = Stage(plane, scripted[0], policy, counters)
     rig.cf, rig.content, rig.control = (*scripted, *scripted)[:3]
     rig.transitions = transitions

@@ -11,8 +11,7 @@ from proxy.core.breaker import BreakerStatus, Transition
 from proxy.core.inputs import PER_S, Recent
 from proxy.core.policy import Policy
 from proxy.core.shares import share_of
-from proxy.dataplane.plane import DataPlane
-from proxy.runtime.process import Spooling, StartError
+from proxy.runtime.process import Spooling, StartError, model
 from proxy.runtime.workers.breakers import SharedBreaker
 from proxy.runtime.workers.doors import Doors, open_doors
 from proxy.runtime.workers.member import Member
@@ -86,7 +85,8 @@ class Supervisor:
         self._news = asyncio.Event()
         self._doors: Doors | None = None
         # What a worker would refuse is refused here first: by a data plane that never listens.
-        self._model = DataPlane(share_of(policy, workers), Counters(), on_transition=lambda _: None)
+        self._model = model(share_of(policy, workers), spooling)
+        self.remembering = self._model.remembering
         self.breakers = {name: self._breaker(name) for name in policy.upstreams}
 
     # -- as control sees the data plane
