@@ -1,6 +1,7 @@
 """Previews: what a change of toggles would do, told from the requests of the last minutes."""
 
 import asyncio
+from collections.abc import Container
 
 from proxy.clock import Clock, monotonic
 from proxy.core.capacity import SLOT_S, Capacity, Total
@@ -19,11 +20,19 @@ class Previews:
     """`run` follows what upstreams show; `preview` tells. Nothing is changed here."""
 
     def __init__(
-        self, target: PolicyTarget, traffic: Traffic, recent: Recent, *, monotonic: Clock = monotonic
+        self,
+        target: PolicyTarget,
+        traffic: Traffic,
+        recent: Recent,
+        *,
+        seen: Container[bytes] | None = None,
+        monotonic: Clock = monotonic,
     ) -> None:
+        """`seen` are the users known before a freeze, as `core.decide` asks for them."""
         self._target = target
         self._traffic = traffic
         self._recent = recent
+        self._seen = seen
         self._monotonic = monotonic
         self._capacity = Capacity()
         self._working = asyncio.Lock()
@@ -45,7 +54,7 @@ class Previews:
         async with self._working:
             now = self._monotonic()
             before = self._target.policy
-            replay = Replay(before, after, now)
+            replay = Replay(before, after, now, self._seen)
             inputs = self._recent.read(now)
             for at in range(0, len(inputs), _PIECE):
                 began = self._monotonic()

@@ -4,7 +4,7 @@ Both sides are `core.decide`; nothing here decides. Load is what decisions ask f
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -111,13 +111,16 @@ class _Pair:
 class Replay:
     """`add` in as many pieces as it takes, then `report` once."""
 
-    def __init__(self, before: Policy, after: Policy, now: float) -> None:
+    def __init__(
+        self, before: Policy, after: Policy, now: float, seen: Container[bytes] | None = None
+    ) -> None:
+        """`now` is monotonic; `seen` as `Decider` has it."""
         self._now = now
         self._after = after
         # Routes that only one of the policies has are nobody's whose requests could be compared.
         scopes = Scopes.of(before.toggles, None)
-        befores = _deciders(before, scopes)
-        afters = _deciders(after, Scopes.of(after.toggles, scopes))
+        befores = _deciders(before, scopes, seen)
+        afters = _deciders(after, Scopes.of(after.toggles, scopes), seen)
         self._routes = {name: (befores[name], afters[name]) for name in befores if name in afters}
         self._policy_routes = {route.name: route for route in after.routes}
         self._pairs: dict[tuple[str, int, int], _Pair] = {}  # by identity: the deciders keep them all
@@ -186,7 +189,6 @@ class _Calls:
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s
-        self._whole = int(span_s // SLOT_S)  # the oldest slot is only begun
         self._requests = 0
         self._slots: dict[int, int] = defaultdict(int)
 
@@ -201,13 +203,14 @@ class _Calls:
 
     @property
     def busiest_per_s(self) -> float:
-        whole = [requests / SLOT_S for slot, requests in self._slots.items() if slot < self._whole]
-        return max(whole, default=0.0) if self._whole else self.per_s
+        """Over 10 s, or the whole time where that is shorter."""
+        most = max(self._slots.values(), default=0)
+        return self.per_s if self._span_s < SLOT_S else most / SLOT_S
 
 
-def _deciders(policy: Policy, scopes: Scopes) -> dict[str, Decider]:
+def _deciders(policy: Policy, scopes: Scopes, seen: Container[bytes] | None) -> dict[str, Decider]:
     return {
-        route.name: Decider(route, policy.toggles, policy.experiment, scopes)
+        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen)
         for route in policy.routes
         if route.kind == "recommend"
     }

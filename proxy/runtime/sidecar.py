@@ -58,7 +58,7 @@ class Sidecar:
         self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
-        self._previews = Previews(self._plane, counters, recent)
+        self._previews = Previews(self._plane, counters, recent, seen=self._plane.remembering)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
         self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file), numbers=numbers)
@@ -87,6 +87,7 @@ class Sidecar:
             tokens=self._tokens,
             kill=kill,
             toggles=toggles,
+            previews=self._previews,
             breakers=breakers,
             board=board,
             readiness=self,

@@ -111,6 +111,15 @@ class TestUsers:
             (move.requests for move in found.moves), reverse=True
         )
 
+    def test_who_is_new_in_a_frozen_experiment_is_control_before_and_moves_with_the_thaw(self):
+        """Facts 2.13; the decider of the data plane asks the same."""
+        replay = Replay(policy(HYBRID, experiment_freeze=True), policy(HYBRID), NOW, seen={b"u1", b"u2"})
+        replay.add(users(40))
+        found = replay.report({})
+        assert {move.before.arm for move in found.moves} == {"control"}
+        own = sum(move.users for move in found.moves)
+        assert 0 < own == found.changed.arm < 38
+
     def test_only_so_many_moves_are_told_and_the_rest_is_counted(self):
         rules = tuple(
             Rule(Scope(region=(f"r{n}",)), {"alpha_override": n / 100}) for n in range(MOST_MOVES + 7)
@@ -165,11 +174,16 @@ class TestLoads:
         assert load(found, "content").after_per_s < 12
         assert (load(found, "content").busiest_after_per_s, found.verdict) == (45.0, "exceeds")
 
-    def test_the_slot_that_is_only_begun_is_no_rate(self):
+    def test_a_slot_that_is_only_begun_counts_as_far_as_it_goes(self):
         """35 s: three whole slots of 10 calls a second, and half of one with 400 calls in it."""
         inputs = self.steady(10, 30) + [asked(f"w{n}", at=NOW - 34.9) for n in range(400)]
         found = preview(inputs, policy(policy_mode="collab_only"), policy(policy_mode="content_only"))
-        assert load(found, "content").busiest_after_per_s == 10.0
+        assert load(found, "content").busiest_after_per_s == 40.0
+
+    def test_in_less_than_a_slot_it_is_the_mean(self):
+        inputs = [asked("u", at=NOW - 4.0), *users(7)]
+        found = preview(inputs, policy(policy_mode="collab_only"), policy(policy_mode="content_only"))
+        assert load(found, "content").busiest_after_per_s == 2.0
 
     def test_what_connections_let_through_is_a_bound_of_its_own(self):
         """10 in flight at 100 ms are 100 a second."""
