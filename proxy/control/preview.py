@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Container
 
 from proxy.clock import Clock, monotonic
-from proxy.core.capacity import SLOT_S, Capacity, Total
+from proxy.core.capacity import SLOT_S, Capacity, Missing, Reads, Total
 from proxy.core.inputs import Recent
 from proxy.core.policy import Policy
 from proxy.core.preview import Preview, Replay
@@ -35,6 +35,7 @@ class Previews:
         self._seen = seen
         self._monotonic = monotonic
         self._capacity = Capacity()
+        self._missing = Missing()
         self._working = asyncio.Lock()
 
     async def run(self) -> None:
@@ -47,6 +48,7 @@ class Previews:
         """To be called every `SLOT_S`: see what was answered since, and forget what is too old."""
         now = self._monotonic()
         self._capacity.observe(now, self._totals())
+        self._missing.observe(self._reads())
         self._recent.forget(now)
 
     async def preview(self, after: Policy) -> Preview:
@@ -60,7 +62,13 @@ class Previews:
                 began = self._monotonic()
                 replay.add(inputs[at : at + _PIECE])
                 await asyncio.sleep(_REST * (self._monotonic() - began))
-            return replay.report({name: self._capacity.shown(name) for name in after.upstreams})
+            shown = {name: self._capacity.shown(name) for name in after.upstreams}
+            return replay.report(shown, self._missing.share)
+
+    def _reads(self) -> Reads:
+        """A stale answer stands in for a source that was asked, or must not be."""
+        cache = self._traffic.cache
+        return Reads(cache["hit"] + cache["miss"] + cache["stale"], cache["miss"] + cache["stale"])
 
     def _totals(self) -> dict[str, Total]:
         traffic = self._traffic.upstreams

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.capacity import Shown
@@ -209,6 +209,31 @@ class TestLoads:
         shown = {"content-service": Shown(per_s=1.0)}
         assert preview(self.steady(50), policy(), policy(disable_cf=True), shown).verdict == "fits"
 
+    @pytest.mark.parametrize(
+        ("before", "after", "missed", "expected"),
+        [
+            ("cold", "cold", 0.2, (10.0, 10.0)), ("prewarm", "prewarm", 0.2, (2.0, 2.0)),
+            ("prewarm", "prewarm", None, (10.0, 10.0)), ("cold", "prewarm", 0.2, (10.0, 10.0)),
+            ("prewarm", "cold", 0.2, (2.0, 10.0)), ("prewarm", "warm_only", 0.2, (2.0, 0.0)),
+            ("warm_only", "prewarm", 0.2, (0.0, 10.0)),
+        ],
+    )  # fmt: skip
+    def test_what_the_cache_answers_is_no_call(self, before, after, missed, expected):
+        """Who is read through the cache anew may find nothing there: all of those count."""
+        replay = Replay(policy(cache_mode=before), policy(cache_mode=after), NOW)
+        replay.add(users(20, at=NOW - 2.0))
+        found = replay.report({}, missed)
+        assert (loads(found)["cf"], found.cache_missed) == (expected, missed)
+
+    def test_a_source_that_was_not_asked_before_is_not_in_the_cache(self):
+        before, after = (
+            policy(policy_mode=mode, cache_mode="prewarm") for mode in ("collab_only", "content_only")
+        )
+        replay = Replay(before, after, NOW)
+        replay.add(users(20, at=NOW - 2.0))
+        found = loads(replay.report({}, 0.2))
+        assert (found["cf"], found["content"]) == ((2.0, 0.0), (0.0, 10.0))
+
     def test_without_requests_nothing_can_be_told(self):
         found = preview([], policy(), policy(kill_switch=True))
         assert (found.verdict, found.requests, found.span_s) == ("unknown", 0, 0.0)
@@ -257,6 +282,7 @@ INPUTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(INPUTS, POLICIES)
 def test_the_same_document_changes_nobody(inputs, same):
     found = preview(inputs, same, replace(same, toggles=replace(same.toggles, version=9)))
@@ -264,6 +290,7 @@ def test_the_same_document_changes_nobody(inputs, same):
     assert all(it.before_per_s == it.after_per_s and it.verdict == "fits" for it in found.upstreams)
 
 
+@settings(deadline=None)
 @given(INPUTS, POLICIES, POLICIES)
 def test_the_load_is_what_the_decider_asks_for(inputs, before, after):
     """Each side by a decider of its own, request by request."""
@@ -280,6 +307,7 @@ def test_the_load_is_what_the_decider_asks_for(inputs, before, after):
             assert loads(found)[kind][side] == pytest.approx(calls[kind] / span, abs=0.001)
 
 
+@settings(deadline=None)
 @given(INPUTS, POLICIES, POLICIES, st.integers(0, 40))
 def test_pieces_add_up_and_both_directions_agree(inputs, before, after, at):
     replay = Replay(before, after, NOW)
