@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from proxy.admin.calls import Services
-from proxy.admin.dispatch import BODY_BYTES, Dispatch
+from proxy.admin.dispatch import Dispatch
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
 from proxy.admin.problems import expectation, problems
@@ -38,7 +38,7 @@ _wire_log.setLevel(logging.CRITICAL)
 
 def application(services: Services, *, clock: Clock = monotonic) -> web.Application:
     """Every endpoint of the table behind its role, HEAD beside each GET, errors as problem documents."""
-    app = web.Application(middlewares=[problems], client_max_size=BODY_BYTES)
+    app = web.Application(middlewares=[problems])
     dispatch = Dispatch(services, document(ENDPOINTS), clock)
     for endpoint in ENDPOINTS:
         handle = dispatch.handle(endpoint)

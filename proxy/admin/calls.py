@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
-from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control import BreakerControl, KillSwitch, StatusBoard, ToggleControl
 from proxy.core.audit import Scalar
 from proxy.core.roles import Principal, Rejected, Role
 from proxy.ports import TokenStore
@@ -42,6 +42,7 @@ class Services:
 
     tokens: TokenStore
     kill: KillSwitch
+    toggles: ToggleControl
     breakers: BreakerControl
     board: StatusBoard
     readiness: Readiness
@@ -68,6 +69,8 @@ class Call:
     request_id: str = ""
     accept: str = ""  # the `Accept` field
     document: Mapping[str, Any] = field(default_factory=dict)  # OpenAPI, of the table that is served
+    version: int | None = None  # the present one, when the caller asked for it by `If-Match`
+    thrown: int | None = None  # the version by which this call has thrown the kill switch
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,16 @@ class Text:
 
     body: bytes
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thrown:
+    """What a change does before anything else: it throws the kill switch (design rule 2)."""
+
+    version: int
+    """The one that this made."""
+    answer: Any = None
+    """When that was all that was asked for."""
 
 
 class Recording(Enum):

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 from multidict import MultiDict
 
 from proxy.admin.access import Access
-from proxy.admin.calls import Answer, Call, Change, Recording, Services, Text
+from proxy.admin.calls import NOBODY, Answer, Call, Change, Recording, Services, Text, Thrown
 from proxy.admin.changes import carry_out
 from proxy.admin.endpoints import Endpoint
 from proxy.admin.idempotency import Kept, Replays, fingerprint
@@ -17,9 +18,9 @@ from proxy.admin.limits import Limits
 from proxy.admin.problems import REQUEST_ID, Problem, json_answer
 from proxy.clock import Clock
 from proxy.core.roles import Principal
+from proxy.errors import Refusal
 from proxy.ports import StoreError
 
-BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 
 _NOTHING: MultiDict[str] = MultiDict()
@@ -47,20 +48,19 @@ class Dispatch:
                 return await self._answered(endpoint, request, self._call(request), b"")
             who = await self.access.admit(request, endpoint.role)
             with self._limits.admitted(who.name) if endpoint.limited else nullcontext():
-                body = await _body(request) if endpoint.signature.body else b""
+                body = await _body(request, endpoint.body_bytes) if endpoint.signature.body else b""
                 return await self._once(endpoint, request, self._call(request, who), body)
 
         return guarded
 
     def _call(self, request: web.Request, who: Principal | None = None) -> Call:
-        said = {} if who is None else {"who": who}
         return Call(
             services=self._services,
             address=request.remote or "",
             request_id=request[REQUEST_ID],
             accept=request.headers.get("Accept", ""),
             document=self._document,
-            **said,
+            who=who or NOBODY,
         )
 
     async def _once(
@@ -107,34 +107,72 @@ class Dispatch:
         self, endpoint: Endpoint, request: web.Request, call: Call, arguments: dict[str, Any]
     ) -> tuple[Any, bool]:
         waits = endpoint.recording is not Recording.AFTERWARDS
-        async with self._changing.setdefault(endpoint.path, asyncio.Lock()) if waits else nullcontext():
-            if endpoint.version is not None:
-                _match(request.headers.get("If-Match"), endpoint.version(self._services))
-            change: Change[Any] = await endpoint.handle(call, **arguments)
-            try:
-                return await carry_out(change, call, endpoint.recording), change.changed
-            except StoreError as error:
-                if "kill_not_released" not in endpoint.codes:
-                    raise
-                raise Problem("kill_not_released", f"not released: {error}") from error
+        looked_at = endpoint.version(self._services) if endpoint.version else None
+        thrown = await endpoint.first(call, **arguments) if endpoint.first else None
+        if thrown is not None:
+            if thrown.answer is not None:
+                return thrown.answer, True
+            call = replace(call, thrown=thrown.version)
+        subject = endpoint.subject or endpoint.path
+        try:
+            async with self._changing.setdefault(subject, asyncio.Lock()) if waits else nullcontext():
+                if endpoint.version is not None:
+                    now = endpoint.version(self._services)
+                    # The kill switch that this very request has thrown is no change by somebody else.
+                    own = thrown is not None and thrown.version == now
+                    asked = request.headers.get("If-Match")
+                    if _match(asked, looked_at if own else now, required=endpoint.required):
+                        call = replace(call, version=now)
+                change: Change[Any] = await endpoint.handle(call, **arguments)
+                return await self._carried_out(endpoint, change, call), change.changed
+        except (Refusal, StoreError) as error:
+            if thrown is None:
+                raise
+            raise _although_killed(error, thrown) from error
+
+    async def _carried_out(self, endpoint: Endpoint, change: Change[Any], call: Call) -> Any:
+        try:
+            return await carry_out(change, call, endpoint.recording)
+        except StoreError as error:
+            if endpoint.recording is Recording.STORED or "kill_not_released" not in endpoint.codes:
+                raise
+            raise Problem("kill_not_released", f"not released: {error}") from error
 
 
-async def _body(request: web.Request) -> bytes:
-    """Problem 408 when it takes more than `BODY_S` seconds, 413 (by aiohttp) over `BODY_BYTES`."""
+async def _body(request: web.Request, limit: int) -> bytes:
+    """Problem 408 when it takes more than `BODY_S` seconds; 413 over `limit` bytes."""
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_S):
-            return await request.read()
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limit:
+                    raise web.HTTPRequestEntityTooLarge(limit, len(body))
     except TimeoutError:
         raise Problem("request_timeout", f"Not read after {BODY_S:g} s.") from None
+    return bytes(body)
 
 
-def _match(asked: str | None, version: int) -> None:
-    """RFC 9110, 13.1.1, by strong comparison."""
+def _although_killed(error: Refusal | StoreError, thrown: Thrown) -> Problem:
+    """The refusal of all but the kill switch, which has been thrown."""
+    said = error.detail or error.title if isinstance(error, Refusal) else str(error)
+    detail = f"The kill switch is ON, as version {thrown.version}; the rest was refused: {said}"
+    code = error.code if isinstance(error, Refusal) else "store_unavailable"
+    errors, version = getattr(error, "errors", None), getattr(error, "version", None)
+    return Problem(code, detail, errors=errors or (), version=version)
+
+
+def _match(asked: str | None, version: int | None, *, required: bool) -> bool:
+    """Whether this very version was asked for. RFC 9110, 13.1.1, by strong comparison."""
+    if asked is None and required:
+        detail = f'Say which version the change was decided on: If-Match: "{version}" is the present one.'
+        raise Problem("precondition_required", detail, version=version)
     if asked is None or asked.strip() == "*":
-        return
+        return False
     if f'"{version}"' not in [tag.strip() for tag in asked.split(",")]:
         detail = f"If-Match asks for {asked[:100]}, but the version is {version}: look again, then decide."
         raise Problem("version_mismatch", detail, version=version)
+    return True
 
 
 def _written(value: Any) -> web.Response:

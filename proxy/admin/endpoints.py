@@ -1,12 +1,17 @@
 """What the admin face offers, in one table that the server, the OpenAPI document and the tests share."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 
 from proxy.admin import handlers as do
-from proxy.admin.calls import Recording, Services
+from proxy.admin import toggles
+from proxy.admin.calls import Recording, Services, Thrown
 from proxy.admin.signature import Handler, Signature, signature
 from proxy.core.roles import Role
+
+BODY_BYTES = 64 * 1024
+RULES_BYTES = 4 * 1024 * 1024
+"""Of a body with rules: ten thousand of them have room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,11 @@ class Endpoint:
     text: tuple[str, ...] = ()  # content types besides JSON
     version: Callable[[Services], int] | None = None  # what `ETag` tells and `If-Match` asks for
     recording: Recording = Recording.STORED  # of a change
+    required: bool = False  # `If-Match`
+    first: Callable[..., Awaitable[Thrown | None]] | None = None  # what of a change waits for nothing
+    subject: str = ""  # changes of one go one after the other; empty: of the path
     limited: bool = True  # False: whoever may use it is never told to wait
+    body_bytes: int = BODY_BYTES
 
     @property
     def signature(self) -> Signature:
@@ -46,6 +55,7 @@ class Endpoint:
             *(("body_too_large", "request_timeout") if takes.body else ()),
             *(change if takes.change else ()),
             *(("version_mismatch",) if takes.change and self.version else ()),
+            *(("precondition_required",) if self.required else ()),
         )
 
 
@@ -74,6 +84,49 @@ ENDPOINTS = (
         version=do.toggles_version,
         recording=Recording.SPOOLED,
         limited=False,
+    ),
+    Endpoint("GET", "/v1/toggles", Role.VIEWER, toggles.read_toggles, version=do.toggles_version),
+    Endpoint(
+        "PATCH",
+        "/v1/toggles",
+        Role.OPERATOR,
+        toggles.change_toggles,
+        codes=("toggles_refused", "kill_not_released"),
+        version=do.toggles_version,
+        required=True,
+        first=toggles.throw_by_change,
+        subject="toggles",
+        body_bytes=RULES_BYTES,
+    ),
+    Endpoint(
+        "POST",
+        "/v1/toggles/baselines/{name}",
+        Role.OPERATOR,
+        toggles.set_baseline,
+        codes=("unknown_baseline", "toggles_refused", "kill_not_released"),
+        version=do.toggles_version,
+        first=toggles.throw_by_baseline,
+        subject="toggles",
+    ),
+    Endpoint("GET", "/v1/toggles/history", Role.VIEWER, toggles.read_history),
+    Endpoint(
+        "POST",
+        "/v1/toggles/revert/{version}",
+        Role.OPERATOR,
+        toggles.revert_toggles,
+        codes=("unknown_version", "toggles_refused", "kill_not_released"),
+        version=do.toggles_version,
+        subject="toggles",
+    ),
+    Endpoint("GET", "/v1/flags", Role.VIEWER, toggles.read_flags, version=do.toggles_version),
+    Endpoint(
+        "PATCH",
+        "/v1/flags",
+        Role.OPERATOR,
+        toggles.change_flags,
+        codes=("toggles_refused",),
+        version=do.toggles_version,
+        subject="toggles",
     ),
     Endpoint("GET", "/v1/breakers", Role.VIEWER, do.read_breakers),
     Endpoint(

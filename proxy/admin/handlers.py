@@ -62,8 +62,8 @@ async def status(call: Call) -> Status:
 
 
 def toggles_version(services: Services) -> int:
-    """What `If-Match` is compared with; it grows with each change of the kill switch."""
-    return services.board.read().policy_version
+    """What `If-Match` is compared with; it grows with each change of toggles, kill switch and settings."""
+    return services.toggles.version
 
 
 async def read_kill(call: Call) -> KillStatus:

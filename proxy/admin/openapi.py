@@ -126,7 +126,7 @@ def _parameters(endpoint: Endpoint) -> list[Schema]:
     if takes.change:
         found.append(_KEY)
         if endpoint.version is not None:
-            found.append(_IF_MATCH)
+            found.append(_IF_MATCH | ({"required": True} if endpoint.required else {}))
     return found
 
 

@@ -1,12 +1,14 @@
 """What requests bring along: the records that handlers name in their annotations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
+from proxy.admin.shapes import ScopedRules, TogglesByName
 from proxy.clock import rfc3339
+from proxy.control.toggle_plans import MAX_TTL_S, MIN_TTL_S
 
 STRICT = {"extra": "forbid"}
 REASON_CHARACTERS = 500
@@ -29,6 +31,8 @@ def _moment(given: str) -> str:
         raise ValueError("should be a moment with its time zone, like 2026-01-31T12:00:00Z") from None
 
 
+Cursor = Annotated[str, Field(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")]
+PageSize = Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)]
 Text = Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$")]
 """Something that is looked for; empty: anything."""
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
@@ -47,6 +51,61 @@ class Reason:
         ),
         Field(description="Why, for whoever reads the log."),
     ]
+
+
+TimeLimit = Annotated[
+    float,
+    Field(ge=MIN_TTL_S, le=MAX_TTL_S, description="Returns to what was before after so many seconds."),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TogglesChange(Reason):
+    """Toggles by name, and all the rules if there are to be others. All at once or none."""
+
+    toggles: TogglesByName = field(default_factory=dict)
+    rules: ScopedRules | None = None
+    ttl_s: TimeLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlagsChange(Reason):
+    """Flags by name: true is on."""
+
+    flags: dict[str, bool]
+    ttl_s: TimeLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineChange(Reason):
+    """Why, and for how long."""
+
+    ttl_s: TimeLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineName:
+    """Which baseline."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    name: Annotated[str, Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionNumber:
+    """Which version."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    version: Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_digits)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryQuery:
+    """Which page of the history."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    cursor: Cursor = ""
+    limit: PageSize = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,5 +131,5 @@ class AuditQuery:
     key_id: Text = ""
     since: Annotated[Moment, Field(description="At or after this moment.")] = ""
     until: Annotated[Moment, Field(description="Before this moment.")] = ""
-    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,18}$", description="`next` of the page before.")] = ""
-    limit: Annotated[int, Field(ge=1, le=500), BeforeValidator(_digits)] = 50
+    cursor: Cursor = ""
+    limit: PageSize = 50

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, WithJsonSchema
 
 from proxy.control.audit_report import Finding
 from proxy.core.audit import Outcome, Scalar
+from proxy.settings.toggle_files import schema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,5 +71,16 @@ def _filled(schema: Any, known: Mapping[str, Any]) -> Any:
     return {name: _filled(it, known) for name, it in schema.items() if name != "default"}
 
 
+_TOGGLES = schema()
+
+
+def _of_toggles(part: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of the schema of toggles documents, without what excludes each other: 422 tells that best."""
+    filled: dict[str, Any] = _filled(part, _TOGGLES["$defs"])
+    return {name: it for name, it in filled.items() if name != "allOf"}
+
+
+TogglesByName = Annotated[dict[str, Any], WithJsonSchema(_of_toggles(_TOGGLES["$defs"]["toggles"]))]
+ScopedRules = Annotated[list[Any], WithJsonSchema(_of_toggles(_TOGGLES["properties"]["rules"]))]
 Shown = Annotated[Mapping[str, Any], WithJsonSchema(_inline(AuditEntry))]
 Verified = Annotated[Mapping[str, Any], WithJsonSchema(_inline(Verification))]

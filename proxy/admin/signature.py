@@ -5,7 +5,10 @@ name is an error. Every fault of a request is told at once, with its place.
 """
 
 import inspect
+import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -56,6 +59,7 @@ class Signature:
         moved = {name: asked.pop(name) for name in self.body_fields if or_query and name in asked}
         if self.body is not None:
             if body or not moved:
+                faults += _twice(body)
                 found["body"] = _checked(
                     "body", faults, lambda it: it.validate_json(body or b"{}", strict=True), self.body
                 )
@@ -125,6 +129,24 @@ def _checked(
             at = ".".join([part, *map(str, it["loc"])])
             faults.append(Fault(at=at, detail=_detail(it["type"], it["msg"])))
         return None
+
+
+def _twice(body: bytes) -> list[Fault]:
+    """Names that an object has more than once: which of their values counts, readers of JSON disagree on."""
+    found: list[Fault] = []
+
+    def pairs(given: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in given]
+        found.extend(
+            Fault(at="body", detail=f"names {name} more than once")
+            for name, times in Counter(names).items()
+            if times > 1
+        )
+        return dict(given)
+
+    with suppress(ValueError, RecursionError):  # no JSON: told by whoever reads it
+        json.loads(body, object_pairs_hook=pairs)
+    return found
 
 
 def _detail(kind: str, said: str) -> str:

@@ -5,19 +5,19 @@ Who has the last word:
   remember never undoes it: the status says `persisted: false`, and setting it again tries again.
 - OFF is remembered first. What cannot be remembered stays ON, or a restart would throw the
   switch again unasked.
-- A decision outlives the process. Until the first one, the toggles file decides; afterwards the
-  file counts only when a reload finds it newly ON.
+- A decision outlives the process. Until the first one, the toggles decide, and so does their file where it
+  says ON; afterwards that counts only when a reload finds it newly ON.
 - A store that cannot be read means that nobody knows: the sidecar starts killed and says so.
 """
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from proxy.clock import Clock, wall
-from proxy.core.decide import pinned
-from proxy.core.policy import Policy
+from proxy.control.toggle_versions import Numbers
 from proxy.errors import FuseboxError
 from proxy.ports import KillDecision, KillStore, PolicyTarget, StoreError
 
@@ -42,14 +42,29 @@ class KillStatus:
 
 
 class KillSwitch:
-    """Throws and releases the switch by swapping the target's policy. One event loop owns it."""
+    """Throws and releases the switch by swapping the target's policy. One event loop owns it.
 
-    def __init__(self, target: PolicyTarget, store: KillStore, *, wall: Clock = wall) -> None:
+    Its target's policy is, when this is made, as the settings say it.
+    """
+
+    def __init__(
+        self,
+        target: PolicyTarget,
+        store: KillStore,
+        *,
+        numbers: Numbers | None = None,
+        wall: Clock = wall,
+    ) -> None:
+        self.heard = _nobody
+        """Called each time that the switch was thrown or released, once that is in force."""
+        self.decision: KillDecision | None = None
+        """The last word; None: nobody has said any."""
         self._target = target
         self._store = store
+        self._numbers = numbers or Numbers(target.policy.toggles.version)
         self._wall = wall
-        self._decision: KillDecision | None = None
         self._persisted = True
+        self._held_from: KillDecision | None = None
         self._file_on = target.policy.toggles.kill_switch
         self._thrown = 0  # how often it was set ON: a release under way checks that none came between
         self._writing = asyncio.Lock()
@@ -57,7 +72,7 @@ class KillSwitch:
     @property
     def status(self) -> KillStatus:
         on = self._target.policy.toggles.kill_switch
-        if self._decision is None:
+        if self.decision is None:
             return KillStatus(
                 kill=on,
                 reason="kill_switch is true" if on else "",
@@ -65,68 +80,90 @@ class KillSwitch:
                 at="",
                 persisted=True,
             )
-        said = self._decision
+        said = self.decision
         return KillStatus(kill=on, reason=said.reason, by=said.by, at=said.at, persisted=self._persisted)
+
+    def in_force(self, *, otherwise: bool) -> bool:
+        """What has been decided; `otherwise`: what holds as long as nothing has."""
+        return otherwise if self.decision is None else self.decision.kill
 
     def restore(self) -> None:
         """Put the remembered decision in force; call it before the target listens."""
         try:
-            self._decision = self._store.load()
+            self.decision = self._store.load()
         except StoreError as error:
             # `persisted` stays true: until somebody mends the file, a restart is killed again.
             why = f"the kill state cannot be read: {error}; {_MEND}"
-            self._decision = self._said(True, why, "fusebox")
+            self.decision = self._said(True, why, "fusebox")
             _log.critical("starting killed: %s; %s", error, _MEND)
-        if self._decision is None:
+        if self.decision is None:
             return
-        if self._file_on and not self._decision.kill:
+        if self._file_on and not self.decision.kill:
             _log.warning(
                 "the toggles file says kill_switch, but %s released it at %s: the decision stands; "
                 "`fusebox kill on` throws it",
-                self._decision.by,
-                self._decision.at,
+                self.decision.by,
+                self.decision.at,
             )
-        self._put(self._target.policy, on=self._decision.kill)
+        now = self._target.policy.toggles
+        self._numbers.beyond(now.version)
+        if self.decision.version > self._numbers.last:
+            self._numbers.beyond(self.decision.version)
+            self._put(self.decision.kill, self.decision.version)
+        elif self.decision.kill != now.kill_switch:
+            self._put(self.decision.kill, self._numbers.next())
 
-    async def reload(self, policy: Policy) -> None:
-        """Apply a policy read anew from files. It never releases what a person has thrown, nor thaws what
-        stays frozen (facts 2.13).
+    def hold(self, why: str) -> None:
+        """Killed until `let_go`, or until somebody decides anew: nobody knows what else would be right.
+
+        Before the target listens only: the version stays as it is.
         """
-        newly_on = policy.toggles.kill_switch and not self._file_on
-        file_on = policy.toggles.kill_switch
-        policy = pinned(policy, self._target.policy)
-        self._put(policy, on=self._decision.kill if self._decision else file_on)
-        self._file_on = file_on  # only now: a policy that was refused has changed nothing
-        await self._target.settled()
-        if newly_on and self._decision:
-            await self.set(True, reason="kill_switch is newly true", by=_FILE)
+        if self._held_from is None and not self.in_force(otherwise=False):
+            _log.critical("killed: %s", why)
+            self._held_from = self.decision = self._said(True, why, "fusebox")
+            self._put(True, self._target.policy.toggles.version)
+
+    def let_go(self) -> None:
+        """What was decided before `hold` holds again, unless somebody has decided since."""
+        if self._held_from is not None and self.decision is self._held_from:
+            self.decision = None
+            with suppress(StoreError):
+                self.decision = self._store.load()
+        self._held_from = None
 
     async def set(self, on: bool, *, reason: str, by: str) -> KillStatus:  # noqa: FBT001 - what it is about
         """Throw or release the switch; KillRefused when a release cannot be remembered."""
-        decision = self._said(on, reason, by)
         if on:
-            await self._throw(decision)
+            await self.remember(self.throw(reason=reason, by=by))
         else:
-            await self._release(decision)
+            await self._release(self._said(False, reason, by))
         return self.status
 
-    async def _throw(self, decision: KillDecision) -> None:
+    def throw(self, *, reason: str, by: str) -> KillDecision:
+        """In force on return; `remember` has to follow."""
         self._thrown += 1
-        self._decision, self._persisted = decision, False
-        self._put(self._target.policy, on=True)
+        decision = replace(self._said(True, reason, by), version=self._numbers.next())
+        self.decision, self._persisted = decision, False
+        self._put(True, decision.version)
+        self.heard()
         _log.warning("kill switch ON by %s: %s", decision.by, decision.reason)
+        return decision
+
+    async def remember(self, decision: KillDecision) -> None:
+        """A restart finds it thrown, or the status says `persisted: false`."""
         async with self._writing:
             try:
                 await asyncio.to_thread(self._store.save, decision)
             except StoreError as error:
                 _log.error("kill switch is ON, but a restart would forget it: %s", error)
             else:
-                self._persisted = self._decision is decision
+                self._persisted = self.decision is decision
         await self._target.settled()
 
     async def _release(self, decision: KillDecision) -> None:
         thrown = self._thrown  # read before waiting: whoever throws while this waits comes after it
         async with self._writing:
+            decision = replace(decision, version=self._numbers.next())
             try:
                 await asyncio.to_thread(self._store.save, decision)
             except StoreError as error:
@@ -134,15 +171,21 @@ class KillSwitch:
                 raise KillRefused(f"not released, since a restart would not know of it: {error}") from error
             if self._thrown != thrown:
                 raise KillRefused("not released: it was thrown again in the meantime")
-            self._decision, self._persisted = decision, True
-            self._put(self._target.policy, on=False)
+            version = self._numbers.next() if self._numbers.last != decision.version else decision.version
+            self.decision, self._persisted = decision, True
+            self._put(False, version)
+            self.heard()
             _log.warning("kill switch OFF by %s: %s", decision.by, decision.reason)
         await self._target.settled()
 
-    def _put(self, policy: Policy, *, on: bool) -> None:
-        version = max(policy.toggles.version, self._target.policy.toggles.version + 1)
+    def _put(self, on: bool, version: int) -> None:  # noqa: FBT001 - what it is about
+        policy = self._target.policy
         self._target.apply(replace(policy, toggles=replace(policy.toggles, kill_switch=on, version=version)))
 
     def _said(self, kill: bool, reason: str, by: str) -> KillDecision:  # noqa: FBT001 - a record's field
         at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
         return KillDecision(kill=kill, reason=reason, by=by, at=at)
+
+
+def _nobody() -> None:
+    """Hears that the switch has moved."""

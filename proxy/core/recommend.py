@@ -5,11 +5,11 @@ fewer); what they left open is filled from the popularity list, and said so.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
-from proxy.core.asks import Ask, parse_ask, plain_k
+from proxy.core.asks import Ask
 from proxy.core.decide import Decision
 from proxy.core.ladder import Offered, climb
 from proxy.core.popularity import NO_FILTERS, Popularity, popular_item
@@ -52,14 +52,17 @@ def compose(
     items, level = climb(k, rounds, decision.level)
     covered = len(items)
     if covered < k:
-        films = popularity.top(k - covered, ask.filters, [item["id"] for item in items])
+        exclude = [item["id"] for item in items]
+        if ask.page is not None:
+            exclude += ask.page.seen_of(popularity)
+        films = popularity.top(k - covered, ask.filters, exclude)
         items += [popular_item(rank, film) for rank, film in enumerate(films, covered + 1)]
     source = items[0]["source"] if items else ""
     if covered < k:
         level = "D"
     degraded = failed or covered < k
     # The answers are not cached.
-    document = {
+    document: dict[str, Any] = {
         "request_id": request_id,
         "user_id": ask.user_id,
         "k": k,
@@ -79,6 +82,9 @@ def compose(
             "cache": "bypass",
         },
     }
+    if ask.page is not None:  # a page that is not full is the last one
+        after = ask.page.next([item["id"] for item in items]) if len(items) == k else None
+        document["metadata"]["next"] = after
     return Answer(orjson.dumps(document), level, source, covered, len(items), degraded)
 
 
@@ -96,18 +102,12 @@ class PopularAnswers:
         self.source = "popularity" if len(popularity) else ""
         self._rendered: dict[int, tuple[Answer, bytes, bytes]] = {}
 
-    def answer(
-        self, query: bytes, user: bytes, request_id: bytes, bucket: int, *, k_default: int, k_max: int
-    ) -> Answer:
-        """Raises `Refusal` as `parse_ask` does. `request_id` is well-formed: it needs no escapes."""
-        k = plain_k(query, k_default=k_default, k_max=k_max)
-        if not k:
-            ask = parse_ask(query, user, k_default=k_default, k_max=k_max)
-            if ask.filters != NO_FILTERS:
-                return self._composed(request_id.decode("ascii"), ask, bucket)
-            k = ask.k
-        body = self.body(k, user, request_id, bucket)
-        return self._rendered[k][0]._replace(body=body)
+    def answer(self, ask: Ask, user: bytes, request_id: bytes, bucket: int) -> Answer:
+        """`request_id` is well-formed: it needs no escapes."""
+        if ask.filters != NO_FILTERS or ask.page is not None:
+            return self._composed(request_id.decode("ascii"), ask, bucket)
+        body = self.body(ask.k, user, request_id, bucket)
+        return self._rendered[ask.k][0]._replace(body=body)
 
     def body(self, k: int, user: bytes, request_id: bytes, bucket: int) -> bytes:
         """The body of the answer to who asks for `k` without filters, ids as in `answer`."""

@@ -39,6 +39,12 @@ class Fault(NamedTuple):
     known: tuple[str, ...] = ()
     """For a name that is not known: those that are."""
 
+    @property
+    def way_out(self) -> str:
+        """The hint, or the names that are known, to be added to the message."""
+        said = self.hint or (f"there are: {', '.join(self.known)}" if self.known else "")
+        return f" ({said})" if said else ""
+
 
 def read_document(raw: Any, flags: Collection[str]) -> tuple[Toggles, list[Fault]]:
     """What `raw`, parsed JSON, says; `flags` are the names that routes ask for.

@@ -77,7 +77,7 @@ class ClientConnection(Downstream):
             exchange.on_client_gone()
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(RECEIVE[:nbytes])
+        data = RECEIVE[:nbytes].tobytes()
         try:
             if self._reading == HEAD:
                 if self._buffer:

@@ -151,7 +151,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         consumer = self._consumer
         try:
-            self._received(bytes(RECEIVE[:nbytes]))
+            self._received(RECEIVE[:nbytes].tobytes())
         except Exception:  # noqa: BLE001 - a fault of ours: whoever waits for this answer must hear of it
             _log.exception("reading an answer failed")
             if self._consumer is not None:

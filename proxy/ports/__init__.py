@@ -1,13 +1,15 @@
 """What services need from outside, as Protocols; adapters below `runtime` fill them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
 from proxy.core.roles import Principal, Rejected
 from proxy.errors import FuseboxError
+
+T = TypeVar("T")
 
 
 class StoreError(FuseboxError):
@@ -22,6 +24,8 @@ class KillDecision:
     reason: str
     by: str
     at: str
+    version: int = 0
+    """The one of the toggles that it made, so that numbers grow on over a restart; 0: not known."""
 
 
 class KillStore(Protocol):
@@ -32,6 +36,35 @@ class KillStore(Protocol):
 
     def save(self, decision: KillDecision) -> None:
         """Return only when the decision is durable; StoreError leaves the former one in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastGood(Generic[T]):
+    """What was kept; `trouble` says what is wrong with the newest when it is the one before."""
+
+    found: T
+    trouble: str
+
+
+class Writing(Protocol):
+    """New content that is durable, and not in force yet. Both calls may block on a disk."""
+
+    def commit(self) -> None:
+        """It takes the place of the old; StoreError."""
+
+    def discard(self) -> None: ...
+
+
+class LastGoodToggles(Protocol):
+    """The last good toggles, out of reach of the store. Both calls may block on a disk."""
+
+    def load(self, understand: Callable[[bytes], T]) -> LastGood[T] | None:
+        """What `understand` makes of it, which raises ValueError when it cannot; None when there never was
+        any. StoreError when there is something and nobody can tell what.
+        """
+
+    def prepare(self, content: bytes) -> Writing:
+        """StoreError changes nothing."""
 
 
 class TokenStore(Protocol):

@@ -118,11 +118,48 @@ class AuditRecords(Protocol):
     def forget_spool(self, name: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToggleLine:
+    """A version of the toggles, as its history tells it. Numbers grow, with gaps."""
+
+    version: int
+    at: str  # RFC 3339
+    actor: str
+    reason: str
+    kind: str  # how it came about: `control.toggles.Kind`
+    expires_at: str  # RFC 3339; empty: for good
+    diff: bytes  # JSON: {name: {"before", "after"}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToggleVersion(ToggleLine):
+    """The same with the whole document (`core.toggle_values.written`) and what is still to return."""
+
+    document: bytes
+    returns: bytes  # JSON: what `core.toggle_changes.Return` holds
+
+
+class ToggleRecords(Protocol):
+    """Every version of the toggles that there was."""
+
+    def append(self, version: ToggleVersion) -> None:
+        """ValueError when there is one of this number or a higher one."""
+
+    def newest(self) -> ToggleVersion | None: ...
+    def get(self, version: int) -> ToggleVersion | None: ...
+
+    def page(self, *, before: int | None, limit: int) -> list[ToggleLine]:
+        """The newest first, with numbers below `before`."""
+
+
 class Records(Protocol):
-    """One transaction. Later subjects (toggles, accounts, …) become further attributes."""
+    """One transaction. Later subjects (accounts, …) become further attributes."""
 
     @property
     def audit(self) -> AuditRecords: ...
+
+    @property
+    def toggles(self) -> ToggleRecords: ...
 
 
 class Store(Protocol):

@@ -56,9 +56,7 @@ class Ledger:
         audit, spool = settings.audit, settings.spool_directory
         url, base = settings.storage.url, settings.file.parent
         place = store_url.parse(url)
-        self._journal = StoreJournal(
-            lambda: open_store(url, base), place.name, wait_s=settings.storage.wait_s
-        )
+        self.journal = StoreJournal(lambda: open_store(url, base), place.name, wait_s=settings.storage.wait_s)
         # Of its own, not the data plane's: a note may be written in a thread. And one for the loop's notes.
         self._spool = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
         self._hasty = SpoolFile(spool, limit=audit.spool_bytes + RESERVE)
@@ -80,10 +78,10 @@ class Ledger:
         name = instance()
         sealer, signer = Sealer(keys.master, os.urandom), Signer(audit.origin, keys.signing)
         last = None if place.kind == "memory" else LastSignedFile(settings.last_signed_file)
-        ingester = Ingester(self._journal, SpoolReader(spool), sealer, instance=name)
+        ingester = Ingester(self.journal, SpoolReader(spool), sealer, instance=name)
         self._ingester = ingester
         self._upkeep = Upkeep(
-            self._journal,
+            self.journal,
             signer,
             sealer,
             audit,
@@ -92,7 +90,7 @@ class Ledger:
             instance=name,
         )
         self.trail = AuditLog(
-            self._journal,
+            self.journal,
             self._spool,
             sealer,
             hasty=self._hasty,
@@ -100,11 +98,11 @@ class Ledger:
             drain=ingester.drain,
             instance=name,
         )
-        self.reader = AuditReading(self._journal, sealer, [signer.verifier], last=last)
+        self.reader = AuditReading(self.journal, sealer, [signer.verifier], last=last)
 
     def start(self) -> None:
         """Open the store, take in what waits. Returns at once."""
-        self._journal.start()
+        self.journal.start()
         if self._ingester is not None and self._upkeep is not None:
             self._tasks = [
                 spawn(self._ingester.run(), "audit intake"),
@@ -139,18 +137,18 @@ class Ledger:
                 async with asyncio.timeout(END_S):
                     await self._ingester.drain()
             await self._upkeep.finish(END_S)
-        await self._journal.close(END_S)
+        await self.journal.close(END_S)
 
     def troubles(self) -> list[str]:
         """What is wrong at present, none of which keeps traffic away; empty: nothing."""
         parts = (self._ingester, self._upkeep)
-        found = [self._journal.trouble, self._keyless, *(part.trouble for part in parts if part)]
+        found = [self.journal.trouble, self._keyless, *(part.trouble for part in parts if part)]
         return list(dict.fromkeys(filter(None, found)))  # most often the store's, heard from all
 
     def now(self) -> RecordsNow:
         ingester = self._ingester
         return RecordsNow(
-            store_up=not self._journal.trouble,
+            store_up=not self.journal.trouble,
             audit_up=not self.troubles(),
             spool_bytes=self._waiting,
             taken=ingester.taken if ingester else 0,

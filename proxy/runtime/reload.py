@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from proxy.clock import wall
-from proxy.control import KillSwitch, Reload, StatusBoard
+from proxy.control import KillSwitch, Reload, StatusBoard, ToggleControl
 from proxy.core.audit import Outcome
 from proxy.errors import SettingsError
 from proxy.ports import StoreError
@@ -29,6 +29,7 @@ class Reloader:
         started: Settings,
         *,
         kill: KillSwitch,
+        toggles: ToggleControl,
         board: StatusBoard,
         trail: AuditTrail,
         set_level: Callable[[str], None],
@@ -36,6 +37,7 @@ class Reloader:
     ) -> None:
         self._started = started
         self._kill = kill
+        self._toggles = toggles
         self._board = board
         self._trail = trail
         self._set_level = set_level
@@ -65,7 +67,7 @@ class Reloader:
             await self._note(Outcome.ACCEPTED)
             killed = self._kill.status.kill
             key = await asyncio.to_thread(self._signing.key, new)
-            await self._kill.reload(new.policy(key))
+            await self._toggles.reload(new.policy(key), new.environment)
         except SettingsError as error:
             return tuple(map(str, error.problems))
         except StoreError as error:

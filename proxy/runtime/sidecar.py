@@ -14,7 +14,7 @@ from proxy.admin.calls import Services
 from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
 from proxy.clock import monotonic
-from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
 from proxy.control.preview import Previews
 from proxy.core.breaker import Transition
 from proxy.core.inputs import Recent
@@ -29,6 +29,7 @@ from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.settings.model import Oidc
 from proxy.storage.kill_file import KillFile
+from proxy.storage.toggles_file import TogglesFile
 from proxy.storage.token_use import TokenUse
 from proxy.storage.tokens import TokenFile
 from proxy.tasks import spawn
@@ -59,8 +60,18 @@ class Sidecar:
         self._plane, self._supervisor = self._composed(counters, workers, recent)
         self._previews = Previews(self._plane, counters, recent)
         self._tokens = TokenFile(settings.tokens_file)
-        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file))
-        kill.restore()
+        numbers = Numbers()
+        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file), numbers=numbers)
+        self._toggles = toggles = ToggleControl(
+            self._plane,
+            kill,
+            file=TogglesFile(settings.toggles_file),
+            journal=ledger.journal,
+            trail=ledger.trail,
+            numbers=numbers,
+            environment=settings.environment,
+        )
+        toggles.restore()
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(
@@ -75,6 +86,7 @@ class Sidecar:
         services = Services(
             tokens=self._tokens,
             kill=kill,
+            toggles=toggles,
             breakers=breakers,
             board=board,
             readiness=self,
@@ -89,6 +101,7 @@ class Sidecar:
         self._reloader = Reloader(
             settings,
             kill=kill,
+            toggles=toggles,
             board=board,
             trail=ledger.trail,
             set_level=self._set_level,
@@ -128,7 +141,7 @@ class Sidecar:
 
     def _troubles(self) -> list[str]:
         found = self._signing.trouble, self._plane.remembering.trouble
-        return [*self._ledger.troubles(), *filter(None, found)]
+        return [*self._toggles.troubles(), *self._ledger.troubles(), *filter(None, found)]
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
@@ -153,6 +166,8 @@ class Sidecar:
             self._ledger.start()
             closing.push_async_callback(self._ledger.stop)
             closing.push_async_callback(self._uses.settled)
+            await self._toggles.begin()
+            closing.push_async_callback(self._toggles.stop)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)

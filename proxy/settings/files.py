@@ -49,15 +49,16 @@ def authorities(path: Path, place: Place, report: Report) -> str:
     return ""
 
 
-def toggles(path: Path, flags: Collection[str], report: Report) -> Toggles:
-    """The toggles document (contract); `flags` are the names that routes ask for."""
-    found, faults = read_document(read_json(path), flags)
+def toggles(path: Path, flags: Collection[str], report: Report) -> tuple[Toggles, str]:
+    """The toggles document (contract) and its environment; `flags` are the names that routes ask for."""
+    raw = read_json(path)
+    found, faults = read_document(raw, flags)
     own = Report(path)
     for fault in faults:
         hint = fault.hint or (likeness(str(fault.place[-1]), fault.known) if fault.known else "")
         own.add(fault.place, fault.message, hint)
     _take_over(own, report)
-    return found
+    return found, "" if faults else raw.get("metadata", {}).get("environment", "")
 
 
 def _take_over(own: Report, report: Report) -> None:

@@ -84,7 +84,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     record_checks.actions(actions, routes, report)
     record_checks.oidc(sections["oidc"], report)
 
-    films, toggles = _pointed_to(sections, base, listed, report)
+    films, (toggles, environment) = _pointed_to(sections, base, listed, report)
     if report.problems:
         raise SettingsError(report.problems)
     del sections["popularity"], sections["toggles"]
@@ -95,6 +95,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         routes=tuple(routes.values()),
         popularity=films,
         toggles=toggles,
+        environment=environment,
         **sections,
     )
 
@@ -142,11 +143,11 @@ def _alone(
 
 def _pointed_to(
     sections: Mapping[str, Any], base: Path, routes: Sequence[Any], report: Report
-) -> tuple[tuple[Film, ...], Toggles]:
+) -> tuple[tuple[Film, ...], tuple[Toggles, str]]:
     """What the other files hold; `routes` as they stand in the file, readable or not."""
     tables = [route for route in routes if isinstance(route, dict)]
     films: tuple[Film, ...] = ()
-    toggles = Toggles()
+    toggles = Toggles(), ""
     if file := sections["popularity"].file:
         films = _read(files.popularity, base / file, report) or ()
     elif any(route.get("kind") == "recommend" for route in tables):

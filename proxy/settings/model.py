@@ -108,6 +108,7 @@ class Settings:
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
     toggles: Toggles
+    environment: str  # as the toggles document calls it
     experiment: Experiment
     overrides: Overrides
 
@@ -118,6 +119,10 @@ class Settings:
     @property
     def kill_file(self) -> Path:
         return self.state_directory / "kill.json"
+
+    @property
+    def toggles_file(self) -> Path:
+        return self.state_directory / "toggles.json"
 
     @property
     def tokens_file(self) -> Path:

@@ -1,11 +1,34 @@
-"""Whether the audit log has the rows that its tree and its segments say: what `check` asks of every store.
+"""What `check` asks of every store: whether the audit log has the rows that its tree and its segments say,
+and whether every version of the toggles can be read.
 
 Whether they are the right rows is another question: `fusebox audit verify` answers it.
 """
 
-from proxy.ports.records import AuditRecords
+from proxy.core.toggle_values import Damaged, read
+from proxy.ports.records import AuditRecords, Records, ToggleRecords
 
 _BEYOND = 2**62  # no log is as long
+_PAGE = 500
+
+
+def unsound(records: Records) -> list[str]:
+    """All that is wrong, in words."""
+    return gaps(records.audit) + unreadable(records.toggles)
+
+
+def unreadable(toggles: ToggleRecords) -> list[str]:
+    """The versions that cannot be gone back to."""
+    found: list[str] = []
+    before: int | None = None
+    while lines := toggles.page(before=before, limit=_PAGE):
+        for line in lines:
+            before = line.version
+            try:
+                if (version := toggles.get(line.version)) is not None:
+                    read(version.document)
+            except Damaged as error:
+                found.append(f"version {line.version} of the toggles cannot be read: {error}")
+    return found
 
 
 def gaps(audit: AuditRecords) -> list[str]:

@@ -1,4 +1,4 @@
-"""The kill decision on disk: `{"kill": true, "reason": …, "by": …, "at": …}`, readable by a person.
+"""The kill decision on disk: `{"kill": true, "reason": …, "by": …, "at": …, "version": …}`, for people too.
 
 A file that is there but cannot be understood raises instead of meaning "off": whoever starts the
 sidecar then starts it killed (`proxy.control.kill`), because somebody had something to say.
@@ -41,4 +41,7 @@ class KillFile:
         text = {key: raw.get(key, "") for key in ("reason", "by", "at")}
         if not all(isinstance(value, str) for value in text.values()):
             raise StoreError(f'{self.path}: no kill decision: "reason", "by" and "at" must be text')
-        return KillDecision(kill=raw["kill"], **text)
+        version = raw.get("version", 0)
+        if type(version) is not int or version < 0:
+            raise StoreError(f'{self.path}: no kill decision: "version" must be a whole number')
+        return KillDecision(kill=raw["kill"], version=version, **text)

@@ -7,15 +7,23 @@ a state sees the first `size`; what a transaction leaves beyond them when it fai
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.core.audit import Row
 from proxy.core.merkle import Frontier
 from proxy.ports import StoreError
-from proxy.ports.records import AuditFilter, Records, Segment, StoredCheckpoint, SubjectKey
-from proxy.storage.gaps import gaps
+from proxy.ports.records import (
+    AuditFilter,
+    Records,
+    Segment,
+    StoredCheckpoint,
+    SubjectKey,
+    ToggleLine,
+    ToggleVersion,
+)
+from proxy.storage.gaps import unsound
 from proxy.storage.portable import write_portable
 
 T = TypeVar("T")
@@ -31,6 +39,7 @@ class _State:
     segments: Mapping[int, Segment] = field(default_factory=dict)  # by first number
     keys: Mapping[bytes, SubjectKey] = field(default_factory=dict)  # by tag
     positions: Mapping[str, int] = field(default_factory=dict)  # by name of the spool file
+    toggles: tuple[ToggleVersion, ...] = ()
 
 
 class _Audit:
@@ -123,9 +132,40 @@ class _Audit:
         self.state = replace(self.state, positions=_without(self.state.positions, name))
 
 
+class _Toggles:
+    """`ToggleRecords` within one transaction."""
+
+    def __init__(self, versions: tuple[ToggleVersion, ...]) -> None:
+        self.versions = versions
+
+    def append(self, version: ToggleVersion) -> None:
+        newest = self.newest()
+        if newest is not None and newest.version >= version.version:
+            raise ValueError(f"there is a version {newest.version} of the toggles already")
+        self.versions = (*self.versions, version)
+
+    def newest(self) -> ToggleVersion | None:
+        return self.versions[-1] if self.versions else None
+
+    def get(self, version: int) -> ToggleVersion | None:
+        return next((it for it in self.versions if it.version == version), None)
+
+    def page(self, *, before: int | None, limit: int) -> list[ToggleLine]:
+        found = [it for it in reversed(self.versions) if before is None or it.version < before]
+        return [ToggleLine(**{name: getattr(it, name) for name in LINE}) for it in found[:limit]]
+
+
+LINE = tuple(field.name for field in fields(ToggleLine))
+
+
 class _MemoryRecords:
     def __init__(self, state: _State) -> None:
         self.audit = _Audit(state)
+        self.toggles = _Toggles(state.toggles)
+
+    @property
+    def state(self) -> _State:
+        return replace(self.audit.state, toggles=self.toggles.versions)
 
 
 class MemoryStore:
@@ -147,7 +187,7 @@ class MemoryStore:
             except BaseException:
                 del self._state.rows[self._state.tree.size :]
                 raise
-            self._state = records.audit.state
+            self._state = records.state
             return done
 
     def write_all(self, works: Sequence[Callable[[Records], T]]) -> list[T | Exception]:
@@ -165,7 +205,7 @@ class MemoryStore:
         return work(_MemoryRecords(self._state))
 
     def check(self) -> list[str]:
-        return self.read(lambda records: gaps(records.audit))
+        return self.read(unsound)
 
     def backup(self, target: Path) -> None:
         self._usable()
@@ -216,4 +256,5 @@ def _tables(state: _State) -> dict[str, list[dict[str, Any]]]:
         "audit_segments": [asdict(it) for it in state.segments.values()],
         "audit_keys": [asdict(it) for it in state.keys.values()],
         "spool_positions": [{"name": name, "position": at} for name, at in state.positions.items()],
+        "toggle_versions": [asdict(it) for it in state.toggles],
     }

@@ -8,15 +8,17 @@ from typing import Any, Protocol
 from proxy.core.audit import Row
 from proxy.core.merkle import Frontier
 from proxy.ports import StoreError
-from proxy.ports.records import AuditFilter, Segment, StoredCheckpoint, SubjectKey
+from proxy.ports.records import AuditFilter, Segment, StoredCheckpoint, SubjectKey, ToggleLine, ToggleVersion
 from proxy.storage.named_sql import queries
 
 SQL = queries("audit.sql")
+TOGGLES = queries("toggles.sql")
 
 _CHUNK = 1_000  # rows that `walk` holds at a time
 _HASH = 32
 _COLUMNS = ("seq", "entry", "leaf", "at", "action", "outcome", "actor", "target", "request_id", "key_id")
 _values = attrgetter(*_COLUMNS)
+_LINE = ("version", "at", "actor", "reason", "kind", "expires_at", "diff")
 _NEWEST = 2**62  # above every number
 
 
@@ -141,11 +143,35 @@ class SqlAudit:
         self._session.run(SQL["forget_spool"], {"name": name})
 
 
+class SqlToggles:
+    """`ToggleRecords` within one transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def append(self, version: ToggleVersion) -> None:
+        if not self._session.run(TOGGLES["append"], asdict(version)):
+            newest = self.newest()
+            raise ValueError(f"there is a version {newest.version if newest else '?'} of the toggles already")
+
+    def newest(self) -> ToggleVersion | None:
+        return _version(self._session.rows(TOGGLES["newest"], {}))
+
+    def get(self, version: int) -> ToggleVersion | None:
+        return _version(self._session.rows(TOGGLES["get"], {"version": version}))
+
+    def page(self, *, before: int | None, limit: int) -> list[ToggleLine]:
+        values = {"before": _NEWEST if before is None else before, "limit": limit}
+        rows = self._session.rows(TOGGLES["page"], values)
+        return [ToggleLine(**dict(zip(_LINE, row, strict=True))) for row in rows]
+
+
 class SqlRecords:
     """One transaction."""
 
     def __init__(self, session: Session) -> None:
         self.audit = SqlAudit(session)
+        self.toggles = SqlToggles(session)
 
 
 def _row(values: tuple[Any, ...]) -> Row:
@@ -179,4 +205,10 @@ def _segment(values: tuple[Any, ...]) -> Segment:
 def _key(rows: list[tuple[Any, ...]]) -> SubjectKey | None:
     for key_id, tag, wrapped in rows:
         return SubjectKey(key_id=key_id, tag=tag, wrapped=wrapped)
+    return None
+
+
+def _version(rows: list[tuple[Any, ...]]) -> ToggleVersion | None:
+    for row in rows:
+        return ToggleVersion(**dict(zip((*_LINE, "document", "returns"), row, strict=True)))
     return None

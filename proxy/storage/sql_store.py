@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from proxy.ports import StoreError
 from proxy.ports.records import Records
-from proxy.storage.gaps import gaps
+from proxy.storage.gaps import unsound
 from proxy.storage.sql_records import Session, SqlRecords
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class SqlStore(ABC, Generic[S]):
 
     def check(self) -> list[str]:
         found = self._check_files()
-        return found or self.read(lambda records: gaps(records.audit))
+        return found or self.read(unsound)
 
     def close(self) -> None:
         self._closed = True

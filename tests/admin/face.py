@@ -15,15 +15,17 @@ from proxy.admin.app import AdminServer, application
 from proxy.admin.calls import Services
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
-from proxy.control import BreakerControl, KillSwitch, StatusBoard
+from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
 from proxy.core.audit import Entry, Outcome
 from proxy.core.breaker import Breaker, BreakerSettings
-from proxy.core.policy import Policy, Route, Upstream
+from proxy.core.policy import Policy, Route, Sources, Upstream
 from proxy.core.roles import Role
 from proxy.ports import StoreError
 from proxy.ports.audit import AuditPage
 from proxy.ports.records import StoredCheckpoint
 from proxy.storage.kill_file import KillFile
+from proxy.storage.memory import MemoryStore
+from proxy.storage.toggles_file import TogglesFile
 from proxy.storage.tokens import TokenFile
 from proxy.telemetry.collector import Metrics, SidecarCollector
 from proxy.telemetry.counters import Counters
@@ -34,7 +36,10 @@ class StillPlane:
 
     def __init__(self):
         self.policy = Policy(
-            routes=(Route(name="payment", path="/payment/", upstream="payment"),),
+            routes=(
+                Route(name="payment", path="/payment/", upstream="payment", flag="billing"),
+                Route(name="films", path="/r", kind="recommend", sources=Sources(cf="cf", content="content")),
+            ),
             upstreams={"payment": Upstream(url="http://127.0.0.1:9103")},
         )
         self.draining = False
@@ -76,6 +81,7 @@ class Trail:
         self.asked = []
         self.report = {"ok": True}
         self.reached = asyncio.Event()  # somebody writes, or verifies
+        self.killed = asyncio.Event()  # somebody has thrown the kill switch
         self.loop = asyncio.get_running_loop()
         self.go = asyncio.Event()  # cleared: the store hangs
         self.go.set()
@@ -94,6 +100,8 @@ class Trail:
 
     def note(self, entry, *, sync=True):
         self.loop.call_soon_threadsafe(self.reached.set)
+        if entry.action == "kill.on":
+            self.loop.call_soon_threadsafe(self.killed.set)
         if entry.action != "kill.on":
             assert self.stuck.wait(20)
         if self.full:
@@ -120,6 +128,27 @@ class Trail:
         return [(it.action, it.outcome.value) for it in self.entries]
 
 
+class Journal:
+    """The store, at once; `gone` is why it cannot be used."""
+
+    trouble = ""
+
+    def __init__(self, store):
+        self.store = store
+        self.gone = ""
+
+    async def write(self, work):
+        return self._done(self.store.write, work)
+
+    async def read(self, work):
+        return self._done(self.store.read, work)
+
+    def _done(self, how, work):
+        if self.gone:
+            raise StoreError(self.gone)
+        return how(work)
+
+
 class Admin:
     """The server under test, and a client with or without a token of some role."""
 
@@ -134,7 +163,19 @@ class Admin:
         tokens = TokenFile(self.tokens_file, wall=lambda: self.wall)
         self.tokens = {role: tokens.create(f"the-{role.label}", role) for role in Role}
         self.trail = Trail()
-        kill = KillSwitch(self.plane, KillFile(self.kill_file))
+        numbers = Numbers()
+        kill = KillSwitch(self.plane, KillFile(self.kill_file), numbers=numbers)
+        self.store = Journal(MemoryStore())
+        self.toggles = ToggleControl(
+            self.plane,
+            kill,
+            file=TogglesFile(directory / "toggles.json"),
+            journal=self.store,
+            trail=self.trail,
+            numbers=numbers,
+            wall=lambda: self.wall,
+        )
+        self.toggles.restore()
         breakers = BreakerControl(self.plane)
         self.plane.on_transition = breakers.heard
         self.board = StatusBoard(self.plane, self.counters, kill=kill, breakers=breakers)
@@ -142,6 +183,7 @@ class Admin:
             Services(
                 tokens=tokens,
                 kill=kill,
+                toggles=self.toggles,
                 breakers=breakers,
                 board=self.board,
                 readiness=SimpleNamespace(unready=lambda: self.reasons),
@@ -158,12 +200,14 @@ class Admin:
         return self.services.tokens.create(name, role, **how)
 
     async def start(self):
+        await self.toggles.begin()
         self.host, self.port = await self.server.start("127.0.0.1", 0)
         self.session = aiohttp.ClientSession(f"http://{self.host}:{self.port}")
 
     async def stop(self):
         await self.session.close()
         await self.server.stop()
+        await self.toggles.stop()
 
     async def ask(self, method, path, *, role=None, token=None, headers=None, **kwargs):
         """The response with its body read; `role` picks a token, `token` is sent as it is."""

@@ -7,22 +7,33 @@ from proxy.admin.access import ADDRESSES, ATTEMPTS, NOTED, RECORDED, WINDOW_S, R
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.core.audit import Entry, Outcome
 from proxy.core.roles import Role
+from proxy.core.toggles import Toggles
 
 GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint.role is not None]
 NAMES = [f"{endpoint.method} {endpoint.path}" for endpoint in GUARDED]
 
 
+MORE = {
+    ("PATCH", "/v1/toggles"): {"toggles": {"exposure_percent": 50}},
+    ("PATCH", "/v1/flags"): {"flags": {"billing": False}},
+}
+
+
 def concrete(endpoint):
-    return endpoint.path.format(name="payment", action="open")
+    name = "degraded" if "baselines" in endpoint.path else "payment"
+    return endpoint.path.format(name=name, action="open", version=1)
 
 
 async def ask(admin, endpoint, **how):
-    body = {} if endpoint.method == "GET" else {"json": {"reason": "test"}}
-    return await admin.ask(endpoint.method, concrete(endpoint), **body, **how)
+    if endpoint.method == "GET":
+        return await admin.ask(endpoint.method, concrete(endpoint), **how)
+    body = {"reason": "test"} | MORE.get((endpoint.method, endpoint.path), {})
+    headers = {"If-Match": "*"} if endpoint.required else {}
+    return await admin.ask(endpoint.method, concrete(endpoint), json=body, headers=headers, **how)
 
 
 def nothing_has_happened(admin):
-    assert admin.plane.policy.toggles.kill_switch is False
+    assert admin.plane.policy.toggles == Toggles()
     assert admin.plane.breakers["payment"].forced is None
     assert not [it for it in admin.trail.entries if it.outcome != "refused"]
     return True
@@ -77,6 +88,11 @@ def test_the_table_keeps_the_roles_of_the_contract():
     assert roles["PUT", "/v1/kill"] == roles["DELETE", "/v1/kill"] == Role.COMMANDER
     assert roles["GET", "/v1/audit"] == roles["GET", "/v1/audit/checkpoint"] == Role.VIEWER
     assert roles["GET", "/v1/audit/verify"] == Role.ADMIN
+    assert roles["GET", "/v1/toggles"] == roles["GET", "/v1/toggles/history"] == Role.VIEWER
+    assert roles["GET", "/v1/flags"] == Role.VIEWER
+    assert roles["PATCH", "/v1/toggles"] == roles["PATCH", "/v1/flags"] == Role.OPERATOR
+    assert roles["POST", "/v1/toggles/baselines/{name}"] == Role.OPERATOR
+    assert roles["POST", "/v1/toggles/revert/{version}"] == Role.OPERATOR
 
 
 @pytest.mark.parametrize(

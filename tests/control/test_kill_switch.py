@@ -3,14 +3,11 @@
 import asyncio
 import logging
 import threading
-from dataclasses import replace
 
 import pytest
 
 from proxy.control.kill import KillRefused, KillSwitch
-from proxy.core.experiment import Experiment
 from proxy.core.policy import Policy, Toggles
-from proxy.errors import Problem, SettingsError
 from proxy.ports import KillDecision, StoreError
 from proxy.storage.kill_file import KillFile
 from proxy.tasks import spawn
@@ -81,14 +78,10 @@ async def test_on_and_off_say_who_why_and_when():
     assert store.kept.kill is False
 
 
-async def test_on_off_and_reload_are_answered_once_they_hold_everywhere():
+async def test_on_and_off_are_answered_once_they_hold_everywhere():
     plane = Plane()
     kill = switch(plane, Store())
-    for change in (
-        kill.set(True, reason="r", by="ann"),
-        kill.set(False, reason="r", by="ann"),
-        kill.reload(policy(kill=True)),
-    ):
+    for change in (kill.set(True, reason="r", by="ann"), kill.set(False, reason="r", by="ann")):
         await change
         assert plane.settled_at == plane.states
 
@@ -180,7 +173,7 @@ async def test_a_broken_memory_starts_killed_until_somebody_decides_anew(tmp_pat
     assert switch(Plane(), KillFile(tmp_path / "kill.json")).status.reason == "mended"
 
 
-def test_until_the_first_decision_the_toggles_file_decides():
+def test_until_the_first_decision_the_toggles_decide():
     plane = Plane(kill=True)
     status = switch(plane, Store()).status
     assert status.kill
@@ -194,80 +187,43 @@ def test_a_remembered_release_outlasts_the_toggles_file_and_the_log_says_so(capl
     assert "bob released it" in caplog.text
 
 
-async def test_a_reload_never_releases_what_a_person_has_thrown():
-    plane = Plane()
-    kill = switch(plane, Store())
-    await kill.set(True, reason="r", by="ann")
-    await kill.reload(policy(kill=False))
-    assert plane.policy.toggles.kill_switch is True
-    assert kill.status.by == "ann"
-
-
-async def test_a_reload_that_newly_says_on_throws_it_and_is_remembered():
-    plane, store = Plane(), Store(said(kill=False))
+async def test_every_change_has_a_higher_version_that_a_restart_finds():
+    plane, store = Plane(), Store()
     kill = switch(plane, store)
-    await kill.reload(policy(kill=True))
-    assert plane.policy.toggles.kill_switch is True
-    assert store.kept.kill
-    await kill.set(False, reason="r", by="ann")
-    await kill.reload(policy(kill=True))
-    assert plane.policy.toggles.kill_switch is False, "the file says nothing new"
-
-
-async def test_a_kill_that_a_refused_reload_brought_is_thrown_by_the_next_good_one(monkeypatch):
-    """What was refused has changed nothing: the file's word is still news."""
-    plane, store = Plane(), Store(said(kill=False))
-    kill = switch(plane, store)
-
-    def refuse(policy):
-        raise SettingsError([Problem("fusebox.toml", "upstreams.cf.ca_file", "cannot be used")])
-
-    with monkeypatch.context() as patch:
-        patch.setattr(plane, "apply", refuse)
-        with pytest.raises(SettingsError):
-            await kill.reload(policy(kill=True))
-    assert plane.policy.toggles.kill_switch is False
-    await kill.reload(policy(kill=True))
-    assert plane.policy.toggles.kill_switch is True
-    assert store.kept.kill
-    assert (kill.status.by, kill.status.persisted) == ("toggles file", True)
-
-
-async def test_a_reload_changes_no_frozen_experiment():
-    """Facts 2.13; thrown and released, the switch changes none either."""
-    plane = Plane()
-    kill = switch(plane, Store())
-    running = Experiment(name="hybrid_v1")
-    await kill.reload(replace(policy(), experiment=running))
-    other = replace(policy(), experiment=Experiment(name="next"))
-    frozen = replace(other, toggles=Toggles(experiment_freeze=True))
-    for _ in range(2):
-        await kill.reload(frozen)
-        await kill.set(True, reason="r", by="ann")
-        await kill.set(False, reason="r", by="ann")
-        assert plane.policy.experiment is running
-    await kill.reload(other)
-    assert plane.policy.experiment is other.experiment
-
-
-async def test_without_a_decision_a_reload_follows_the_file():
-    plane = Plane()
-    kill = switch(plane, Store())
-    await kill.reload(policy(kill=True))
-    assert plane.policy.toggles.kill_switch is True
-    await kill.reload(policy(kill=False))
-    assert plane.policy.toggles.kill_switch is False
-
-
-async def test_every_change_has_a_higher_version():
-    plane = Plane()
-    kill = switch(plane, Store())
     versions = [plane.policy.toggles.version]
-    await kill.set(True, reason="r", by="ann")
-    versions.append(plane.policy.toggles.version)
-    await kill.set(False, reason="r", by="ann")
-    versions.append(plane.policy.toggles.version)
-    await kill.reload(policy(version=1))
-    versions.append(plane.policy.toggles.version)
-    await kill.reload(policy(version=50))
-    assert [*versions, plane.policy.toggles.version] == [1, 2, 3, 4, 50]
+    for on in (True, False, True):
+        await kill.set(on, reason="r", by="ann")
+        versions.append(plane.policy.toggles.version)
+        assert store.kept.version == versions[-1]
+    assert versions == [1, 2, 3, 4]
+    again = Plane()
+    switch(again, store)
+    assert (again.policy.toggles.version, again.policy.toggles.kill_switch) == (4, True)
+
+
+async def test_whoever_wants_to_hear_of_it_hears_once_it_is_in_force():
+    plane = Plane()
+    kill = switch(plane, Store())
+    heard = []
+    kill.heard = lambda: heard.append((plane.policy.toggles.kill_switch, kill.status.reason))
+    await kill.set(True, reason="burns", by="ann")
+    await kill.set(False, reason="mended", by="ann")
+    assert heard == [(True, "burns"), (False, "mended")]
+
+
+async def test_held_until_it_is_known_what_is_right():
+    plane, store = Plane(), Store()
+    kill = switch(plane, store)
+    kill.hold("nobody knows")
+    assert (plane.policy.toggles.kill_switch, kill.status.reason) == (True, "nobody knows")
+    kill.let_go()
+    assert kill.in_force(otherwise=False) is False
+    assert store.kept is None
+
+
+async def test_what_a_person_says_meanwhile_outlasts_being_held():
+    kill = switch(Plane(), Store())
+    kill.hold("nobody knows")
+    await kill.set(True, reason="stay", by="ann")
+    kill.let_go()
+    assert (kill.in_force(otherwise=False), kill.status.by) == (True, "ann")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decide import KILLED, NOTHING_LAID, Decider, Decision, Laid, pinned
+from proxy.core.decide import KILLED, NOTHING_LAID, Decider, Decision, Laid
 from proxy.core.experiment import HYBRID_V1, Arm, Experiment, bounds
 from proxy.core.identity import Who
-from proxy.core.policy import Policy, Route, Sources
+from proxy.core.policy import Route, Sources
 from proxy.core.routing import SALT, bucket
 from proxy.core.scopes import Scopes
 from proxy.core.toggles import BASELINES, BY_NAME, COHORT_ALPHAS, Rule, Scope, Toggles
@@ -258,26 +258,6 @@ class TestExperiment:
             n for n in range(200) if decide(f"u{n}", experiment=HYBRID) != decide(f"u{n}", experiment=again)
         ]
         assert 80 < len(moved) < 180
-
-
-class TestFreeze:
-    OTHER = Experiment(name="next", arms=(Arm(name="all", percent=100, policy_mode="collab_only"),))
-
-    def policy(self, experiment, *, freeze=False):
-        return Policy(
-            routes=(), upstreams={}, toggles=Toggles(experiment_freeze=freeze), experiment=experiment
-        )
-
-    @pytest.mark.parametrize("running", [HYBRID, NONE], ids=["running", "none"])
-    def test_what_ran_at_the_freeze_goes_on(self, running):
-        frozen = pinned(self.policy(self.OTHER, freeze=True), self.policy(running))
-        assert frozen.experiment is running
-        later = pinned(self.policy(self.OTHER, freeze=True), frozen)
-        assert later.experiment is running
-
-    def test_thawed_the_settings_count_again(self):
-        frozen = pinned(self.policy(self.OTHER, freeze=True), self.policy(HYBRID))
-        assert pinned(self.policy(self.OTHER), frozen).experiment is self.OTHER
 
 
 class TestScopes:

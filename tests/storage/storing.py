@@ -1,6 +1,9 @@
 """Works on a store, as services would hand them over."""
 
 from proxy.core.audit import Entry, Outcome, document, row
+from proxy.core.toggle_values import Document, written
+from proxy.core.toggles import Toggles
+from proxy.ports.records import ToggleVersion
 
 AT = "2026-01-01T00:00:00.000000Z"
 
@@ -31,3 +34,19 @@ def failing(records):
     adding(3)(records)
     records.audit.set_spool_position("lost", 7)
     raise LookupError("given up")
+
+
+def version(number, **fields):
+    """A version of the toggles."""
+    said = {
+        "version": number,
+        "at": AT,
+        "actor": "ann",
+        "reason": "why",
+        "kind": "patch",
+        "expires_at": "",
+        "diff": b"{}",
+        "document": written(Document(toggles=Toggles(exposure_percent=number % 100)), {"version": number}),
+        "returns": b"[]",
+    }
+    return ToggleVersion(**said | fields)

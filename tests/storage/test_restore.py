@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from storing import AT, adding, size
+from storing import AT, adding, size, version
 
 from proxy.core.store_url import parse
 from proxy.ports import StoreError
@@ -31,6 +31,7 @@ def backup(tmp_path):
     store.write(adding(1_234, target="é\x00\\N\t"))
     store.write(lambda it: it.audit.add_key(SubjectKey(key_id="k", tag=b"\x00\\", wrapped=b"\xff\x00")))
     store.write(lambda it: it.audit.add_checkpoint(StoredCheckpoint(size=5, root=b"", at=AT, note="a\nb\n")))
+    store.write(lambda it: it.toggles.append(version(7, diff=b"\x00\xff")))
     store.backup(tmp_path / "backup.db")
     return tmp_path / "backup.db"
 
@@ -43,6 +44,7 @@ def content(store):
             it.audit.key_by_id("k"),
             it.audit.checkpoints(),
             it.audit.spool_position("a"),
+            it.toggles.newest(),
         )
     )
 

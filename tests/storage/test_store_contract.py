@@ -4,7 +4,7 @@ import stat
 import threading
 
 import pytest
-from storing import AT, adding, entries, failing, size
+from storing import AT, adding, entries, failing, size, version
 
 from proxy.core.audit import Outcome
 from proxy.core.merkle import Frontier
@@ -252,6 +252,8 @@ def test_a_backup_is_a_sqlite_store_with_the_same_content(store, tmp_path):
     store.write(lambda it: it.audit.add_checkpoint(checkpoint(7)))
     store.write(lambda it: it.audit.add_key(KEY))
     store.write(lambda it: it.audit.set_spool_position("a", 5))
+    for number in (1, 5):
+        store.write(lambda it, number=number: it.toggles.append(version(number, diff=b"\x00\xff")))
     target = tmp_path / "backup.db"
     store.backup(target)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
@@ -262,6 +264,7 @@ def test_a_backup_is_a_sqlite_store_with_the_same_content(store, tmp_path):
         return (
             audit.tree(), list(audit.walk(0, 9_999)), audit.segments(), audit.checkpoints(),
             audit.key_by_id("k1"), audit.spool_position("a"),
+            records.toggles.page(before=None, limit=9), records.toggles.get(1), records.toggles.newest(),
         )  # fmt: skip
 
     copy = SqliteStore(target)
@@ -270,6 +273,56 @@ def test_a_backup_is_a_sqlite_store_with_the_same_content(store, tmp_path):
         assert copy.check() == []
     finally:
         copy.close()
+
+
+def lines(store, before=None, limit=100):
+    return [it.version for it in store.read(lambda it: it.toggles.page(before=before, limit=limit))]
+
+
+def test_versions_of_the_toggles_come_back_as_they_were_written(store):
+    assert store.read(lambda it: it.toggles.newest()) is None
+    last = version(7, actor="é\U0001f600", reason="", expires_at=AT, diff=b"\x00\xff", returns=b"")
+    for each in (version(2), last):
+        store.write(lambda it, each=each: it.toggles.append(each))
+    assert store.read(lambda it: it.toggles.newest()) == last
+    assert store.read(lambda it: it.toggles.get(7)) == last
+    assert store.read(lambda it: it.toggles.get(2)) == version(2)
+    assert store.read(lambda it: it.toggles.get(3)) is None
+    [line] = store.read(lambda it: it.toggles.page(before=3, limit=9))
+    assert (line.version, line.at, line.actor, line.reason, line.kind) == (2, AT, "ann", "why", "patch")
+
+
+def test_the_history_of_the_toggles_comes_by_page_newest_first(store):
+    for number in (1, 2, 5, 9):
+        store.write(lambda it, number=number: it.toggles.append(version(number)))
+    assert lines(store, limit=2) == [9, 5]
+    assert lines(store, limit=2, before=5) == [2, 1]
+    assert lines(store, before=1) == []
+
+
+@pytest.mark.parametrize("number", [4, 5])
+def test_a_version_that_is_not_the_newest_is_refused(store, number):
+    store.write(lambda it: it.toggles.append(version(5)))
+    with pytest.raises(ValueError, match="version 5"):
+        store.write(lambda it: it.toggles.append(version(number, reason="another")))
+    assert lines(store) == [5]
+    assert store.read(lambda it: it.toggles.get(5)).reason == "why"
+
+
+def test_a_version_of_a_work_that_fails_is_not_there(store):
+    def work(records):
+        records.toggles.append(version(1))
+        raise LookupError("given up")
+
+    with pytest.raises(LookupError):
+        store.write(work)
+    assert lines(store) == []
+
+
+def test_a_version_that_cannot_be_read_is_found(store):
+    store.write(lambda it: it.toggles.append(version(1)))
+    store.write(lambda it: it.toggles.append(version(2, document=b"{}")))
+    assert [it.partition(":")[0] for it in store.check()] == ["version 2 of the toggles cannot be read"]
 
 
 def test_a_backup_never_takes_the_place_of_a_file(store, tmp_path):

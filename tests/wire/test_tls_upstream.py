@@ -139,7 +139,7 @@ async def test_a_kill_needs_no_ca_file(authority: trustme.CA, tmp_path: Path) ->
         assert (await kill.set(True, reason="r", by="ann")).kill
         assert rig.plane.killed
         with pytest.raises(SettingsError, match=r"ca\.pem"):
-            await kill.reload(replace(rig.policy, authorities={}))
+            rig.plane.apply(replace(rig.policy, authorities={}))
         assert rig.plane.killed
         assert (await rig.ask(GET)).status == 200
         assert len(rig.upstream.wires) == 1

@@ -1,0 +1,154 @@
+"""Where versions of the toggles are kept: in the store, all of them, and the last good one in a file.
+
+What a person changes is kept in both before it takes effect. What cannot wait (a kill, a reload, the end of
+a time limit) takes effect first and is kept as soon as that is possible.
+"""
+
+import asyncio
+import logging
+
+from proxy.control.toggle_versions import Held, Memory, memorised, remembered, row
+from proxy.ports import LastGood, LastGoodToggles, StoreError, Writing
+from proxy.ports.records import Journal, Records, ToggleLine, ToggleVersion
+
+_log = logging.getLogger("fusebox.toggles")
+
+MAX_WAITING = 20
+"""Versions that wait for the store; then those in the middle are left out of the history."""
+
+
+class Overtaken(Exception):
+    """The store has a version that this sidecar does not know of."""
+
+
+class ToggleKeeper:
+    """One change at a time: whoever calls `keep` and `catch_up` sees to it that they do not overlap."""
+
+    def __init__(self, file: LastGoodToggles, journal: Journal) -> None:
+        self.waiting: list[Held] = []
+        """What the store lacks, oldest first."""
+        self.settings = ""
+        """What the settings said at the last load."""
+        self.file_trouble = ""
+        self.store_trouble = ""
+        self._file = file
+        self._journal = journal
+        self._given_up: tuple[int, ...] = ()
+        self._in_file = False  # the file holds what is in force
+
+    def load(self) -> LastGood[Memory] | None:
+        """What the file holds; None when there never was one. StoreError: nobody can tell. Blocks."""
+        found = self._file.load(remembered)
+        if found is not None:
+            *self.waiting, _ = found.found.versions
+            self._given_up = found.found.given_up
+            self.settings = found.found.file
+            self._in_file = not found.trouble
+        return found
+
+    def note(self, version: Held) -> None:
+        """It is in force; `catch_up` keeps it."""
+        self.waiting.append(version)
+        if len(self.waiting) > MAX_WAITING:
+            del self.waiting[1]
+        self._in_file = False
+
+    def stale(self) -> None:
+        """The file does not hold what is in force."""
+        self._in_file = False
+
+    def gave_up(self, number: int) -> bool:
+        """Whether it was refused, although the store may have it."""
+        return number in self._given_up
+
+    async def keep(self, version: Held) -> None:
+        """In store and file on return; StoreError: in neither. Overtaken: the store has a newer one."""
+        if self._journal.trouble:
+            raise StoreError(self._journal.trouble)
+        written = await asyncio.to_thread(self._prepare, version)
+        rows = [row(it) for it in (*self.waiting, version)]
+        try:
+            await self._journal.write(lambda records: _append(records, rows))
+        except BaseException as error:
+            await asyncio.to_thread(written.discard)
+            if isinstance(error, ValueError):
+                raise Overtaken from error
+            self._given_up = (*self._given_up, version.version)
+            self._in_file = False
+            raise
+        self.waiting.clear()
+        self._given_up = ()
+        await asyncio.to_thread(self._commit, written)
+
+    async def catch_up_file(self, now: Held) -> None:
+        """See that the file holds what is in force; that it cannot be written is told as trouble."""
+        if not self._in_file:
+            await asyncio.to_thread(self._save, now)
+
+    async def catch_up(self) -> None:
+        """Give the store what it lacks. Overtaken; that it cannot be written is told as trouble."""
+        if not self.waiting:
+            return
+        rows = [row(it) for it in self.waiting]
+        try:
+            await self._journal.write(lambda records: _append(records, rows))
+        except StoreError as error:
+            self.store_trouble = f"the store lacks version {rows[-1].version} of the toggles: {error}"
+            return
+        except ValueError as error:
+            raise Overtaken from error
+        known = {it.version for it in rows}
+        self.waiting = [it for it in self.waiting if it.version not in known]
+        self.store_trouble = ""
+
+    async def newest(self) -> ToggleVersion | None:
+        return await self._journal.read(lambda records: records.toggles.newest())
+
+    async def get(self, number: int) -> ToggleVersion | None:
+        return await self._journal.read(lambda records: records.toggles.get(number))
+
+    async def page(self, before: int | None, limit: int) -> list[ToggleLine]:
+        return await self._journal.read(lambda records: records.toggles.page(before=before, limit=limit))
+
+    @property
+    def behind(self) -> bool:
+        """Whether `catch_up` has something to do."""
+        return bool(self.waiting) or not self._in_file
+
+    # In a thread.
+
+    def _prepare(self, version: Held) -> Writing:
+        return self._file.prepare(memorised(Memory([version], self.settings)))
+
+    def _commit(self, written: Writing) -> None:
+        try:
+            written.commit()
+        except StoreError as error:
+            self._failed(error)
+        else:
+            self._in_file, self.file_trouble = True, ""
+
+    def _save(self, now: Held) -> None:
+        versions = [*(it for it in self.waiting if it.version < now.version), now]
+        try:
+            self._file.prepare(memorised(Memory(versions, self.settings, self._given_up))).commit()
+        except StoreError as error:
+            self._failed(error)
+        else:
+            self._in_file, self.file_trouble = True, ""
+
+    def _failed(self, error: StoreError) -> None:
+        told = f"a restart without the store would bring back older toggles: {error}"
+        if told != self.file_trouble:
+            _log.error("%s", told)
+        self._in_file, self.file_trouble = False, told
+
+
+def _append(records: Records, rows: list[ToggleVersion]) -> None:
+    newest = records.toggles.newest()
+    for each in rows:
+        # What was only too slow may be there all the same.
+        if newest is None or each.version > newest.version:
+            records.toggles.append(each)
+        elif records.toggles.get(each.version) != each:
+            raise ValueError(f"there is another version {newest.version} already")
