@@ -5,17 +5,27 @@ it holds it lets in by itself.
 """
 
 import asyncio
-from collections.abc import Iterable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.core.flaps import BUCKETS, HOUR_S, FlapBook, Held, Place
 from proxy.core.policy import Policy
 from proxy.core.toggles import Scope, Toggles
-from proxy.ports import PolicyTarget
+from proxy.ports import PolicyTarget, StoreError
+from proxy.tasks import spawn
+
+_log = logging.getLogger("fusebox.flaps")
+
+Past: TypeAlias = Callable[[float], Awaitable[list[tuple[float, Toggles]]]]
 
 MEMORY_S = 2 * HOUR_S
 """What of the past matters at a start: an hour, and the hour that says who was held when it began."""
+
+PATIENCE_S = 0.5
+"""What a start gives to hearing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,7 @@ class FlapGuard:
         self._wall = wall
         self._book = FlapBook.at(target.policy.toggles)
         self._begun = False  # until then nobody is served, so nobody changes
+        self._since: list[tuple[float, Toggles]] | None = None  # changes until the past is known
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -53,19 +64,35 @@ class FlapGuard:
         ranges = {place: tuple((it.low, it.high) for it in there) for place, there in held.items()}
         self._target.apply(replace(policy, held=ranges))
         self._book = book
+        if self._since is not None:
+            self._since.append((now, toggles))
         self._wait()
 
     async def settled(self) -> None:
         await self._target.settled()
 
-    def begin(self, past: Iterable[tuple[float, Toggles]] = ()) -> None:
-        """From now on changes count. `past`: the toggles in force of the last `MEMORY_S`, oldest first, each
-        with the seconds since it took effect.
+    async def begin(self, past: Past) -> None:
+        """From now on changes count, and those of the past hour do as soon as `past` has told them: the
+        toggles that held in the last so many seconds, oldest first, each with the seconds since it took
+        effect. Nobody waits long for that: a start must not need the store.
         """
         self._begun = True
-        now, budget = self._monotonic(), self.policy.flaps.changes_per_hour
-        for n, (ago, toggles) in enumerate(past):
-            self._book = self._book.moved(toggles, now - ago, budget) if n else FlapBook.at(toggles)
+        self._since = [(self._monotonic(), self.policy.toggles)]
+        await asyncio.wait([spawn(self._recall(past), "the past of the flap budget")], timeout=PATIENCE_S)
+
+    async def _recall(self, past: Past) -> None:
+        try:
+            known = await past(MEMORY_S)
+        except StoreError as error:
+            _log.warning("who has used up the flap budget is not known, so it begins anew: %s", error)
+            known = []
+        now = self._monotonic()
+        steps = [(now - ago, toggles) for ago, toggles in known] + (self._since or [])
+        self._since = None
+        book = FlapBook.at(steps[0][1])
+        for at, toggles in steps:
+            book = book.moved(toggles, at, self.policy.flaps.changes_per_hour)
+        self._book = book
         self.apply(self.policy)
 
     def status(self) -> tuple[HeldStatus, ...]:

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
 from proxy.core.toggles import Toggles
@@ -110,6 +111,7 @@ class Settings:
     toggles: Toggles
     environment: str  # as the toggles document calls it
     experiment: Experiment
+    flaps: FlapBudget
     overrides: Overrides
 
     @property
@@ -154,6 +156,7 @@ class Settings:
             deadlines=self.deadlines,
             toggles=self.toggles,
             experiment=self.experiment,
+            flaps=self.flaps,
             popularity=self.popularity,
             trusted_proxies=self.listen.trusted_proxies,
             authorities=self.authorities,

@@ -263,8 +263,6 @@ _OPEN = """
 ## What is not there yet
 
 - There is no cache: `cold` and `prewarm` do the same, `warm_only` is level D.
-- `experiment_freeze` holds through reloads, and who was seen before it through a restart. Salt and arms do
-  not survive a restart yet.
 - The document is read from its file, at the start and on `SIGHUP`: changes by API and command, history,
   preview and time limits come later.
 """
