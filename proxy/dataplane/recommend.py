@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
-from proxy.core.blending import Ranked, blend, ranking
-from proxy.core.experiment import CONTROL
-from proxy.core.ladder import Offered, sift
-from proxy.core.recommend import Answer, compose
+from proxy.core.blending import Ranked
+from proxy.core.recommend import Answer, compose, first_round, second_round
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
+from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
-from proxy.errors import Refusal
 
 if TYPE_CHECKING:
+    from proxy.core.ladder import Offered
     from proxy.dataplane.client import ClientConnection
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -37,7 +35,7 @@ _ANSWER = (
 class Recommend:
     """One recommend request under way: one round of asking, a second where that left slots open."""
 
-    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_pending", "_rounds")
+    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_lines", "_pending", "_rounds")
 
     def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
         self._client = client
@@ -47,6 +45,7 @@ class Recommend:
         self._fetches: list[Fetch] = []
         self._rounds: list[Offered] = []  # those that are over
         self._done = False
+        self._lines = b""
         self._pending = 1  # sources that are not over; and the beginning, which waits for all to be asked
 
     @classmethod
@@ -66,28 +65,22 @@ class Recommend:
                 _popular(client, head, bound, ask)
                 return None
         self = cls(client, head, bound, ask)
-        lines = rewrite.candidates_lines(head, client)
         fetches = self._fetches
         for kind, pool in bound.sources.items():
-            request = rewrite.candidates_request(pool, pool.candidates_path, ask.query, lines)
-            fetches.append(Fetch(self, kind, pool, request, bound))
+            fetches.append(Fetch(self, kind, pool, b"%b?%b" % (pool.candidates_path, ask.query), bound))
         self._pending += len(fetches)
         if bound.deadline is not None:
             bound.deadline.set(self, now)
         for fetch in fetches:
-            self._begin(fetch, now)
+            fetch.begin(now, head.bucket)
         self.source_over(now)
         return None if self._done else self
 
-    def _begin(self, fetch: Fetch, now: float) -> None:
-        try:
-            fetch.begin(now, self._head.bucket)
-        except Refusal:
-            fetch.refused()
-            self.source_over(now)
-        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
-            _log.exception("asking a source failed")
-            fetch.expire(Failure.INTERNAL, "a fault in the sidecar", now)
+    def source_lines(self) -> bytes:
+        """The same for all its sources."""
+        if not self._lines:
+            self._lines = rewrite.candidates_lines(self._head)
+        return self._lines
 
     def source_over(self, now: float) -> None:
         """Go on as soon as every source is over; their deadlines see to it that they come to be."""
@@ -105,72 +98,55 @@ class Recommend:
 
     def _go_on(self, now: float, *, in_time: bool) -> None:
         """A round is over: ask once more, or answer."""
+        bound, ask = self._bound, self._ask
         try:
+            catalogue = self._client.plane.popularity.catalogue
             if not self._rounds:
-                ranked = self._ranked()
-                self._rounds.append(self._sifted(ranked))
-                pool = self._bound.expansion
-                if in_time and pool is not None and self._expands(pool, now):
+                items = {fetch.kind: fetch.items for fetch in self._fetches}
+                ranked, offered = first_round(bound.decision, items, ask, catalogue)
+                self._rounds.append(offered)
+                pool = bound.expansion
+                asks = bool(ranked) or bound.asks  # of the cache alone nothing is asked without seeds
+                if in_time and pool is not None and asks and self._expands(pool):
                     self._ask_neighbours(pool, ranked, now)
                     return
             else:
-                self._rounds.append(self._sifted(ranking("content", self._fetches[-1].items)))
+                self._rounds.append(second_round(self._fetches[-1].items, ask, catalogue))
             answer = self._answer()
         except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
             _log.exception("blending failed")
             if self._done:
                 return
             self._end()
-            _popular(self._client, self._head, self._bound, self._ask)
+            _popular(self._client, self._head, bound, ask)
             return
         timings = b""
-        judged = self._bound.judged
+        judged = bound.judged
         fetches = self._end()
         for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
-            counters = self._bound.counters
-            counters.slots_asked += self._ask.k
-            counters.slots_covered += answer.covered
-        _write(self._client, self._head, self._bound, answer, now, timings, fetches)
+            bound.counters.slots_asked += ask.k
+            bound.counters.slots_covered += answer.covered
+        _write(self._client, self._head, bound, answer, now, timings, fetches)
 
-    def _ranked(self) -> list[Ranked]:
-        """What the first round offers."""
-        items = {fetch.kind: fetch.items for fetch in self._fetches}
-        decision = self._bound.decision
-        if decision.exposed:
-            return blend(decision.alpha, items.get("cf"), items.get("content"))
-        return ranking(CONTROL, items[CONTROL])
-
-    def _sifted(self, ranked: Sequence[Ranked]) -> Offered:
-        if self._ask.page is not None:
-            ranked = self._ask.page.unseen(ranked)
-        offered = sift(ranked, self._ask, self._client.plane.popularity.catalogue)
-        # The ladder below is the recommender's: who is not exposed gets control's answer (facts 2.8).
-        return offered if self._bound.decision.exposed else Offered(offered.kept)
-
-    def _expands(self, pool: Pool, now: float) -> bool:
-        """Whether to ask `pool` in a second round: slots are open, and there is time; who has failed this
-        request is not asked again, and nobody is since a kill.
+    def _expands(self, pool: Pool) -> bool:
+        """Whether to ask `pool` in a second round: slots are open; who has failed this request is not asked
+        again, and nobody is since a kill.
         """
-        deadline = self._bound.deadline
         return (
             len(self._rounds[0].kept) < self._ask.k
-            and deadline is not None
-            and now - self._head.started < deadline.seconds
             and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
             and not self._client.plane.killed
         )
 
     def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:
         query = neighbours_query(self._ask, [key for _, key, _, _ in ranked])
-        lines = rewrite.candidates_lines(self._head, self._client)
-        request = rewrite.candidates_request(pool, pool.neighbours_path, query, lines)
-        fetch = Fetch(self, NEIGHBOURS, pool, request, self._bound)
+        fetch = Fetch(self, NEIGHBOURS, pool, b"%b?%b" % (pool.neighbours_path, query), self._bound)
         self._fetches.append(fetch)
         self._pending = 2  # it, and this beginning
-        self._begin(fetch, now)
+        fetch.begin(now, self._head.bucket)
         self.source_over(now)
 
     def _answer(self) -> Answer:
@@ -179,7 +155,8 @@ class Recommend:
             ask=self._ask,
             rounds=self._rounds,
             popularity=self._client.plane.popularity,
-            failed=any(fetch.failed for fetch in self._fetches),
+            failed=any(fetch.failed or fetch.cache == "stale" for fetch in self._fetches),
+            cache=max(fetch.cache for fetch in self._fetches),
             bucket=self._head.bucket,
             decision=self._bound.decision,
             toggles_version=self._bound.version,
@@ -199,7 +176,7 @@ class Recommend:
         if not self._done:
             now = monotonic()
             for fetch in self._end():
-                fetch.give_up(Failure.ABORTED, now)
+                fetch.give_up(now)
             if not refused:
                 self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return False
@@ -255,7 +232,7 @@ def _write(
 ) -> None:
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    end = bound.decided(level, source)
+    end = decided(bound.version, level, source)
     _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
 
 
