@@ -4,14 +4,18 @@ Whatever the sources did, an answer holds exactly k unique items (fewer only whe
 fewer); what they left open is filled from the popularity list, and said so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from proxy.core.asks import Ask
+from proxy.core.blending import Ranked, blend, ranking
+from proxy.core.candidates import Candidate
 from proxy.core.decide import Decision
-from proxy.core.ladder import Offered, climb
+from proxy.core.experiment import CONTROL
+from proxy.core.ladder import Offered, climb, sift
+from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Popularity, popular_item
 
 MAX_RENDERED = 256
@@ -31,6 +35,32 @@ class Answer(NamedTuple):
     returned: int
     degraded: bool
     """A source failed, or popularity had to fill."""
+
+
+def first_round(
+    decision: Decision,
+    items: Mapping[str, Sequence[Candidate] | None],
+    ask: Ask,
+    catalogue: Mapping[str, Film],
+) -> tuple[list[Ranked], Offered]:
+    """What the sources offer, by kind, as one ranking, and what of it can be shown.
+
+    Of control that is only what passes all filters: the ladder below is the recommender's (facts 2.8).
+    """
+    if decision.exposed:
+        ranked = blend(decision.alpha, items.get("cf"), items.get("content"))
+        return ranked, _sifted(ranked, ask, catalogue)
+    ranked = ranking(CONTROL, items.get(CONTROL))
+    return ranked, Offered(_sifted(ranked, ask, catalogue).kept)
+
+
+def second_round(neighbours: Sequence[Candidate] | None, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+    """What the content source offers when asked for neighbours."""
+    return _sifted(ranking("content", neighbours), ask, catalogue)
+
+
+def _sifted(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+    return sift(ranked if ask.page is None else ask.page.unseen(ranked), ask, catalogue)
 
 
 def compose(

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
-from proxy.core.blending import Ranked, blend, ranking
-from proxy.core.experiment import CONTROL
-from proxy.core.ladder import Offered, sift
-from proxy.core.recommend import Answer, compose
+from proxy.core.blending import Ranked
+from proxy.core.recommend import Answer, compose, first_round, second_round
 from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
 from proxy.dataplane.explaining import explained
@@ -24,6 +22,7 @@ from proxy.dataplane.request_head import RequestHead
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
+    from proxy.core.ladder import Offered
     from proxy.dataplane.client import ClientConnection
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -105,60 +104,44 @@ class Recommend:
 
     def _go_on(self, now: float, *, in_time: bool) -> None:
         """A round is over: ask once more, or answer."""
+        bound, ask = self._bound, self._ask
         try:
+            catalogue = self._client.plane.popularity.catalogue
             if not self._rounds:
-                ranked = self._ranked()
-                self._rounds.append(self._sifted(ranked))
-                pool = self._bound.expansion
-                if in_time and pool is not None and self._expands(pool, now):
+                items = {fetch.kind: fetch.items for fetch in self._fetches}
+                ranked, offered = first_round(bound.decision, items, ask, catalogue)
+                self._rounds.append(offered)
+                pool = bound.expansion
+                if in_time and pool is not None and self._expands(pool):
                     self._ask_neighbours(pool, ranked, now)
                     return
             else:
-                self._rounds.append(self._sifted(ranking("content", self._fetches[-1].items)))
+                self._rounds.append(second_round(self._fetches[-1].items, ask, catalogue))
             answer = self._answer()
         except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
             _log.exception("blending failed")
             if self._done:
                 return
             self._end()
-            _popular(self._client, self._head, self._bound, self._ask)
+            _popular(self._client, self._head, bound, ask)
             return
         timings = b""
-        judged = self._bound.judged
+        judged = bound.judged
         fetches = self._end()
         for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
-            counters = self._bound.counters
-            counters.slots_asked += self._ask.k
-            counters.slots_covered += answer.covered
-        _write(self._client, self._head, self._bound, answer, now, timings, fetches)
+            bound.counters.slots_asked += ask.k
+            bound.counters.slots_covered += answer.covered
+        _write(self._client, self._head, bound, answer, now, timings, fetches)
 
-    def _ranked(self) -> list[Ranked]:
-        """What the first round offers."""
-        items = {fetch.kind: fetch.items for fetch in self._fetches}
-        decision = self._bound.decision
-        if decision.exposed:
-            return blend(decision.alpha, items.get("cf"), items.get("content"))
-        return ranking(CONTROL, items[CONTROL])
-
-    def _sifted(self, ranked: Sequence[Ranked]) -> Offered:
-        if self._ask.page is not None:
-            ranked = self._ask.page.unseen(ranked)
-        offered = sift(ranked, self._ask, self._client.plane.popularity.catalogue)
-        # The ladder below is the recommender's: who is not exposed gets control's answer (facts 2.8).
-        return offered if self._bound.decision.exposed else Offered(offered.kept)
-
-    def _expands(self, pool: Pool, now: float) -> bool:
-        """Whether to ask `pool` in a second round: slots are open, and there is time; who has failed this
-        request is not asked again, and nobody is since a kill.
+    def _expands(self, pool: Pool) -> bool:
+        """Whether to ask `pool` in a second round: slots are open; who has failed this request is not asked
+        again, and nobody is since a kill.
         """
-        deadline = self._bound.deadline
         return (
             len(self._rounds[0].kept) < self._ask.k
-            and deadline is not None
-            and now - self._head.started < deadline.seconds
             and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
             and not self._client.plane.killed
         )

@@ -321,7 +321,7 @@ async def test_a_fault_of_ours_repeats_nothing_either(monkeypatch):
             raise RuntimeError("ours")
 
         with monkeypatch.context() as patched:
-            patched.setattr("proxy.dataplane.recommend.sift", broken)
+            patched.setattr("proxy.dataplane.recommend.first_round", broken)
             second = await page(rig, first.next)
         assert second.sources == {"popularity"}
         third = await page(rig, second.next)
