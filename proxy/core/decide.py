@@ -14,7 +14,7 @@ from proxy.core.identity import Who
 from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
 from proxy.core.scopes import NO_RULE, Scopes
-from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, Level, Mode, Toggles
+from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, CacheMode, Level, Mode, Toggles
 
 POPULARITY = "popularity"
 
@@ -49,9 +49,16 @@ class Decision:
     exposed: bool = True
     rule: int = NO_RULE
     """The index of the scoped rule that applies."""
+    cache_mode: CacheMode = "cold"
+    """Whether sources are asked, or the cache in their place (facts 2.15)."""
     aside: str = ""
     """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`;
     empty: it is traffic like all (facts 2.18)."""
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The sources that may be called: with `warm_only` the cache alone is asked."""
+        return () if self.cache_mode == "warm_only" else self.sources
 
     @property
     def judged(self) -> bool:
@@ -243,6 +250,7 @@ class Decider:
                 level="A" if asks else "D",
                 arm=CONTROL,
                 exposed=False,
+                cache_mode=toggles.cache_mode,
             )
         )
         # The experiment's own control where it has one, else what those get who are in no experiment.
@@ -268,8 +276,6 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         return Decision(reason=", ".join(disabled), policy=POPULARITY)
     if toggles.candidate_fallback_level == "D":
         return Decision(reason="candidate_fallback_level", policy=POPULARITY)
-    if toggles.cache_mode == "warm_only":  # there is no cache, so everything misses it (facts 2.15)
-        return Decision(reason="cache_mode", policy=POPULARITY)
 
     mode = toggles.policy_mode or (arm.policy_mode if arm else "hybrid_default")
     wanted = [kind for kind in offered if kind in _ASKS[mode]]
@@ -280,6 +286,8 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         reasons.append("candidate_fallback_level")
         if len(asked) > 1:
             asked = ["content"]  # which stands in for cf from B on
+    if toggles.cache_mode == "warm_only":  # what is not in there is popularity
+        reasons.append("cache_mode")
     if toggles.policy_mode:
         reasons.append("policy_mode")
     if len(asked) == 1:
@@ -300,4 +308,5 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         level=level,
         expands="content" in left,
         arm=arm.name if arm is not None and treated else NO_ARM,
+        cache_mode=toggles.cache_mode,
     )

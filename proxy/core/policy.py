@@ -14,6 +14,7 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
+from proxy.core.cache import CacheSettings
 from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
 from proxy.core.override import Overrides
@@ -173,6 +174,7 @@ class Policy:
     toggles: Toggles = field(default_factory=Toggles)
     experiment: Experiment = field(default_factory=Experiment)
     popularity: tuple[Film, ...] = ()
+    cache: CacheSettings = field(default_factory=CacheSettings)
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
     authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it
     actions: tuple[Action, ...] = ()  # `when_full` is set in each

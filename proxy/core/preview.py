@@ -173,7 +173,7 @@ class Replay:
         calls = {name: (_Calls(span_s), _Calls(span_s)) for name in sorted(names)}
         for pair in self._pairs.values():
             for side, decision in enumerate((pair.before, pair.after)):
-                for kind in decision.sources:
+                for kind in decision.calls:
                     calls[getattr(pair.route.sources, kind)][side].add(pair)
         for name, (before, after) in calls.items():
             yield _load(

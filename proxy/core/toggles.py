@@ -179,11 +179,15 @@ CATALOGUE: tuple[Toggle, ...] = (
         choices=get_args(CacheMode),
         priority=6,
         depends=("disable_cf", "disable_content", "candidate_fallback_level"),
-        does="`cold` never reads the cache, `prewarm` reads through it, `warm_only` reads it alone, and a "
-        "miss is level D. There is no cache yet, so with `warm_only` every answer is popularity.",
-        safety="`warm_only` keeps all load from the sources; what is not in the cache is popularity.",
-        before="For `warm_only`: nothing else helps; it is level D until there is a cache.",
-        after="`metadata.cache` of new answers; with `warm_only` calls of the sources stop.",
+        does="Every mode fills the cache with what sources say. `cold` never reads it; `prewarm` reads it "
+        "first, asks for what is not in it, and has what is too old stand in where that fails; `warm_only` "
+        "reads it alone, and a miss is level D.",
+        safety="What is read may be as old as `[cache]` allows. `warm_only` keeps all load from the sources, "
+        "and with it the cache from being filled: it empties by its ttl.",
+        before="`fusebox_cache_entries` is not small for the users there are; `[cache] max_bytes` is not 0. "
+        "For `warm_only`: a share of hits under `prewarm` that can be lived with.",
+        after="`metadata.cache` of new answers, `fusebox_cache_requests_total`; with `warm_only` calls of "
+        "the sources stop.",
     ),
     Toggle(
         name="experiment_freeze",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
+from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
@@ -107,6 +108,7 @@ class Settings:
     authorities: Mapping[str, str]  # each `ca_file`: the PEM text in it
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
+    cache: CacheSettings
     toggles: Toggles
     environment: str  # as the toggles document calls it
     experiment: Experiment
@@ -155,6 +157,7 @@ class Settings:
             toggles=self.toggles,
             experiment=self.experiment,
             popularity=self.popularity,
+            cache=self.cache,
             trusted_proxies=self.listen.trusted_proxies,
             authorities=self.authorities,
             actions=tuple(

@@ -253,7 +253,7 @@ What fills an answer, from the top down; `level` says which was the lowest that 
   cf alone. Below either the ladder is the same.
 - B needs a content source with a `neighbours_path` ([settings](settings.md#upstreamsname)), and time before
   the route's `deadline_ms`; it is left out where content is disabled, has just failed this request, or is cut
-  off by its breaker.
+  off by its breaker. `preview` cannot foresee these calls.
 - Who is not exposed gets what control offers that passes all filters, then popularity: no B, no C.
 - `coverage` counts A to C. An answer of B or C is `degraded` only if a source failed; one of D always is.
 - Scores never rise on the way from A to C; those of popularity are its own.
@@ -262,7 +262,6 @@ What fills an answer, from the top down; `level` says which was the lowest that 
 _OPEN = """
 ## What is not there yet
 
-- There is no cache: `cold` and `prewarm` do the same, `warm_only` is level D.
 - `experiment_freeze` holds through reloads, and who was seen before it through a restart. Salt and arms do
   not survive a restart yet.
 - The document is read from its file, at the start and on `SIGHUP`: changes by API and command, history,

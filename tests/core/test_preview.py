@@ -260,7 +260,7 @@ def test_the_load_is_what_the_decider_asks_for(inputs, before, after):
         calls = Counter()
         for one in inputs:
             decision = decider.fixed or decider.decide(one.who, one.key, one.bucket)
-            for kind in decision.sources:
+            for kind in decision.calls:
                 calls[kind] += one.weight
         for kind in SOURCES:
             assert loads(found)[kind][side] == pytest.approx(calls[kind] / span, abs=0.001)
