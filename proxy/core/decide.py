@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
+from proxy.core.flaps import EXPOSURE, HeldBack, Place, Ranges
 from proxy.core.identity import Who
 from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
@@ -134,6 +135,11 @@ class Laid(NamedTuple):
     aside: str = ""  # see `Decision`
     mode: ServingMode | None = None  # of a further page
 
+    @property
+    def exposes(self) -> bool:
+        """It has an exposure of its own."""
+        return any(name == EXPOSURE for name, _ in self.toggles)
+
 
 NOTHING_LAID = Laid()
 MAX_LAID = 64
@@ -145,6 +151,7 @@ class _Table(NamedTuple):
 
     exposed: int  # buckets below are
     control: Decision
+    held: Decision
     bounds: Sequence[int]  # of the arms; empty where the arm makes no difference
     arms: Sequence[Mapping[bytes, Decision]]  # by arm, then cohort; b"" stands for those not named
     new: Mapping[bytes, Decision]  # by cohort, for who is first seen after a freeze
@@ -160,9 +167,11 @@ class Decider:
         experiment: Experiment,
         scopes: Scopes,
         seen: Container[bytes] | None = None,
+        held: Mapping[Place, Ranges] | None = None,
     ) -> None:
         """`scopes` are those of `toggles`, which several routes share; `seen` are the users known before a
-        freeze, asked while it lasts (facts 2.13). None: everybody is.
+        freeze, asked while it lasts (facts 2.13). None: everybody is. `held` are buckets that the flap
+        budget keeps in control.
         """
         self._route = route
         self._toggles = toggles
@@ -171,6 +180,7 @@ class Decider:
         self._salt = experiment.salted
         self._scopes = scopes
         self._seen = seen if toggles.experiment_freeze else None
+        self._held = HeldBack(held, scopes.rules) if held else None
         self._tables: dict[tuple[int, bool], _Table] = {}
         self._laid: dict[tuple[tuple[int, bool], Laid], _Table] = {}
         self.fixed = self._fixed()
@@ -191,6 +201,9 @@ class Decider:
             table = self._laid.get((at, laid)) or self._laid_table(at, laid)
         if exposure >= table.exposed:
             return table.control
+        held = self._held
+        if held and who.user and not laid.exposes and held.holds(exposure, at, (region, cohort, client)):
+            return table.held
         if not table.bounds:
             choices = table.arms[0]
         elif self._seen is not None and who.user and who.user not in self._seen:
@@ -219,7 +232,7 @@ class Decider:
         table = self._table(NO_RULE, inside=True)
         if not table.exposed:
             return table.control
-        if table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
+        if self._held is None and table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
             return table.arms[0][b""]
         return None
 
@@ -271,6 +284,7 @@ class Decider:
         return _Table(
             hundredths(toggles.exposure_percent),
             control,
+            replace(control, reason="flap_budget"),
             () if alike else self._bounds,
             arms[:1] if alike else arms,
             {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},
