@@ -59,7 +59,7 @@ class Fetch:
     milliseconds = 0.0
     """From sent, or from when this request began to wait, to the end of the answer; 0: it was not asked."""
     outcome = "answered"
-    """What became of it; or `remembered`, `late`, `not_asked`, `client_error` (4xx), or how the call failed."""
+    """Or `remembered`, `late`, `not_asked`, `client_error` (4xx), or how its call failed: `counters.OUTCOMES`."""
     cache: CacheResult = "bypass"
     """`stale`: what the cache has is too old, and still better than nothing."""
 
