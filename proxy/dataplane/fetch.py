@@ -59,7 +59,7 @@ class Fetch:
     milliseconds = 0.0
     """From sent, or from when this request began to wait, to the end of the answer; 0: it was not asked."""
     outcome = "answered"
-    """Or `remembered`, `late`, `not_asked`, `client_error` (4xx), or how its call failed: `counters.OUTCOMES`."""
+    """Or `remembered`, `late`, `not_asked`, `client_error` (4xx), or the outcome of a call that failed."""
     cache: CacheResult = "bypass"
     """`stale`: what the cache has is too old, and still better than nothing."""
 
