@@ -84,10 +84,18 @@ class ServingMode(NamedTuple):
     policy: str
     alpha: float
     level: Level
+    expands: bool = True
 
     @classmethod
     def of(cls, decision: Decision) -> "ServingMode":
-        return cls(decision.exposed, decision.arm, decision.policy, decision.alpha, decision.level)
+        return cls(
+            decision.exposed,
+            decision.arm,
+            decision.policy,
+            decision.alpha,
+            decision.level,
+            decision.expands,
+        )
 
     def over(self, toggles: Toggles) -> Toggles:
         """Toggles that lead to it. What these disable stays so, and of two ceilings the lower one holds."""
@@ -109,11 +117,15 @@ class ServingMode(NamedTuple):
         reasons = [
             name
             for name in decision.reason.split(", ")
-            if name.startswith("disable_") or (stricter and name == "candidate_fallback_level")
+            if name.startswith(("disable_", "cache_")) or (stricter and name == "candidate_fallback_level")
         ]
-        same = self == ServingMode.of(replace(decision, arm=self.arm))
-        reason = ", ".join((*reasons, CURSOR))
-        return replace(decision, reason=reason, arm=self.arm if same else decision.arm)
+        treated = not reasons and ServingMode.of(decision)[2:5] == self[2:5]
+        return replace(
+            decision,
+            reason=", ".join((*reasons, CURSOR)),
+            arm=self.arm if treated else decision.arm,
+            expands=decision.expands and self.expands,
+        )
 
 
 class Laid(NamedTuple):
