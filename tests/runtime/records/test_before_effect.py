@@ -97,7 +97,7 @@ async def test_a_change_waits_for_the_store_and_a_kill_does_not(records, hangs):
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_an_end_while_the_store_hangs(records, hangs, workers):
     """In bounded time, and the next start takes in what waits."""
-    records.write(extra="drain_s = 2.0", storage="wait_s = 0.5" if workers else "")
+    records.write(drain_s=2.0, storage="wait_s = 0.5")
     box = records.box
     box.options = ("--workers", "2") if workers else ()
     await records.start()
