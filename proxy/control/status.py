@@ -7,6 +7,7 @@ from typing import Literal
 from proxy import __version__
 from proxy.clock import Clock, monotonic
 from proxy.control.breakers import BreakerControl, BreakerReport
+from proxy.control.flaps import HeldStatus
 from proxy.control.kill import KillStatus, KillSwitch
 from proxy.core.policy import Shadow
 from proxy.core.shadow import COMPARED
@@ -86,6 +87,7 @@ class Status:
     reload: Reload | None  # None: settings are as at the start
     workers: tuple[WorkerStatus, ...] = ()  # empty: one process does everything
     shadows: Mapping[str, ShadowStatus] = field(default_factory=dict)  # by route, of those that have one
+    held: tuple[HeldStatus, ...] = ()  # users whom the flap budget keeps in control
     troubles: tuple[str, ...] = ()  # what is wrong and keeps no traffic away, such as the store
 
 
@@ -101,6 +103,7 @@ class StatusBoard:
         breakers: BreakerControl,
         workers: Callable[[], tuple[WorkerStatus, ...]] = tuple,
         troubles: Callable[[], Iterable[str]] = tuple,
+        held: Callable[[], tuple[HeldStatus, ...]] = tuple,
         monotonic: Clock = monotonic,
     ) -> None:
         self.reload: Reload | None = None
@@ -110,6 +113,7 @@ class StatusBoard:
         self._breakers = breakers
         self._workers = workers
         self._troubles = troubles
+        self._held = held
         self._monotonic = monotonic
         self._started = monotonic()
         self._seen = (plane.policy, self._started)
@@ -140,6 +144,7 @@ class StatusBoard:
             },
             reload=self.reload,
             workers=self._workers(),
+            held=self._held(),
             troubles=tuple(self._troubles()),
         )
 

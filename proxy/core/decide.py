@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
+from proxy.core.flaps import EXPOSURE, HeldBack, Place, Ranges
 from proxy.core.identity import Who
 from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
@@ -83,10 +84,18 @@ class ServingMode(NamedTuple):
     policy: str
     alpha: float
     level: Level
+    expands: bool = True
 
     @classmethod
     def of(cls, decision: Decision) -> "ServingMode":
-        return cls(decision.exposed, decision.arm, decision.policy, decision.alpha, decision.level)
+        return cls(
+            decision.exposed,
+            decision.arm,
+            decision.policy,
+            decision.alpha,
+            decision.level,
+            decision.expands,
+        )
 
     def over(self, toggles: Toggles) -> Toggles:
         """Toggles that lead to it. What these disable stays so, and of two ceilings the lower one holds."""
@@ -108,11 +117,15 @@ class ServingMode(NamedTuple):
         reasons = [
             name
             for name in decision.reason.split(", ")
-            if name.startswith("disable_") or (stricter and name == "candidate_fallback_level")
+            if name.startswith(("disable_", "cache_")) or (stricter and name == "candidate_fallback_level")
         ]
-        same = self == ServingMode.of(replace(decision, arm=self.arm))
-        reason = ", ".join((*reasons, CURSOR))
-        return replace(decision, reason=reason, arm=self.arm if same else decision.arm)
+        treated = not reasons and ServingMode.of(decision)[2:5] == self[2:5]
+        return replace(
+            decision,
+            reason=", ".join((*reasons, CURSOR)),
+            arm=self.arm if treated else decision.arm,
+            expands=decision.expands and self.expands,
+        )
 
 
 class Laid(NamedTuple):
@@ -121,6 +134,11 @@ class Laid(NamedTuple):
     toggles: tuple[tuple[str, Any], ...] = ()
     aside: str = ""  # see `Decision`
     mode: ServingMode | None = None  # of a further page
+
+    @property
+    def exposes(self) -> bool:
+        """It has an exposure of its own."""
+        return any(name == EXPOSURE for name, _ in self.toggles)
 
 
 NOTHING_LAID = Laid()
@@ -133,6 +151,7 @@ class _Table(NamedTuple):
 
     exposed: int  # buckets below are
     control: Decision
+    held: Decision
     bounds: Sequence[int]  # of the arms; empty where the arm makes no difference
     arms: Sequence[Mapping[bytes, Decision]]  # by arm, then cohort; b"" stands for those not named
     new: Mapping[bytes, Decision]  # by cohort, for who is first seen after a freeze
@@ -148,9 +167,11 @@ class Decider:
         experiment: Experiment,
         scopes: Scopes,
         seen: Container[bytes] | None = None,
+        held: Mapping[Place, Ranges] | None = None,
     ) -> None:
         """`scopes` are those of `toggles`, which several routes share; `seen` are the users known before a
-        freeze, asked while it lasts (facts 2.13). None: everybody is.
+        freeze, asked while it lasts (facts 2.13). None: everybody is. `held` are buckets that the flap
+        budget keeps in control.
         """
         self._route = route
         self._toggles = toggles
@@ -159,6 +180,7 @@ class Decider:
         self._salt = experiment.salted
         self._scopes = scopes
         self._seen = seen if toggles.experiment_freeze else None
+        self._held = HeldBack(held, scopes.rules) if held else None
         self._tables: dict[tuple[int, bool], _Table] = {}
         self._laid: dict[tuple[tuple[int, bool], Laid], _Table] = {}
         self.fixed = self._fixed()
@@ -179,6 +201,9 @@ class Decider:
             table = self._laid.get((at, laid)) or self._laid_table(at, laid)
         if exposure >= table.exposed:
             return table.control
+        held = self._held
+        if held and who.user and not laid.exposes and held.holds(exposure, at, (region, cohort, client)):
+            return table.held
         if not table.bounds:
             choices = table.arms[0]
         elif self._seen is not None and who.user and who.user not in self._seen:
@@ -207,7 +232,7 @@ class Decider:
         table = self._table(NO_RULE, inside=True)
         if not table.exposed:
             return table.control
-        if table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
+        if self._held is None and table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
             return table.arms[0][b""]
         return None
 
@@ -259,6 +284,7 @@ class Decider:
         return _Table(
             hundredths(toggles.exposure_percent),
             control,
+            replace(control, reason="flap_budget"),
             () if alike else self._bounds,
             arms[:1] if alike else arms,
             {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},

@@ -17,6 +17,7 @@ from proxy.core.breaker import BreakerSettings
 from proxy.core.cache import CacheSettings
 from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget, Place, Ranges
 from proxy.core.override import Overrides
 from proxy.core.toggles import Toggles
 
@@ -173,6 +174,8 @@ class Policy:
     deadlines: Deadlines = field(default_factory=Deadlines)
     toggles: Toggles = field(default_factory=Toggles)
     experiment: Experiment = field(default_factory=Experiment)
+    flaps: FlapBudget = field(default_factory=FlapBudget)
+    held: Mapping[Place, Ranges] = field(default_factory=dict)  # buckets kept in control; empty: nobody's
     popularity: tuple[Film, ...] = ()
     cache: CacheSettings = field(default_factory=CacheSettings)
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form

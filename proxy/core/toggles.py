@@ -169,7 +169,8 @@ CATALOGUE: tuple[Toggle, ...] = (
         priority=3,
         does="The share of users that get recommendations; the others get the control answer, never a "
         "refusal. Sticky by user, in steps of 0.01: raising it only adds users.",
-        safety="Changes what users get, never how many requests are served.",
+        safety="Changes what users get, never how many requests are served. Who would come back too often "
+        "within an hour waits in control (`[flaps]`).",
         before="The control upstream, where there is one, can take the others.",
         after="Arm `control` has the rest of the requests; the sum of all arms is unchanged.",
     ),
@@ -197,7 +198,8 @@ CATALOGUE: tuple[Toggle, ...] = (
         depends=("exposure_percent", "policy_mode", "alpha_override"),
         does="Salt and arms of the experiment stay what they were when it was switched on, whatever the "
         "settings say by then; users first seen after that get its arm `control`.",
-        safety="Until assignments are kept in the store a restart takes what the settings say.",
+        safety="Outlives reload and restart. Who sends no user id is drawn as before; where nothing says who "
+        "was seen, nobody counts as new, and `fusebox status` tells.",
         before="The experiment that runs is the one to keep.",
         after="`metadata.arm` of a known user is what it was; of a new one it is `control`.",
     ),

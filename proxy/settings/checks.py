@@ -230,6 +230,8 @@ def _shadow(route: Route, place: Place, upstreams: Collection[str], report: Repo
     elif shadow.percent and not (shadow.toggles or shadow.upstream):
         plan = ", or give toggles for a second plan" if route.kind == "recommend" else ""
         report.add((*place, "upstream"), "is missing: whereto should copies go?", f"name one{plan}")
+    if "cache_mode" in shadow.toggles:
+        report.add((*place, "toggles", "cache_mode"), "does nothing: a second plan never meets the cache")
     for fault in read_over(shadow.toggles, (*place, "toggles"))[1]:
         hint = fault.hint or (likeness(str(fault.place[-1]), fault.known) if fault.known else "")
         report.add(fault.place, fault.message, hint)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from proxy.core.audit_settings import Action, Audit
 from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
 from proxy.core.toggles import Toggles
@@ -44,6 +45,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "popularity": PopularityFile,
     "toggles": TogglesFile,
     "experiment": Experiment,
+    "flaps": FlapBudget,
     "overrides": Overrides,
 }
 

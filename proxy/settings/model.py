@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, Interval
 from proxy.core.audit_settings import STRICT, Audit
 from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
 from proxy.core.toggles import Toggles
@@ -112,6 +113,7 @@ class Settings:
     toggles: Toggles
     environment: str  # as the toggles document calls it
     experiment: Experiment
+    flaps: FlapBudget
     overrides: Overrides
 
     @property
@@ -156,6 +158,7 @@ class Settings:
             deadlines=self.deadlines,
             toggles=self.toggles,
             experiment=self.experiment,
+            flaps=self.flaps,
             popularity=self.popularity,
             cache=self.cache,
             trusted_proxies=self.listen.trusted_proxies,

@@ -262,8 +262,6 @@ What fills an answer, from the top down; `level` says which was the lowest that 
 _OPEN = """
 ## What is not there yet
 
-- `experiment_freeze` holds through reloads, and who was seen before it through a restart. Salt and arms do
-  not survive a restart yet.
 - The document is read from its file, at the start and on `SIGHUP`: changes by API and command, history,
   preview and time limits come later.
 """

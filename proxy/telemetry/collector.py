@@ -250,6 +250,11 @@ class SidecarCollector(Collector):
             "fusebox_exposure_percent", "Share of users exposed, rules aside.", toggles.exposure_percent
         )
         yield GaugeMetricFamily(
+            "fusebox_held_buckets",
+            "Hundredths of a percent of the users that the flap budget keeps in control, rules aside.",
+            sum(high - low for low, high in self._observed.policy.held.get(None, ())),
+        )
+        yield GaugeMetricFamily(
             "fusebox_policy_age_seconds", "Since the policy was published.", self._policy_age_s()
         )
         yield CounterMetricFamily(
