@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -154,6 +154,11 @@ class ToggleControl:
             return revert(self._state.held.document, held(kept).document)
         except Damaged as error:
             raise StoreError(f"it cannot be read any more: {error}") from error
+
+    def policy(self, plan: Plan) -> Policy:
+        """What would be in force."""
+        settings = self._state.settings
+        return replace(settings, toggles=plan.toggles, experiment=plan.experiment or settings.experiment)
 
     # -- changes by people
 

@@ -27,6 +27,7 @@ _ASKS: Mapping[Mode, tuple[str, ...]] = {
 }
 _ALONE: Mapping[str, tuple[Mode, float]] = {"cf": ("collab_only", 1.0), "content": ("content_only", 0.0)}
 FROZEN = "experiment_freeze"
+HELD = "flap_budget"
 _COLD = UNKNOWN_USER.encode()
 
 
@@ -84,10 +85,18 @@ class ServingMode(NamedTuple):
     policy: str
     alpha: float
     level: Level
+    expands: bool = True
 
     @classmethod
     def of(cls, decision: Decision) -> "ServingMode":
-        return cls(decision.exposed, decision.arm, decision.policy, decision.alpha, decision.level)
+        return cls(
+            decision.exposed,
+            decision.arm,
+            decision.policy,
+            decision.alpha,
+            decision.level,
+            decision.expands,
+        )
 
     def over(self, toggles: Toggles) -> Toggles:
         """Toggles that lead to it. What these disable stays so, and of two ceilings the lower one holds."""
@@ -109,11 +118,15 @@ class ServingMode(NamedTuple):
         reasons = [
             name
             for name in decision.reason.split(", ")
-            if name.startswith("disable_") or (stricter and name == "candidate_fallback_level")
+            if name.startswith(("disable_", "cache_")) or (stricter and name == "candidate_fallback_level")
         ]
-        same = self == ServingMode.of(replace(decision, arm=self.arm))
-        reason = ", ".join((*reasons, CURSOR))
-        return replace(decision, reason=reason, arm=self.arm if same else decision.arm)
+        treated = not reasons and ServingMode.of(decision)[2:5] == self[2:5]
+        return replace(
+            decision,
+            reason=", ".join((*reasons, CURSOR)),
+            arm=self.arm if treated else decision.arm,
+            expands=decision.expands and self.expands,
+        )
 
 
 class Laid(NamedTuple):
@@ -126,11 +139,11 @@ class Laid(NamedTuple):
     @property
     def exposes(self) -> bool:
         """It has an exposure of its own."""
-        return any(name == EXPOSURE for name, _ in self.toggles)
+        return self.mode is not None or any(name == EXPOSURE for name, _ in self.toggles)
 
 
 NOTHING_LAID = Laid()
-MAX_LAID = 64
+MAX_LAID = 256
 """Tables kept of toggles with something laid over them."""
 
 
@@ -272,7 +285,7 @@ class Decider:
         return _Table(
             hundredths(toggles.exposure_percent),
             control,
-            replace(control, reason="flap_budget"),
+            replace(control, reason=HELD),
             () if alike else self._bounds,
             arms[:1] if alike else arms,
             {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},

@@ -58,6 +58,8 @@ class Fetch:
     over = False
     milliseconds = 0.0
     """From sent, or from when this request began to wait, to the end of the answer; 0: it was not asked."""
+    outcome = "answered"
+    """Or `remembered`, `late`, `not_asked`, `client_error` (4xx), or the outcome of a call that failed."""
     cache: CacheResult = "bypass"
     """`stale`: what the cache has is too old, and still better than nothing."""
 
@@ -89,6 +91,7 @@ class Fetch:
         bound = self.bound
         if not bound.asks:
             self.by_decision = True
+            self.outcome = "not_asked"
             self._end(now)
             return
         self._began = now
@@ -120,6 +123,7 @@ class Fetch:
             self.cache = "miss"
             return False
         self._take(entry, "hit" if fresh else "stale")
+        self.outcome = "remembered"
         self._end(now)
         return True
 
@@ -140,6 +144,8 @@ class Fetch:
             self.milliseconds = (now - max(call.sent_at, self._began)) * 1000
         self.items = items
         if items is None:
+            failed = "aborted" if call is None else call.outcome
+            self.outcome = "client_error" if failed == "success" else failed
             self._failed(now)
         self._end(now)
 
@@ -166,6 +172,7 @@ class Fetch:
             return
         call = self._call
         self.milliseconds = (now - self._began) * 1000
+        self.outcome = "late"
         self._failed(now)
         self._finish()
         if call is not None:

@@ -150,13 +150,17 @@ class Recommend:
         self.source_over(now)
 
     def _answer(self) -> Answer:
+        failed, cache = False, ""
+        for fetch in self._fetches:
+            failed = failed or fetch.failed or fetch.cache == "stale"
+            cache = max(cache, fetch.cache)
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
             rounds=self._rounds,
             popularity=self._client.plane.popularity,
-            failed=any(fetch.failed or fetch.cache == "stale" for fetch in self._fetches),
-            cache=max(fetch.cache for fetch in self._fetches),
+            failed=failed,
+            cache=cache,
             bucket=self._head.bucket,
             decision=self._bound.decision,
             toggles_version=self._bound.version,

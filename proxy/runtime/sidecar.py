@@ -59,7 +59,7 @@ class Sidecar:
         self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
-        self._previews = Previews(self._plane, counters, recent)
+        self._previews = Previews(self._plane, counters, recent, seen=self._plane.remembering)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
         self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
@@ -90,6 +90,7 @@ class Sidecar:
             tokens=self._tokens,
             kill=kill,
             toggles=toggles,
+            previews=self._previews,
             breakers=breakers,
             board=board,
             readiness=self,

@@ -21,6 +21,7 @@ TOGGLES = st.builds(
     disable_content=st.booleans(),
     candidate_fallback_level=st.sampled_from("ABCD"),
     exposure_percent=st.sampled_from([0.0, 30.0, 100.0]),
+    cache_mode=st.sampled_from(BY_NAME["cache_mode"].choices),
     region_scope=st.sampled_from([(), ("eu",)]),
     rules=st.sampled_from(
         [(), (Rule(Scope(cohort=("heavy",)), {"alpha_override": 0.9, "disable_cf": False}),)]
@@ -43,13 +44,18 @@ WHO = st.builds(
 BUCKET = st.integers(0, 9_999)
 
 
-def decider(toggles, experiment, sources):
+HELD = {None: ((0, 10_000),)}
+"""The flap budget keeps everybody in control."""
+
+
+def decider(toggles, experiment, sources, **more):
     route = Route(name="films", path="/", kind="recommend", sources=sources, alpha=0.6)
-    return Decider(route, toggles, experiment, Scopes.of(toggles, None))
+    return Decider(route, toggles, experiment, Scopes.of(toggles, None), **more)
 
 
 def same(one, other):
-    return replace(one, reason="") == replace(other, reason="")
+    """But for what the cache is asked, which is of the present."""
+    return replace(one, reason="", cache_mode="cold") == replace(other, reason="", cache_mode="cold")
 
 
 @given(TOGGLES, EXPERIMENTS, SOURCES, WHO, BUCKET)
@@ -77,13 +83,14 @@ def test_a_further_page_is_decided_as_the_first_when_nothing_changes(
     assert same(made.decide(who, who.user, bucket, Laid(mode=ServingMode.of(first))), first)
 
 
-@given(TOGGLES, TOGGLES, EXPERIMENTS, EXPERIMENTS, SOURCES, WHO, WHO, BUCKET, BUCKET)
+@given(TOGGLES, TOGGLES, EXPERIMENTS, EXPERIMENTS, SOURCES, WHO, WHO, BUCKET, BUCKET, st.booleans())
 def test_whatever_changes_a_page_stays_in_its_mode_and_safety_wins(
-    before, after, experiment, other, sources, who, then, bucket, later
+    before, after, experiment, other, sources, who, then, bucket, later, held
 ):
     first = decider(before, experiment, sources).decide(who, who.user, bucket)
     mode = ServingMode.of(first)
-    made = decider(after, other, sources)
+    more = {"seen": (), "held": HELD} if held else {}
+    made = decider(replace(after, experiment_freeze=held), other, sources, **more)
     page = made.decide(then, then.user, later, Laid(mode=mode))
     in_force = made.effective(*made.place(then))
     assert page.exposed == first.exposed
@@ -94,11 +101,17 @@ def test_whatever_changes_a_page_stays_in_its_mode_and_safety_wins(
     assert not (in_force.disable_content and "content" in page.sources)
     assert page.level >= max(first.level, in_force.candidate_fallback_level)
     stricter = (
-        in_force.disable_cf or in_force.disable_content or in_force.candidate_fallback_level > first.level
+        in_force.disable_cf
+        or in_force.disable_content
+        or in_force.candidate_fallback_level > first.level
+        or in_force.cache_mode == "warm_only"
     )
     if not stricter:
         assert same(replace(page, rule=first.rule), first)
-    if ServingMode.of(page) != mode:
+    assert first.expands or not page.expands
+    if page.sources:
+        assert page.cache_mode == in_force.cache_mode
+    if ServingMode.of(page)[2:5] != mode[2:5]:
         assert page.arm == "none"
 
 
