@@ -1,7 +1,7 @@
 """Previews: what a change of toggles would do, told from the requests of the last minutes."""
 
 import asyncio
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from proxy.clock import Clock, monotonic
 from proxy.core.capacity import SLOT_S, Capacity, Missing, Reads, Total
@@ -26,13 +26,17 @@ class Previews:
         recent: Recent,
         *,
         seen: Container[bytes] | None = None,
+        foreseen: Callable[[Policy], Policy] = lambda policy: policy,
         monotonic: Clock = monotonic,
     ) -> None:
-        """`seen` are the users known before a freeze, as `core.decide` asks for them."""
+        """`seen` are the users known before a freeze, as `core.decide` asks for them; `foreseen` adds to a
+        policy what being in force would, such as users whom the flap budget holds.
+        """
         self._target = target
         self._traffic = traffic
         self._recent = recent
         self._seen = seen
+        self._foreseen = foreseen
         self._monotonic = monotonic
         self._capacity = Capacity()
         self._missing = Missing()
@@ -56,7 +60,7 @@ class Previews:
         async with self._working:
             now = self._monotonic()
             before = self._target.policy
-            replay = Replay(before, after, now, self._seen)
+            replay = Replay(before, self._foreseen(after), now, self._seen)
             inputs = self._recent.read(now)
             for at in range(0, len(inputs), _PIECE):
                 began = self._monotonic()

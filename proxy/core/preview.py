@@ -217,7 +217,7 @@ class _Calls:
 
 def _deciders(policy: Policy, scopes: Scopes, seen: Container[bytes] | None) -> dict[str, Decider]:
     return {
-        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen)
+        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen, policy.held)
         for route in policy.routes
         if route.kind == "recommend"
     }

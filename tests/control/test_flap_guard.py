@@ -75,6 +75,14 @@ async def test_whoever_changes_it_the_second_way_back_within_the_hour_waits(benc
     assert bench.guard.policy.toggles == IN  # what was asked for is what is shown
 
 
+async def test_it_can_be_foreseen(bench):
+    bench.set(OUT, IN, OUT)
+    would = bench.guard.foreseen(replace(bench.guard.policy, toggles=IN))
+    assert would.held == {None: ((1_000, 5_000),)}
+    assert bench.held == {}
+    assert bench.set(IN) == would.held
+
+
 async def test_they_come_back_by_themselves(bench):
     began = bench.now
     bench.set(OUT, IN, OUT, IN)

@@ -109,3 +109,16 @@ async def test_a_policy_applied_meanwhile_does_not_mix_in():
     rig.policy = replace(rig.policy, toggles=Toggles(kill_switch=True))
     found = await asked
     assert {move.before.policy for move in found.moves} == {"hybrid_default"}
+
+
+async def test_whom_the_flap_budget_would_hold_is_not_promised():
+    """Exposure back at 100 for the second time within the hour: whoever flapped stays in control."""
+    rig = Rig(exposure_percent=0)
+    rig.came("u", "v")
+    rig.previews._foreseen = lambda policy: replace(policy, held={None: ((0, 10),)})
+    found = await rig.preview(exposure_percent=100)
+    assert (found.exposed_before, found.exposed_after, found.changed.users) == (0, 0, 0)
+    rig.policy = replace(rig.policy, toggles=Toggles(), held={None: ((0, 10),)})
+    rig.previews._foreseen = lambda policy: replace(policy, held={})
+    found = await rig.preview(exposure_percent=100)
+    assert (found.exposed_before, found.exposed_after) == (0, 2)
