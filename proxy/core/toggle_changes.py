@@ -155,14 +155,11 @@ def laid_over(returns: Iterable[Return], new: Return) -> tuple[Return, ...]:
     """With a further one. What lies wholly below it and ends before it would only hand on what it returns
     to: that is done at once, so whoever asks for the same again and again leaves one behind.
     """
-    left: list[Return] = []
-    before = dict(new.before)
-    for each in sorted(returns, key=lambda it: it.version, reverse=True):
+    left = (*returns, new)
+    for each in left[:-1]:
         if each.at <= new.at and each.before.keys() <= new.before.keys():
-            before |= each.before
-        else:
-            left.append(each)
-    return (*reversed(left), new._replace(before=before))
+            _, left = over(left, each.version)
+    return left
 
 
 def limited(current: Document, after: Document, wanted: Values) -> dict[Place, Any]:
