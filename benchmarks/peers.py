@@ -1,4 +1,9 @@
-"""CPU per request, requests/s, latency, memory: Fusebox beside nginx, HAProxy, Envoy, an aiohttp proxy."""
+"""CPU per request, requests/s, latency, memory: Fusebox beside nginx, HAProxy, Envoy, an aiohttp proxy.
+
+And beside two floors: the barest proxy on uvloop and httptools, and one that reads and rewrites heads as
+Fusebox does and does nothing else. What a floor misses in the same run cannot be had from plain Python that
+does as much.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,7 +19,10 @@ PEERS: dict[str, Callable[[Lab, int], AbstractContextManager[Program]]] = {
     "haproxy": servers.haproxy,
     "envoy": servers.envoy,
     "aiohttp": servers.aiohttp,
+    "floor": servers.floor_proxy,
+    "strict floor": partial(servers.floor_proxy, script="strict_floor.py"),
 }
+FLOORS = ("floor", "strict floor")
 AT_MOST = {"nginx": 2.3, "haproxy": None, "envoy": 0.6, "aiohttp": 0.2}  # times the CPU that the peer needs
 
 
@@ -35,12 +43,13 @@ def main() -> int:
         samples = alternate(lab, subjects, pace(chosen))
     findings = [
         Finding(
-            text=f"CPU per request, fusebox ÷ {peer}",
-            value=ratio(samples, "cpu_us", "fusebox", peer),
-            at_most=bound,
+            text=f"CPU per request, {subject} ÷ {peer}",
+            value=ratio(samples, "cpu_us", subject, peer),
+            at_most=bound if subject == "fusebox" else None,
         )
         for peer, bound in AT_MOST.items()
-        if {"fusebox", peer} <= set(chosen.only)
+        for subject in ("fusebox", *FLOORS)
+        if {subject, peer} <= set(chosen.only)
     ]
     return finish_samples("peers", chosen, samples, findings)
 

@@ -228,6 +228,15 @@ def floor(lab: Lab, size: int) -> AbstractContextManager[Program]:
     return lab.run("floor", argv, port, core=lab.proxy_core)
 
 
+def floor_proxy(
+    lab: Lab, upstream: int, *, script: str = "floor_proxy.py"
+) -> AbstractContextManager[Program]:
+    """The least that a proxy on uvloop and httptools can do, in one of two scripts: see there."""
+    port = free_port()
+    argv: list[str | Path] = [sys.executable, HERE / script, str(port), str(upstream)]
+    return lab.run("floor", argv, port, core=lab.proxy_core)
+
+
 def bulk(lab: Lab, payload: Path) -> AbstractContextManager[Program]:
     """The upstream of large bodies: sends from `payload` for a GET, swallows and counts what is posted."""
     port = free_port()

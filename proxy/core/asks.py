@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, quote_from_bytes
 
 from proxy.core.popularity import NO_FILTERS, Filters
 from proxy.core.routing import decoded
 from proxy.errors import Refusal
+
+if TYPE_CHECKING:
+    from proxy.core.paging import Page
 
 PROVIDERS = ("netflix", "hulu", "amazon", "disney", "hbo")
 MAX_NAMES = 20
@@ -32,6 +35,10 @@ class Ask(NamedTuple):
     filters: Filters
     query: bytes
     """The query for the sources: user, k, and all other parameters as they came."""
+    cursor: bytes | None = None
+    """One page of an answer is asked for: the first (b""), or the one that this leads to."""
+    page: "Page | None" = None
+    """What the cursor said."""
 
 
 def parse_ask(query: bytes, user: bytes, *, k_default: int, k_max: int) -> Ask:
@@ -52,11 +59,11 @@ def parse_ask(query: bytes, user: bytes, *, k_default: int, k_max: int) -> Ask:
         name = decoded(name)
         if name in names:
             names[name] += _names(name.decode(), decoded(value))
-        elif name in (b"k", b"year_min", b"year_max"):
+        elif name in (b"k", b"year_min", b"year_max", b"cursor"):
             if name in once:
                 raise _refused(f"{name.decode()} may be given once only")
             once[name] = decoded(value)
-        if part and name not in (b"user_id", b"k"):
+        if part and name not in (b"user_id", b"k", b"cursor"):
             passed_on.append(part)
     k = _k(once[b"k"], k_max) if b"k" in once else k_default
     filters = Filters(
@@ -66,7 +73,8 @@ def parse_ask(query: bytes, user: bytes, *, k_default: int, k_max: int) -> Ask:
         _year("year_max", once.get(b"year_max", b"")),
     )
     _check(filters)
-    return Ask(user.decode("utf-8", "replace"), k, filters, _source_query(user, k, b"&".join(passed_on)))
+    rest = b"&".join(passed_on)
+    return Ask(user.decode("utf-8", "replace"), k, filters, _source_query(user, k, rest), once.get(b"cursor"))
 
 
 def plain_k(query: bytes, *, k_default: int, k_max: int) -> int:

@@ -7,7 +7,7 @@ looks up its row. The order of precedence stands in `_served`, from the top down
 from bisect import bisect_right
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
 from proxy.core.identity import Who
@@ -64,11 +64,56 @@ UNDECIDED = Decision(reason="", policy="")
 """What holds for a request that is refused before anything is decided, or forwarded."""
 
 
+CURSOR = "cursor"
+"""What decides further pages."""
+
+
+class ServingMode(NamedTuple):
+    """What of a decision the further pages of its answer keep."""
+
+    exposed: bool
+    arm: str
+    policy: str
+    alpha: float
+    level: Level
+
+    @classmethod
+    def of(cls, decision: Decision) -> "ServingMode":
+        return cls(decision.exposed, decision.arm, decision.policy, decision.alpha, decision.level)
+
+    def over(self, toggles: Toggles) -> Toggles:
+        """Toggles that lead to it. What these disable stays so, and of two ceilings the lower one holds."""
+        if not self.exposed:
+            return replace(toggles, exposure_percent=0)
+        toggles = replace(toggles, exposure_percent=100)
+        if self.policy not in _ASKS:
+            return replace(toggles, candidate_fallback_level="D")
+        return replace(
+            toggles,
+            policy_mode=cast("Mode", self.policy),
+            alpha_override=self.alpha,
+            candidate_fallback_level=max(self.level, toggles.candidate_fallback_level),
+        )
+
+    def kept(self, decision: Decision, toggles: Toggles) -> Decision:
+        """The decision that `over` the toggles in force led to, as one of this mode."""
+        stricter = toggles.candidate_fallback_level > self.level
+        reasons = [
+            name
+            for name in decision.reason.split(", ")
+            if name.startswith("disable_") or (stricter and name == "candidate_fallback_level")
+        ]
+        same = self == ServingMode.of(replace(decision, arm=self.arm))
+        reason = ", ".join((*reasons, CURSOR))
+        return replace(decision, reason=reason, arm=self.arm if same else decision.arm)
+
+
 class Laid(NamedTuple):
     """What is laid over the toggles for one request."""
 
     toggles: tuple[tuple[str, Any], ...] = ()
     aside: str = ""  # see `Decision`
+    mode: ServingMode | None = None  # of a further page
 
 
 NOTHING_LAID = Laid()
@@ -161,19 +206,26 @@ class Decider:
 
     def _table(self, rule: int, inside: bool) -> _Table:  # noqa: FBT001 - half of a key
         """Made when it is first asked for: of ten thousand rules few apply at a time."""
-        table = self._tables[rule, inside] = self._made(self.effective(rule, inside), rule, "")
+        table = self._tables[rule, inside] = self._made(self.effective(rule, inside), rule, NOTHING_LAID)
         return table
 
     def _laid_table(self, at: tuple[int, bool], laid: Laid) -> _Table:
         if len(self._laid) >= MAX_LAID:
             self._laid.clear()
-        table = self._laid[at, laid] = self._made(self.effective(*at, laid), at[0], laid.aside)
+        table = self._laid[at, laid] = self._made(self.effective(*at, laid), at[0], laid)
         return table
 
-    def _made(self, toggles: Toggles, rule: int, aside: str) -> _Table:
+    def _made(self, in_force: Toggles, rule: int, laid: Laid) -> _Table:
+        mode = laid.mode
+        toggles = in_force if mode is None else mode.over(in_force)
+
+        def told(decision: Decision) -> Decision:
+            decision = replace(decision, rule=rule, aside=laid.aside)
+            return decision if mode is None else mode.kept(decision, in_force)
+
         served = [
             {
-                cohort.encode(): replace(_served(toggles, arm, cohort, self._route), rule=rule, aside=aside)
+                cohort.encode(): told(_served(toggles, arm, cohort, self._route))
                 for cohort in ("", *COHORT_ALPHAS)
             }
             for arm in self._arms
@@ -183,15 +235,15 @@ class Decider:
         ]
         alike = all(each == arms[0] for each in arms)
         asks = bool(self._route.sources.control)
-        control = Decision(
-            reason="exposure_percent",
-            policy=CONTROL,
-            sources=(CONTROL,) if asks else (),
-            level="A" if asks else "D",
-            arm=CONTROL,
-            exposed=False,
-            rule=rule,
-            aside=aside,
+        control = told(
+            Decision(
+                reason="exposure_percent",
+                policy=CONTROL,
+                sources=(CONTROL,) if asks else (),
+                level="A" if asks else "D",
+                arm=CONTROL,
+                exposed=False,
+            )
         )
         # The experiment's own control where it has one, else what those get who are in no experiment.
         own = next((at for at, arm in enumerate(self._arms) if arm and arm.name == CONTROL), None)

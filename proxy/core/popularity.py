@@ -7,10 +7,13 @@ same few microseconds whatever the catalogue's size and however rare the match.
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from operator import or_
 from typing import NamedTuple
+
+from mmh3 import mmh3_32_uintdigest
 
 from proxy.core.policy import Film
 
@@ -50,6 +53,14 @@ class Popularity:
     def __len__(self) -> int:
         return len(self._films)
 
+    @cached_property
+    def by_digest(self) -> Mapping[int, Sequence[str]]:
+        """The ids by their digests."""
+        found: defaultdict[int, list[str]] = defaultdict(list)
+        for key in self.catalogue:
+            found[digest(key)].append(key)
+        return found
+
     def top(self, k: int, filters: Filters = NO_FILTERS, exclude: Collection[str] = ()) -> list[Film]:
         """The k best films without the excluded; fewer only when the catalogue has no more.
 
@@ -88,6 +99,11 @@ class Popularity:
             films.append(self._films[lowest.bit_length() - 1])
             numbers ^= lowest
         return films
+
+
+def digest(key: str) -> int:
+    """32 bits of an id, for who has to remember many."""
+    return mmh3_32_uintdigest(key.encode(errors="surrogatepass"))
 
 
 def popular_item(rank: int, film: Film) -> dict[str, object]:

@@ -4,14 +4,18 @@ Whatever the sources did, an answer holds exactly k unique items (fewer only whe
 fewer); what they left open is filled from the popularity list, and said so.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
-from proxy.core.asks import Ask, parse_ask, plain_k
+from proxy.core.asks import Ask
+from proxy.core.blending import Ranked, blend, ranking
+from proxy.core.candidates import Candidate
 from proxy.core.decide import Decision
-from proxy.core.ladder import Offered, climb
+from proxy.core.experiment import CONTROL
+from proxy.core.ladder import Offered, climb, sift
+from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Popularity, popular_item
 
 MAX_RENDERED = 256
@@ -33,6 +37,32 @@ class Answer(NamedTuple):
     """A source failed, or popularity had to fill."""
 
 
+def first_round(
+    decision: Decision,
+    items: Mapping[str, Sequence[Candidate] | None],
+    ask: Ask,
+    catalogue: Mapping[str, Film],
+) -> tuple[list[Ranked], Offered]:
+    """What the sources offer, by kind, as one ranking, and what of it can be shown.
+
+    Of control that is only what passes all filters: the ladder below is the recommender's (facts 2.8).
+    """
+    if decision.exposed:
+        ranked = blend(decision.alpha, items.get("cf"), items.get("content"))
+        return ranked, _sifted(ranked, ask, catalogue)
+    ranked = ranking(CONTROL, items.get(CONTROL))
+    return ranked, Offered(_sifted(ranked, ask, catalogue).kept)
+
+
+def second_round(neighbours: Sequence[Candidate] | None, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+    """What the content source offers when asked for neighbours."""
+    return _sifted(ranking("content", neighbours), ask, catalogue)
+
+
+def _sifted(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+    return sift(ranked if ask.page is None else ask.page.unseen(ranked), ask, catalogue)
+
+
 def compose(
     *,
     request_id: str,
@@ -52,14 +82,17 @@ def compose(
     items, level = climb(k, rounds, decision.level)
     covered = len(items)
     if covered < k:
-        films = popularity.top(k - covered, ask.filters, [item["id"] for item in items])
+        exclude = [item["id"] for item in items]
+        if ask.page is not None:
+            exclude += ask.page.seen_of(popularity)
+        films = popularity.top(k - covered, ask.filters, exclude)
         items += [popular_item(rank, film) for rank, film in enumerate(films, covered + 1)]
     source = items[0]["source"] if items else ""
     if covered < k:
         level = "D"
     degraded = failed or covered < k
     # The answers are not cached.
-    document = {
+    document: dict[str, Any] = {
         "request_id": request_id,
         "user_id": ask.user_id,
         "k": k,
@@ -79,6 +112,9 @@ def compose(
             "cache": "bypass",
         },
     }
+    if ask.page is not None:  # a page that is not full is the last one
+        after = ask.page.next([item["id"] for item in items]) if len(items) == k else None
+        document["metadata"]["next"] = after
     return Answer(orjson.dumps(document), level, source, covered, len(items), degraded)
 
 
@@ -96,18 +132,12 @@ class PopularAnswers:
         self.source = "popularity" if len(popularity) else ""
         self._rendered: dict[int, tuple[Answer, bytes, bytes]] = {}
 
-    def answer(
-        self, query: bytes, user: bytes, request_id: bytes, bucket: int, *, k_default: int, k_max: int
-    ) -> Answer:
-        """Raises `Refusal` as `parse_ask` does. `request_id` is well-formed: it needs no escapes."""
-        k = plain_k(query, k_default=k_default, k_max=k_max)
-        if not k:
-            ask = parse_ask(query, user, k_default=k_default, k_max=k_max)
-            if ask.filters != NO_FILTERS:
-                return self._composed(request_id.decode("ascii"), ask, bucket)
-            k = ask.k
-        body = self.body(k, user, request_id, bucket)
-        return self._rendered[k][0]._replace(body=body)
+    def answer(self, ask: Ask, user: bytes, request_id: bytes, bucket: int) -> Answer:
+        """`request_id` is well-formed: it needs no escapes."""
+        if ask.filters != NO_FILTERS or ask.page is not None:
+            return self._composed(request_id.decode("ascii"), ask, bucket)
+        body = self.body(ask.k, user, request_id, bucket)
+        return self._rendered[ask.k][0]._replace(body=body)
 
     def body(self, k: int, user: bytes, request_id: bytes, bucket: int) -> bytes:
         """The body of the answer to who asks for `k` without filters, ids as in `answer`."""

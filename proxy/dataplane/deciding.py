@@ -42,7 +42,9 @@ class Deciding:
         if policy.experiment.name and not policy.toggles.experiment_freeze:
             bound.remembering = self._remembering
         decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes, self._remembering)
-        bound.choices = Choices(bound, decider, self)
+        choices = bound.choices = Choices(bound, decider, self)
+        if decider.fixed is not None:
+            choices.fixed = self.bound(bound, decider.fixed)
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
         """The route as it serves this decision."""
@@ -74,7 +76,7 @@ class Choices:
         self._deciding = deciding
         self._known: dict[int, Bound] = {}  # by the decision's identity: the decider keeps them all
         self._laid: dict[Decision, Bound] = {}
-        self.fixed = None if decider.fixed is None else deciding.bound(bound, decider.fixed)
+        self.fixed: Bound | None = None
         """The route as it serves everybody, where that is one decision."""
 
     def of(self, head: RequestHead, identity: IdentityReader) -> Bound:

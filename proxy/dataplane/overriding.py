@@ -1,13 +1,27 @@
 """Overrides on recommend routes: verified, and laid over the toggles for one request."""
 
+from typing import NamedTuple
+
 from proxy.clock import wall
 from proxy.core.decide import Laid
-from proxy.core.identity import IdentityReader
-from proxy.core.override import ASIDE, HEADER, Overrides, refused, verify
+from proxy.core.identity import IdentityReader, Who
+from proxy.core.override import ASIDE, HEADER, Overrides, Verified, refused, verify
+from proxy.core.toggles import Toggles
 from proxy.core.toggles_document import contradictions
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.deciding import Choices
 from proxy.dataplane.request_head import RequestHead
+
+
+class Overridden(NamedTuple):
+    """A request with an override that counts."""
+
+    verified: Verified
+    who: Who
+    inside: bool  # the scope of the toggles document
+    toggles: Toggles  # that hold for it
+    laid: Laid
+    shown: int = 0  # items, on the pages before
 
 
 class Overriding:
@@ -19,10 +33,12 @@ class Overriding:
 
     def bound(self, head: RequestHead, choices: Choices, identity: IdentityReader) -> Bound:
         """The route as it serves a request with the header. Raises `Refusal` (400): it is not valid."""
-        override, _clamped = verify(self._key, head.fields[HEADER], self._settings, wall())
-        laid = Laid(override.toggles, ASIDE)
+        verified = verify(self._key, head.fields[HEADER], self._settings, wall())
+        laid = Laid(verified.override.toggles, ASIDE)
         who = identity.who(head.user, head.fields, head.query)
-        toggles = choices.decider.effective(*choices.decider.place(who), laid)
+        rule, inside = choices.decider.place(who)
+        toggles = choices.decider.effective(rule, inside, laid)
         if found := [f"{name} {why}" for name, why in contradictions(toggles)]:
             raise refused("with the toggles in force " + "; ".join(found))
+        head.overridden = Overridden(verified, who, inside, toggles, laid)
         return choices.under(head, who, laid)

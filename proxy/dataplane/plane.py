@@ -28,6 +28,7 @@ from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
 from proxy.dataplane.overriding import Overriding
+from proxy.dataplane.paging import Paging
 from proxy.dataplane.place import Place, key
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.recommend import Recommend, popular
@@ -131,6 +132,7 @@ class DataPlane:
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
         self._overriding = Overriding(policy.overrides, policy.signing_key)
+        self.paging = Paging(policy.signing_key, identity, policy.limits.target_bytes)
         self.remembering.turn(policy.experiment, frozen=policy.toggles.experiment_freeze)
         self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering)
         self._shadowing.apply(policy, pools, self._bound, self._deciding)

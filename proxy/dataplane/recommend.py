@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
-from proxy.core.blending import Ranked, blend, ranking
-from proxy.core.experiment import CONTROL
-from proxy.core.ladder import Offered, sift
-from proxy.core.recommend import Answer, compose
+from proxy.core.blending import Ranked
+from proxy.core.recommend import Answer, compose, first_round, second_round
 from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
+from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.pool import Pool
@@ -23,6 +22,7 @@ from proxy.dataplane.request_head import RequestHead
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
+    from proxy.core.ladder import Offered
     from proxy.dataplane.client import ClientConnection
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -53,10 +53,17 @@ class Recommend:
         cls, client: "ClientConnection", head: RequestHead, bound: Bound, now: float
     ) -> "Recommend | None":
         """Ask its sources, all at once. None when the answer is already out. Raises `Refusal`: bad query."""
-        if not bound.sources:
-            popular(client, head, bound)
+        if bound.sources:
+            ask = parse_ask(head.query, head.user, k_default=bound.route.k_default, k_max=bound.route.k_max)
+        elif (page := popular(client, head, bound)) is None:
             return None
-        ask = parse_ask(head.query, head.user, k_default=bound.route.k_default, k_max=bound.route.k_max)
+        else:
+            ask = page
+        if ask.cursor is not None:
+            bound, ask = client.plane.paging.turned(head, bound, ask)
+            if not bound.sources:
+                _popular(client, head, bound, ask)
+                return None
         self = cls(client, head, bound, ask)
         lines = rewrite.candidates_lines(head, client)
         fetches = self._fetches
@@ -97,57 +104,44 @@ class Recommend:
 
     def _go_on(self, now: float, *, in_time: bool) -> None:
         """A round is over: ask once more, or answer."""
+        bound, ask = self._bound, self._ask
         try:
+            catalogue = self._client.plane.popularity.catalogue
             if not self._rounds:
-                ranked = self._ranked()
-                self._rounds.append(self._sifted(ranked))
-                pool = self._bound.expansion
-                if in_time and pool is not None and self._expands(pool, now):
+                items = {fetch.kind: fetch.items for fetch in self._fetches}
+                ranked, offered = first_round(bound.decision, items, ask, catalogue)
+                self._rounds.append(offered)
+                pool = bound.expansion
+                if in_time and pool is not None and self._expands(pool):
                     self._ask_neighbours(pool, ranked, now)
                     return
             else:
-                self._rounds.append(self._sifted(ranking("content", self._fetches[-1].items)))
+                self._rounds.append(second_round(self._fetches[-1].items, ask, catalogue))
             answer = self._answer()
         except Exception:  # noqa: BLE001 - a fault of ours: the user gets a full answer all the same
             _log.exception("blending failed")
             if self._done:
                 return
             self._end()
-            popular(self._client, self._head, self._bound)
+            _popular(self._client, self._head, bound, ask)
             return
         timings = b""
-        judged = self._bound.judged
-        for fetch in self._end():
+        judged = bound.judged
+        fetches = self._end()
+        for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
             judged = judged and not fetch.by_decision
         if judged:
-            counters = self._bound.counters
-            counters.slots_asked += self._ask.k
-            counters.slots_covered += answer.covered
-        _write(self._client, self._head, self._bound, answer, now, timings)
+            bound.counters.slots_asked += ask.k
+            bound.counters.slots_covered += answer.covered
+        _write(self._client, self._head, bound, answer, now, timings, fetches)
 
-    def _ranked(self) -> list[Ranked]:
-        """What the first round offers."""
-        items = {fetch.kind: fetch.items for fetch in self._fetches}
-        decision = self._bound.decision
-        if decision.exposed:
-            return blend(decision.alpha, items.get("cf"), items.get("content"))
-        return ranking(CONTROL, items[CONTROL])
-
-    def _sifted(self, ranked: Sequence[Ranked]) -> Offered:
-        offered = sift(ranked, self._ask, self._client.plane.popularity.catalogue)
-        # The ladder below is the recommender's: who is not exposed gets control's answer (facts 2.8).
-        return offered if self._bound.decision.exposed else Offered(offered.kept)
-
-    def _expands(self, pool: Pool, now: float) -> bool:
-        """Whether to ask `pool` in a second round: slots are open, and there is time; who has failed this
-        request is not asked again, and nobody is since a kill.
+    def _expands(self, pool: Pool) -> bool:
+        """Whether to ask `pool` in a second round: slots are open; who has failed this request is not asked
+        again, and nobody is since a kill.
         """
-        deadline = self._bound.deadline
         return (
             len(self._rounds[0].kept) < self._ask.k
-            and deadline is not None
-            and now - self._head.started < deadline.seconds
             and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
             and not self._client.plane.killed
         )
@@ -206,27 +200,46 @@ class Recommend:
         """A recommend route never tunnels."""
 
 
-def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> None:
-    """Answer from the popularity list in memory: no upstream, no store (facts 2.9). Raises `Refusal`."""
+def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> Ask | None:
+    """Answer from the popularity list in memory: no upstream, no store (facts 2.9). Raises `Refusal`.
+
+    None when the answer is out; else a page was asked for, whose mode has the say unless all is killed.
+    """
     route, known = bound.route, bound.popular
     query, user, request_id, bucket = head.query, head.user, head.request_id, head.bucket
     k = plain_k(query, k_default=route.k_default, k_max=route.k_max)
     if k:
         bound.counters.levels["D"] += 1
         body = known.body(k, user, request_id, bucket)
-        _send(client, head, bound, body, bound.popular_end, NO_STORE, monotonic(), b"")
-    else:
-        answer = known.answer(query, user, request_id, bucket, k_default=route.k_default, k_max=route.k_max)
-        _write(client, head, bound, answer, monotonic(), b"")
+        _send(client, head, bound, body, bound.popular_end, NO_STORE, monotonic(), b"", ())
+        return None
+    ask = parse_ask(query, user, k_default=route.k_default, k_max=route.k_max)
+    if ask.cursor is not None:
+        if not client.plane.killed:
+            return ask
+        bound, ask = client.plane.paging.turned(head, bound, ask)
+    _popular(client, head, bound, ask)
+    return None
+
+
+def _popular(client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
+    answer = bound.popular.answer(ask, head.user, head.request_id, head.bucket)
+    _write(client, head, bound, answer, monotonic(), b"", ())
 
 
 def _write(
-    client: "ClientConnection", head: RequestHead, bound: Bound, answer: Answer, now: float, timings: bytes
+    client: "ClientConnection",
+    head: RequestHead,
+    bound: Bound,
+    answer: Answer,
+    now: float,
+    timings: bytes,
+    fetches: Sequence[Fetch],
 ) -> None:
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
     end = bound.decided(level, source)
-    _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings)
+    _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
 
 
 def _send(
@@ -238,7 +251,10 @@ def _send(
     lines: bytes,
     now: float,
     timings: bytes,
+    fetches: Sequence[Fetch],
 ) -> None:
+    if bound.lines:
+        lines += explained(head, bound, body, fetches)
     if client.must_close():
         lines += b"Connection: close\r\n"
     whole = _ANSWER % (

@@ -32,6 +32,7 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.binding import Bound
+    from proxy.dataplane.overriding import Overridden
     from proxy.dataplane.recording import Pending
 
 _VERSIONS = {b"HTTP/1.1\r\n": True, b"HTTP/1.0\r\n": False}  # whether it is 1.1
@@ -53,7 +54,7 @@ def bad_request(detail: str, *, status: int = 400, code: str = "bad_request") ->
 class RequestHead:
     """One request head. `fields` holds the managed fields only, by lower-case name.
 
-    The last six are what the plane decides about the request: one object serves it from its first
+    The last seven are what the plane decides about the request: one object serves it from its first
     byte to its line in the access log.
     """
 
@@ -73,6 +74,7 @@ class RequestHead:
         "lines",
         "made_id",
         "method",
+        "overridden",
         "path",
         "query",
         "request_id",
@@ -102,6 +104,7 @@ class RequestHead:
     id_lines: bytes  # X-Request-Id and traceparent as far as they had to be made
     claims: bool  # it says something of earlier hops
     bound: "Bound | None"
+    overridden: "Overridden"  # there where the decision is aside for an override
     action: "Pending | None"  # recorded before its answer
     user: bytes
     bucket: int

@@ -3,8 +3,12 @@
 import argparse
 import importlib
 import json
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -90,6 +94,43 @@ def test_peak_memory_starts_again(load):
         assert proc.memory_kib(program.pid, "VmHWM") > 64 * 1024
         proc.forget_peak(program.pid)
         assert proc.memory_kib(program.pid, "VmHWM") < 64 * 1024
+
+
+@pytest.mark.parametrize("script", ["floor_proxy.py", "strict_floor.py"])
+def test_the_floors_of_the_peers_are_proxies(load, script):
+    """One connection on either side carries requests there and answers back."""
+    port = load("harness").free_port()
+    with socket.create_server(("127.0.0.1", 0)) as upstream:
+        floor = subprocess.Popen(
+            [sys.executable, BENCHMARKS / script, str(port), str(upstream.getsockname()[1])]
+        )
+        try:
+            until(lambda: socket.create_connection(("127.0.0.1", port)).close())
+            client = HTTPConnection("127.0.0.1", port, timeout=20)
+            client.request("GET", "/p?q=1")
+            asked, _ = upstream.accept()
+            with asked:
+                for _ in range(2):
+                    assert asked.recv(65536).startswith(b"GET /p?q=1 HTTP/1.1\r\nHost: ")
+                    asked.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfilm")
+                    assert client.getresponse().read() == b"film"
+                    client.request("GET", "/p?q=1")
+            client.close()
+        finally:
+            floor.kill()
+            floor.wait()
+
+
+def until(attempt: Callable[[], None]) -> None:
+    """Try until it can be done."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return attempt()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def test_figures_of_wrk_are_read(load):

@@ -190,9 +190,10 @@ def test_the_rendered_answer_is_the_composed_one(user, request_id, bucket, popul
     bounds = {"k_default": 7, "k_max": 50}
     labels = {"popularity": popularity, "decision": decision, "toggles_version": 2}
     answers = PopularAnswers(**labels)
+    ask = parse_ask(query, user, **bounds)
     for _ in range(2):  # rendered, then remembered
-        assert answers.answer(query, user, request_id.encode(), bucket, **bounds) == compose(
-            **labels, request_id=request_id, ask=parse_ask(query, user, **bounds), rounds=(), bucket=bucket
+        assert answers.answer(ask, user, request_id.encode(), bucket) == compose(
+            **labels, request_id=request_id, ask=ask, rounds=(), bucket=bucket
         )
 
 

@@ -31,8 +31,8 @@ def header(**toggles):
     return b"X-Fusebox-Override: %b\r\n" % token(**toggles)
 
 
-def opened(**more):
-    return stage(CF, CONTENT, **{"signing_key": KEY} | more)
+def opened(cf=CF, **more):
+    return stage(cf, CONTENT, **{"signing_key": KEY} | more)
 
 
 def said(got):

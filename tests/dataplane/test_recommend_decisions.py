@@ -235,36 +235,6 @@ async def test_a_change_is_effective_with_the_next_request_and_what_runs_ends_as
         assert rig.slots == (2, 2)
 
 
-# -- every combination of toggles and faults
-
-SHORT = offering(film("x", 1), film("p3", 0.5))
-JUNK = answering(reply(b'{"items": [], "error": "down"}'))
-SOURCES = {"whole": CF, "short": SHORT, "junk": JUNK, "broken": BROKEN}
-MODES = (None, "bucket_gate", "content_only", "collab_only", "hybrid_default")
-
-
-@pytest.mark.parametrize("cf", SOURCES)
-@pytest.mark.parametrize("content", SOURCES)
-async def test_every_combination_gives_exactly_k_unique_items(cf, content):
-    """Modes, disabled sources, levels, exposure, cache, arms, whatever the sources do; `Recommended`
-    checks each answer against the contract."""
-    grid = product(
-        MODES, (False, True), (False, True), "ABCD", (0, 100), ("cold", "warm_only"), (False, True)
-    )
-    async with stage(SOURCES[cf], SOURCES[content], control=SOURCES[cf]) as rig:
-        for version, (mode, no_cf, no_content, level, percent, cache, tested) in enumerate(grid, 2):
-            toggles = Toggles(
-                version=version, policy_mode=mode, disable_cf=no_cf, disable_content=no_content,
-                candidate_fallback_level=level, exposure_percent=percent, cache_mode=cache,
-            )  # fmt: skip
-            experiment = HYBRID if tested else Experiment()
-            rig.plane.apply(replace(rig.policy, toggles=toggles, experiment=experiment))
-            got = await rig.recommend(6, b"&year_min=1985" if version % 3 == 0 else b"")
-            assert got.metadata["toggles_version"] == version
-            assert got.metadata["exposed"] == (percent == 100)
-            assert got.level in ("D", level if percent else "A")
-
-
 async def test_fewer_than_k_only_where_the_catalogue_has_fewer():
     async with stage(CF, CONTENT, route={"sources": Sources(cf="cf", content="content")}) as rig:
         for level, percent in product("AD", (0, 100)):

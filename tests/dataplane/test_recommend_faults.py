@@ -254,7 +254,7 @@ async def test_a_fault_of_ours_in_asking_is_a_source_that_failed(monkeypatch):
 
 async def test_a_fault_of_ours_in_blending_is_popularity(monkeypatch):
     async with stage(GOOD, GOOD) as rig:
-        monkeypatch.setattr("proxy.dataplane.recommend.sift", None)
+        monkeypatch.setattr("proxy.dataplane.recommend.first_round", None)
         got = await rig.recommend(4)
         assert (got.sources, got.level) == (["popularity"] * 4, "D")
         assert rig.quiet

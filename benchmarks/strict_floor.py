@@ -1,0 +1,95 @@
+"""The floor with Fusebox's heads: read as strictly, rewritten as they have to be, and nothing beyond that.
+
+Beside `floor_proxy.py` it shows what is left for everything else: there are no routes, breakers, deadlines,
+budgets, counters and logs here, and a message that does not come in one piece is not understood. Called with
+`PORT UPSTREAM`.
+"""
+
+import asyncio
+import gc
+import sys
+from itertools import count
+from pathlib import Path
+from typing import cast
+
+import uvloop
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from proxy.core.policy import Limits
+from proxy.core.trust import TrustedProxies, direct
+from proxy.dataplane import rewrite
+from proxy.dataplane.request_head import RequestHead, RequestReader
+from proxy.dataplane.response_head import ResponseReader
+
+_ids = count(1 << 120)
+_idle: "list[Upstream]" = []
+_requests = RequestReader(Limits(), {b"x-user-id", b"x-region", b"x-client"})
+_responses = ResponseReader()
+
+
+def _new_id() -> bytes:
+    return b"%032x" % next(_ids)
+
+
+class _Side(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+
+class Client(_Side):
+    peer = "127.0.0.1"
+    hop_lines = rewrite.trust_lines(direct("127.0.0.1", tls=False))
+    trusted = TrustedProxies(())
+    head: RequestHead
+
+    def __init__(self, upstream: int) -> None:
+        self.plane = self  # what `rewrite` asks of one
+        self._upstream = upstream
+
+    def data_received(self, data: bytes) -> None:
+        head = self.head = _requests.read(data)
+        head.made_id = not head.request_id
+        if head.made_id:
+            head.request_id = _new_id()
+        head.identify(_new_id)
+        request = rewrite.request(head, self, b"upstream") + b"\r\n"
+        if _idle:
+            _idle.pop().ask(self, request)
+        else:
+            self._connecting = asyncio.ensure_future(self._connect(request))  # noqa: TID251 - stands alone
+
+    async def _connect(self, request: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        _, upstream = await loop.create_connection(Upstream, "127.0.0.1", self._upstream)
+        upstream.ask(self, request)
+
+
+class Upstream(_Side):
+    client: Client
+
+    def ask(self, client: Client, request: bytes) -> None:
+        self.client = client
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        lines, end, body = data.partition(b"\r\n\r\n")
+        head = _responses.read(lines + end)
+        if len(body) != head.content_length:
+            raise NotImplementedError("an answer in pieces")
+        client = self.client
+        client.transport.write(
+            b"%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n\r\n%b" % (head.start, client.head.request_id, body)
+        )
+        _idle.append(self)
+
+
+async def serve(port: int, upstream: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Client(upstream), "127.0.0.1", port, backlog=4096)
+    gc.freeze()
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(*map(int, sys.argv[1:])))
