@@ -193,7 +193,8 @@ CATALOGUE: tuple[Toggle, ...] = (
         depends=("exposure_percent", "policy_mode", "alpha_override"),
         does="Salt and arms of the experiment stay what they were when it was switched on, whatever the "
         "settings say by then; users first seen after that get its arm `control`.",
-        safety="Until assignments are kept in the store a restart takes what the settings say.",
+        safety="Kept with the version of the toggles: restarts, reloads and other settings change nothing of "
+        "it. Reverting to a version that was frozen brings back what was frozen then.",
         before="The experiment that runs is the one to keep.",
         after="`metadata.arm` of a known user is what it was; of a new one it is `control`.",
     ),

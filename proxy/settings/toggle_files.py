@@ -183,8 +183,9 @@ _INTRODUCTION = """\
 
 <!-- Made from proxy/core/toggles.py by `make generated`; a test compares. -->
 
-Twelve toggles decide per request what a recommend route does. They stand in the document that
-`[toggles] file` names ([settings](settings.md#toggles)); its JSON Schema is
+Twelve toggles decide per request what a recommend route does. At the first start they are those of the
+document that `[toggles] file` names ([settings](settings.md#toggles)); from then on they are changed by API
+and command ([operations](operations.md#toggles)) and kept. The document's JSON Schema is
 [config/runtime_toggles.schema.json](../config/runtime_toggles.schema.json), an example with everything in it
 [config/runtime_toggles.example.json](../config/runtime_toggles.example.json). `fusebox check` tells every
 mistake at once.
@@ -263,10 +264,6 @@ _OPEN = """
 ## What is not there yet
 
 - There is no cache: `cold` and `prewarm` do the same, `warm_only` is level D.
-- `experiment_freeze` holds through reloads, and who was seen before it through a restart. Salt and arms do
-  not survive a restart yet.
-- The document is read from its file, at the start and on `SIGHUP`: changes by API and command, history,
-  preview and time limits come later.
 """
 
 
