@@ -229,7 +229,7 @@ def _planned(call: Call, wanted: Wanted) -> Plan:
     try:
         plan = call.services.toggles.plan(wanted, thrown=call.thrown is not None)
     except TogglesRefused as error:
-        raise _refused(error) from error
+        raise refused(error) from error
     if call.version is not None and plan.looked_at != call.version:
         raise _stale(call, "the toggles have changed meanwhile")
     return plan
@@ -240,7 +240,7 @@ async def _carried_out(call: Call, plan: Plan, reason: str) -> TogglesNow:
     try:
         return await toggles.carry_out(plan, reason=reason, by=call.who.name, strict=call.version is not None)
     except TogglesRefused as error:  # by what came in between
-        raise _refused(error) from error
+        raise refused(error) from error
     except TogglesStale as error:
         raise _stale(call, str(error)) from error
     except KillRefused as error:
@@ -256,7 +256,8 @@ def _allowed(call: Call, *, on: bool) -> None:
         raise Problem("forbidden", detail)
 
 
-def _refused(error: TogglesRefused) -> Problem:
+def refused(error: TogglesRefused) -> Problem:
+    """Every reason at once."""
     faults = [
         Fault(at=".".join(map(str, it.place)) or "body", detail=f"{it.message}{it.way_out}")
         for it in error.faults

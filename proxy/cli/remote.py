@@ -31,6 +31,8 @@ def status(api: Admin, *, as_json: bool) -> None:
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
     for trouble in answer["troubles"]:
         click.echo(f"trouble: {trouble}")
+    for held in answer["held"]:
+        click.echo(_held_text(held))
     click.echo()
     tell_table(
         ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),
@@ -155,6 +157,15 @@ def _shadow_row(route: str, it: dict[str, Any]) -> tuple[object, ...]:
         *("-" if mean is None else f"{mean:.3g}" for mean in means),
         results.get("failed", 0) + results.get("timeout", 0),
         sum(count for result, count in results.items() if result.startswith("skipped_")),
+    )
+
+
+def _held_text(held: dict[str, Any]) -> str:
+    scope = held["scope"] or {}
+    whose = "".join(f", {part} {' or '.join(names)}" for part, names in scope.items() if names)
+    return (
+        f"held in control by the flap budget: buckets {held['low']} to {held['high']}, "
+        f"{held['percent']:g} % of the users{whose}, until {held['until']}"
     )
 
 

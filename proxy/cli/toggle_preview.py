@@ -55,6 +55,8 @@ def tell_preview(found: dict[str, Any]) -> None:
             for it in found["upstreams"]
         ),
     )
+    if found["cache_missed"] is not None:
+        click.echo(f"of reads through the cache {100 * found['cache_missed']:.3g} % went on to a source")
     click.echo()
     for said in found["says"]:
         click.echo(said)

@@ -1,9 +1,10 @@
 """Previews: what a change of toggles would do, told from the requests of the last minutes."""
 
 import asyncio
+from collections.abc import Container
 
 from proxy.clock import Clock, monotonic
-from proxy.core.capacity import SLOT_S, Capacity, Total
+from proxy.core.capacity import SLOT_S, Capacity, Missing, Reads, Total
 from proxy.core.inputs import Recent
 from proxy.core.policy import Policy
 from proxy.core.preview import Preview, Replay
@@ -19,13 +20,22 @@ class Previews:
     """`run` follows what upstreams show; `preview` tells. Nothing is changed here."""
 
     def __init__(
-        self, target: PolicyTarget, traffic: Traffic, recent: Recent, *, monotonic: Clock = monotonic
+        self,
+        target: PolicyTarget,
+        traffic: Traffic,
+        recent: Recent,
+        *,
+        seen: Container[bytes] | None = None,
+        monotonic: Clock = monotonic,
     ) -> None:
+        """`seen` are the users known before a freeze, as `core.decide` asks for them."""
         self._target = target
         self._traffic = traffic
         self._recent = recent
+        self._seen = seen
         self._monotonic = monotonic
         self._capacity = Capacity()
+        self._missing = Missing()
         self._working = asyncio.Lock()
 
     async def run(self) -> None:
@@ -38,6 +48,7 @@ class Previews:
         """To be called every `SLOT_S`: see what was answered since, and forget what is too old."""
         now = self._monotonic()
         self._capacity.observe(now, self._totals())
+        self._missing.observe(self._reads())
         self._recent.forget(now)
 
     async def preview(self, after: Policy) -> Preview:
@@ -45,13 +56,19 @@ class Previews:
         async with self._working:
             now = self._monotonic()
             before = self._target.policy
-            replay = Replay(before, after, now)
+            replay = Replay(before, after, now, self._seen)
             inputs = self._recent.read(now)
             for at in range(0, len(inputs), _PIECE):
                 began = self._monotonic()
                 replay.add(inputs[at : at + _PIECE])
                 await asyncio.sleep(_REST * (self._monotonic() - began))
-            return replay.report({name: self._capacity.shown(name) for name in after.upstreams})
+            shown = {name: self._capacity.shown(name) for name in after.upstreams}
+            return replay.report(shown, self._missing.share)
+
+    def _reads(self) -> Reads:
+        """A stale answer stands in for a source that was asked, or must not be."""
+        cache = self._traffic.cache
+        return Reads(cache["hit"] + cache["miss"] + cache["stale"], cache["miss"] + cache["stale"])
 
     def _totals(self) -> dict[str, Total]:
         traffic = self._traffic.upstreams

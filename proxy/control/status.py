@@ -7,6 +7,7 @@ from typing import Literal
 from proxy import __version__
 from proxy.clock import Clock, monotonic
 from proxy.control.breakers import BreakerControl, BreakerReport
+from proxy.control.flaps import HeldStatus
 from proxy.control.kill import KillStatus, KillSwitch
 from proxy.control.toggles import ReturnStatus, ToggleControl
 from proxy.core.policy import Shadow
@@ -103,6 +104,7 @@ class Status:
     reload: Reload | None  # None: settings are as at the start
     workers: tuple[WorkerStatus, ...] = ()  # empty: one process does everything
     shadows: Mapping[str, ShadowStatus] = field(default_factory=dict)  # by route, of those that have one
+    held: tuple[HeldStatus, ...] = ()  # users whom the flap budget keeps in control
     troubles: tuple[str, ...] = ()  # what is wrong and keeps no traffic away, such as the store
 
 
@@ -119,6 +121,7 @@ class StatusBoard:
         toggles: ToggleControl,
         workers: Callable[[], tuple[WorkerStatus, ...]] = tuple,
         troubles: Callable[[], Iterable[str]] = tuple,
+        held: Callable[[], tuple[HeldStatus, ...]] = tuple,
         monotonic: Clock = monotonic,
     ) -> None:
         self.reload: Reload | None = None
@@ -129,6 +132,7 @@ class StatusBoard:
         self._toggles = toggles
         self._workers = workers
         self._troubles = troubles
+        self._held = held
         self._monotonic = monotonic
         self._started = monotonic()
         self._seen = (plane.policy, self._started)
@@ -160,6 +164,7 @@ class StatusBoard:
             },
             reload=self.reload,
             workers=self._workers(),
+            held=self._held(),
             troubles=tuple(self._troubles()),
         )
 

@@ -13,6 +13,8 @@ from proxy.ports.records import Journal, Records, ToggleLine, ToggleVersion
 
 _log = logging.getLogger("fusebox.toggles")
 
+MAX_SINCE = 500
+"""Versions that are looked at of the past."""
 MAX_WAITING = 20
 """Versions that wait for the store; then those in the middle are left out of the history."""
 
@@ -107,6 +109,10 @@ class ToggleKeeper:
     async def get(self, number: int) -> ToggleVersion | None:
         return await self._journal.read(lambda records: records.toggles.get(number))
 
+    async def since(self, at: str) -> list[ToggleVersion]:
+        """What held from then on (RFC 3339), oldest first; of very many the newest."""
+        return await self._journal.read(lambda records: _since(records, at))
+
     async def page(self, before: int | None, limit: int) -> list[ToggleLine]:
         return await self._journal.read(lambda records: records.toggles.page(before=before, limit=limit))
 
@@ -142,6 +148,17 @@ class ToggleKeeper:
         if told != self.file_trouble:
             _log.error("%s", told)
         self._in_file, self.file_trouble = False, told
+
+
+def _since(records: Records, at: str) -> list[ToggleVersion]:
+    found: list[ToggleVersion] = []
+    for line in records.toggles.page(before=None, limit=MAX_SINCE):
+        version = records.toggles.get(line.version)
+        if version is not None:
+            found.append(version)
+        if line.at <= at:
+            break
+    return found[::-1]
 
 
 def _append(records: Records, rows: list[ToggleVersion]) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
@@ -22,6 +23,7 @@ from proxy.control.toggle_state import ToggleState
 from proxy.control.toggle_versions import Held, Numbers, held
 from proxy.core.policy import Policy
 from proxy.core.toggle_values import Damaged, baseline_of, laid, values
+from proxy.core.toggles import Toggles
 from proxy.errors import FuseboxError
 from proxy.ports import LastGoodToggles, PolicyTarget, StoreError
 from proxy.ports.audit import AuditTrail
@@ -138,6 +140,21 @@ class ToggleControl:
         found = await self._keeper.page(before, limit + 1)
         return found[:limit], found[limit - 1].version if len(found) > limit else None
 
+    async def past(self, within_s: float) -> list[tuple[float, Toggles]]:
+        """The toggles that held in the last so many seconds, oldest first, with the seconds since each took
+        effect; what cannot be read is left out. StoreError.
+        """
+        now = self._wall()
+        kept = await self._keeper.since(rfc3339(now - within_s))
+        found: list[tuple[float, Toggles]] = []
+        for each in kept:
+            with suppress(Damaged):
+                ago = now - datetime.fromisoformat(each.at).timestamp()
+                if found:
+                    ago = min(ago, found[-1][0])  # clocks jump; each came after the one before it
+                found.append((max(0.0, ago), held(each).document.toggles))
+        return found
+
     async def revert_to(self, version: int) -> Wanted:
         """What it takes to be as in that version; UnknownVersion, StoreError."""
         kept = await self._keeper.get(version)
@@ -147,6 +164,11 @@ class ToggleControl:
             return revert(self._state.held.document, held(kept).document)
         except Damaged as error:
             raise StoreError(f"it cannot be read any more: {error}") from error
+
+    def policy(self, plan: Plan) -> Policy:
+        """What would be in force."""
+        settings = self._state.settings
+        return replace(settings, toggles=plan.toggles, experiment=plan.experiment or settings.experiment)
 
     # -- changes by people
 

@@ -79,7 +79,8 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
     """The candidates of a source's answer `{"items": [{"id", "score", …}, …]}`, without repeated ids.
 
     Raises `ContractBroken` for anything else, also for an empty list beside an `error` (facts 1,
-    pitfall). An empty list alone is an answer: nothing to recommend.
+    pitfall), and for a list that mostly repeats itself. An empty list alone is an answer: nothing to
+    recommend.
     """
     try:
         document = orjson.loads(body)  # refuses NaN, Infinity, depth, and what is too large for a double
@@ -111,6 +112,8 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
                 candidates[key] = key, score, item
     except (KeyError, TypeError) as error:
         raise ContractBroken("an item without id and score") from error
+    if len(items) > 2 * len(candidates):
+        raise ContractBroken("more repeated ids than items")
     return list(candidates.values())
 
 

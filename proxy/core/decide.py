@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, cast
 
 from proxy.core.experiment import CONTROL, NO_ARM, Arm, Experiment, bounds, hundredths
+from proxy.core.flaps import EXPOSURE, HeldBack, Place, Ranges
 from proxy.core.identity import Who
 from proxy.core.policy import Route
 from proxy.core.routing import BUCKETS, bucket
 from proxy.core.scopes import NO_RULE, Scopes
-from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, Level, Mode, Toggles
+from proxy.core.toggles import COHORT_ALPHAS, DEFAULTS, UNKNOWN_USER, CacheMode, Level, Mode, Toggles
 
 POPULARITY = "popularity"
 
@@ -49,9 +50,16 @@ class Decision:
     exposed: bool = True
     rule: int = NO_RULE
     """The index of the scoped rule that applies."""
+    cache_mode: CacheMode = "cold"
+    """Whether sources are asked, or the cache in their place (facts 2.15)."""
     aside: str = ""
     """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`;
     empty: it is traffic like all (facts 2.18)."""
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The sources that may be called: with `warm_only` the cache alone is asked."""
+        return () if self.cache_mode == "warm_only" else self.sources
 
     @property
     def judged(self) -> bool:
@@ -76,10 +84,18 @@ class ServingMode(NamedTuple):
     policy: str
     alpha: float
     level: Level
+    expands: bool = True
 
     @classmethod
     def of(cls, decision: Decision) -> "ServingMode":
-        return cls(decision.exposed, decision.arm, decision.policy, decision.alpha, decision.level)
+        return cls(
+            decision.exposed,
+            decision.arm,
+            decision.policy,
+            decision.alpha,
+            decision.level,
+            decision.expands,
+        )
 
     def over(self, toggles: Toggles) -> Toggles:
         """Toggles that lead to it. What these disable stays so, and of two ceilings the lower one holds."""
@@ -101,11 +117,15 @@ class ServingMode(NamedTuple):
         reasons = [
             name
             for name in decision.reason.split(", ")
-            if name.startswith("disable_") or (stricter and name == "candidate_fallback_level")
+            if name.startswith(("disable_", "cache_")) or (stricter and name == "candidate_fallback_level")
         ]
-        same = self == ServingMode.of(replace(decision, arm=self.arm))
-        reason = ", ".join((*reasons, CURSOR))
-        return replace(decision, reason=reason, arm=self.arm if same else decision.arm)
+        treated = not reasons and ServingMode.of(decision)[2:5] == self[2:5]
+        return replace(
+            decision,
+            reason=", ".join((*reasons, CURSOR)),
+            arm=self.arm if treated else decision.arm,
+            expands=decision.expands and self.expands,
+        )
 
 
 class Laid(NamedTuple):
@@ -114,6 +134,11 @@ class Laid(NamedTuple):
     toggles: tuple[tuple[str, Any], ...] = ()
     aside: str = ""  # see `Decision`
     mode: ServingMode | None = None  # of a further page
+
+    @property
+    def exposes(self) -> bool:
+        """It has an exposure of its own."""
+        return any(name == EXPOSURE for name, _ in self.toggles)
 
 
 NOTHING_LAID = Laid()
@@ -126,6 +151,7 @@ class _Table(NamedTuple):
 
     exposed: int  # buckets below are
     control: Decision
+    held: Decision
     bounds: Sequence[int]  # of the arms; empty where the arm makes no difference
     arms: Sequence[Mapping[bytes, Decision]]  # by arm, then cohort; b"" stands for those not named
     new: Mapping[bytes, Decision]  # by cohort, for who is first seen after a freeze
@@ -141,9 +167,11 @@ class Decider:
         experiment: Experiment,
         scopes: Scopes,
         seen: Container[bytes] | None = None,
+        held: Mapping[Place, Ranges] | None = None,
     ) -> None:
         """`scopes` are those of `toggles`, which several routes share; `seen` are the users known before a
-        freeze, asked while it lasts (facts 2.13). None: everybody is.
+        freeze, asked while it lasts (facts 2.13). None: everybody is. `held` are buckets that the flap
+        budget keeps in control.
         """
         self._route = route
         self._toggles = toggles
@@ -152,6 +180,7 @@ class Decider:
         self._salt = experiment.salted
         self._scopes = scopes
         self._seen = seen if toggles.experiment_freeze else None
+        self._held = HeldBack(held, scopes.rules) if held else None
         self._tables: dict[tuple[int, bool], _Table] = {}
         self._laid: dict[tuple[tuple[int, bool], Laid], _Table] = {}
         self.fixed = self._fixed()
@@ -172,6 +201,9 @@ class Decider:
             table = self._laid.get((at, laid)) or self._laid_table(at, laid)
         if exposure >= table.exposed:
             return table.control
+        held = self._held
+        if held and who.user and not laid.exposes and held.holds(exposure, at, (region, cohort, client)):
+            return table.held
         if not table.bounds:
             choices = table.arms[0]
         elif self._seen is not None and who.user and who.user not in self._seen:
@@ -200,7 +232,7 @@ class Decider:
         table = self._table(NO_RULE, inside=True)
         if not table.exposed:
             return table.control
-        if table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
+        if self._held is None and table.exposed == BUCKETS and not table.bounds and len(table.arms[0]) == 1:
             return table.arms[0][b""]
         return None
 
@@ -243,6 +275,7 @@ class Decider:
                 level="A" if asks else "D",
                 arm=CONTROL,
                 exposed=False,
+                cache_mode=toggles.cache_mode,
             )
         )
         # The experiment's own control where it has one, else what those get who are in no experiment.
@@ -251,6 +284,7 @@ class Decider:
         return _Table(
             hundredths(toggles.exposure_percent),
             control,
+            replace(control, reason="flap_budget"),
             () if alike else self._bounds,
             arms[:1] if alike else arms,
             {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},
@@ -268,8 +302,6 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         return Decision(reason=", ".join(disabled), policy=POPULARITY)
     if toggles.candidate_fallback_level == "D":
         return Decision(reason="candidate_fallback_level", policy=POPULARITY)
-    if toggles.cache_mode == "warm_only":  # there is no cache, so everything misses it (facts 2.15)
-        return Decision(reason="cache_mode", policy=POPULARITY)
 
     mode = toggles.policy_mode or (arm.policy_mode if arm else "hybrid_default")
     wanted = [kind for kind in offered if kind in _ASKS[mode]]
@@ -280,6 +312,8 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         reasons.append("candidate_fallback_level")
         if len(asked) > 1:
             asked = ["content"]  # which stands in for cf from B on
+    if toggles.cache_mode == "warm_only":  # what is not in there is popularity
+        reasons.append("cache_mode")
     if toggles.policy_mode:
         reasons.append("policy_mode")
     if len(asked) == 1:
@@ -300,4 +334,5 @@ def _served(toggles: Toggles, arm: Arm | None, cohort: str, route: Route) -> Dec
         level=level,
         expands="content" in left,
         arm=arm.name if arm is not None and treated else NO_ARM,
+        cache_mode=toggles.cache_mode,
     )

@@ -22,7 +22,7 @@ NOT_REACHED = "not reached"
 
 
 class SourceTold(NamedTuple):
-    """What became of one source."""
+    """What became of one source. What the cache had stands in `items` beside the failure."""
 
     kind: str
     upstream: str

@@ -78,7 +78,7 @@ class Page(NamedTuple):
             filters,
             route,
             laid,
-            mode.exposed << 2 | _LEVELS.index(mode.level),
+            mode.expands << 3 | mode.exposed << 2 | _LEVELS.index(mode.level),
             _POLICIES.index(mode.policy),
             mode.alpha,
             len(arm),
@@ -136,7 +136,7 @@ def _read(payload: bytes) -> tuple[Begun, tuple[int, ...]]:
         at, user, filters, route, laid, bits, policy, alpha, length = _HEAD.unpack_from(payload)
         arm = payload[_HEAD.size : _HEAD.size + length].decode()
         ids = payload[_HEAD.size + length :]
-        mode = ServingMode(bool(bits & 4), arm, _POLICIES[policy], alpha, _LEVELS[bits & 3])
+        mode = ServingMode(bool(bits & 4), arm, _POLICIES[policy], alpha, _LEVELS[bits & 3], bool(bits & 8))
         return Begun(at, user, filters, route, laid, mode), struct.unpack(f">{len(ids) // 4}I", ids)
     except (struct.error, IndexError, ValueError):
         raise BadToken("holds something else than a cursor") from None

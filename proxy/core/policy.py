@@ -14,8 +14,10 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
+from proxy.core.cache import CacheSettings
 from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget, Place, Ranges
 from proxy.core.override import Overrides
 from proxy.core.toggles import Toggles
 
@@ -172,7 +174,10 @@ class Policy:
     deadlines: Deadlines = field(default_factory=Deadlines)
     toggles: Toggles = field(default_factory=Toggles)
     experiment: Experiment = field(default_factory=Experiment)
+    flaps: FlapBudget = field(default_factory=FlapBudget)
+    held: Mapping[Place, Ranges] = field(default_factory=dict)  # buckets kept in control; empty: nobody's
     popularity: tuple[Film, ...] = ()
+    cache: CacheSettings = field(default_factory=CacheSettings)
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
     authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it
     actions: tuple[Action, ...] = ()  # `when_full` is set in each

@@ -4,7 +4,7 @@ Both sides are `core.decide`; nothing here decides. Load is what decisions ask f
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,7 +65,11 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Calls a second of one upstream, as decisions ask for them: before any cache, without retries."""
+    """Calls a second of one upstream, as decisions ask for them: without retries and further rounds.
+
+    Of reads through the cache so many count as went on to a source in the last minutes; where that is not
+    known, or a source would be read through the cache that was not before, all.
+    """
 
     upstream: str
     before_per_s: float
@@ -92,6 +96,7 @@ class Preview:
     moves: tuple[Move, ...]  # by requests, the most first
     more_moves: int  # left out
     upstreams: tuple[Load, ...]
+    cache_missed: float | None  # share of the cache's reads that went on to a source; None: nothing was read
     verdict: Verdict
     says: tuple[str, ...]  # why it does not simply fit
 
@@ -111,13 +116,16 @@ class _Pair:
 class Replay:
     """`add` in as many pieces as it takes, then `report` once."""
 
-    def __init__(self, before: Policy, after: Policy, now: float) -> None:
+    def __init__(
+        self, before: Policy, after: Policy, now: float, seen: Container[bytes] | None = None
+    ) -> None:
+        """`now` is monotonic; `seen` as `Decider` has it."""
         self._now = now
         self._after = after
         # Routes that only one of the policies has are nobody's whose requests could be compared.
         scopes = Scopes.of(before.toggles, None)
-        befores = _deciders(before, scopes)
-        afters = _deciders(after, Scopes.of(after.toggles, scopes))
+        befores = _deciders(before, scopes, seen)
+        afters = _deciders(after, Scopes.of(after.toggles, scopes), seen)
         self._routes = {name: (befores[name], afters[name]) for name in befores if name in afters}
         self._policy_routes = {route.name: route for route in after.routes}
         self._pairs: dict[tuple[str, int, int], _Pair] = {}  # by identity: the deciders keep them all
@@ -141,11 +149,11 @@ class Replay:
             self._oldest = min(self._oldest, one.at)
             self._replayed += 1
 
-    def report(self, shown: Mapping[str, Shown]) -> Preview:
-        """`shown` by upstream; one that is missing has shown nothing."""
+    def report(self, shown: Mapping[str, Shown], missed: float | None = None) -> Preview:
+        """`shown` by upstream; one that is missing has shown nothing. `missed` as in `Preview`."""
         pairs = self._pairs.values()
         span_s = max(self._now - self._oldest, 1.0)
-        upstreams = tuple(self._loads(span_s, shown))
+        upstreams = tuple(self._loads(span_s, shown, 1.0 if missed is None else missed))
         moves = _moves(pairs)
         says = tuple(load.says for load in upstreams if load.says)
         verdicts = {load.verdict for load in upstreams}
@@ -163,18 +171,20 @@ class Replay:
             moves=moves[:MOST_MOVES],
             more_moves=len(moves[MOST_MOVES:]),
             upstreams=upstreams,
+            cache_missed=missed if missed is None else round(missed, 4),
             verdict=next((it for it in _WORST if it in verdicts), "fits"),
             says=says,
         )
 
-    def _loads(self, span_s: float, shown: Mapping[str, Shown]) -> Iterable[Load]:
+    def _loads(self, span_s: float, shown: Mapping[str, Shown], missed: float) -> Iterable[Load]:
         routes = [self._policy_routes[name] for name in self._routes]
         names = {name for route in routes for name in _upstreams(route) if name}
         calls = {name: (_Calls(span_s), _Calls(span_s)) for name in sorted(names)}
         for pair in self._pairs.values():
             for side, decision in enumerate((pair.before, pair.after)):
-                for kind in decision.sources:
-                    calls[getattr(pair.route.sources, kind)][side].add(pair)
+                for kind in decision.calls:
+                    share = missed if _read_through(pair.before, decision, kind) else 1.0
+                    calls[getattr(pair.route.sources, kind)][side].add(pair, share)
         for name, (before, after) in calls.items():
             yield _load(
                 name, before, after, shown.get(name, NOTHING), self._after.upstreams[name].max_inflight
@@ -186,14 +196,13 @@ class _Calls:
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s
-        self._whole = int(span_s // SLOT_S)  # the oldest slot is only begun
-        self._requests = 0
-        self._slots: dict[int, int] = defaultdict(int)
+        self._requests = 0.0
+        self._slots: dict[int, float] = defaultdict(float)
 
-    def add(self, pair: _Pair) -> None:
-        self._requests += pair.requests
+    def add(self, pair: _Pair, share: float) -> None:
+        self._requests += pair.requests * share
         for slot, requests in pair.slots.items():
-            self._slots[slot] += requests
+            self._slots[slot] += requests * share
 
     @property
     def per_s(self) -> float:
@@ -201,13 +210,14 @@ class _Calls:
 
     @property
     def busiest_per_s(self) -> float:
-        whole = [requests / SLOT_S for slot, requests in self._slots.items() if slot < self._whole]
-        return max(whole, default=0.0) if self._whole else self.per_s
+        """Over 10 s, or the whole time where that is shorter."""
+        most = max(self._slots.values(), default=0)
+        return self.per_s if self._span_s < SLOT_S else most / SLOT_S
 
 
-def _deciders(policy: Policy, scopes: Scopes) -> dict[str, Decider]:
+def _deciders(policy: Policy, scopes: Scopes, seen: Container[bytes] | None) -> dict[str, Decider]:
     return {
-        route.name: Decider(route, policy.toggles, policy.experiment, scopes)
+        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen)
         for route in policy.routes
         if route.kind == "recommend"
     }
@@ -215,6 +225,11 @@ def _deciders(policy: Policy, scopes: Scopes) -> dict[str, Decider]:
 
 def _upstreams(route: Route) -> tuple[str, ...]:
     return route.sources.cf, route.sources.content, route.sources.control
+
+
+def _read_through(before: Decision, decision: Decision, kind: str) -> bool:
+    """Whether the cache is read as it is now: of anything else nobody knows what it would have."""
+    return decision.cache_mode == before.cache_mode == "prewarm" and kind in before.calls
 
 
 def _users(pairs: Iterable[_Pair]) -> set[bytes]:

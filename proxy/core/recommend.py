@@ -73,6 +73,7 @@ def compose(
     decision: Decision,
     toggles_version: int,
     failed: bool = False,
+    cache: str = "bypass",
 ) -> Answer:
     """The answer: what the rounds of asking offer, the rest from popularity.
 
@@ -91,7 +92,6 @@ def compose(
     if covered < k:
         level = "D"
     degraded = failed or covered < k
-    # The answers are not cached.
     document: dict[str, Any] = {
         "request_id": request_id,
         "user_id": ask.user_id,
@@ -109,7 +109,7 @@ def compose(
             "level": level,
             "toggles_version": toggles_version,
             "degraded": degraded,
-            "cache": "bypass",
+            "cache": cache,
         },
     }
     if ask.page is not None:  # a page that is not full is the last one

@@ -101,12 +101,23 @@ def unmet(toggles: Toggles, world: World) -> Iterator[Fault]:
         mode = overlay.get("policy_mode", None if overlay else toggles.policy_mode)
         level = overlay.get("candidate_fallback_level", toggles.candidate_fallback_level)
         source = SOURCE_OF_MODE.get(mode or "")
+        if overlay.get("cache_mode", None if overlay else toggles.cache_mode) == "warm_only" and level != "D":
+            yield from _without_cache(place, world)
         if source and source not in offered and level != "D":
             yield Fault(
                 (*place, "policy_mode"),
                 f"{mode} asks {source}, and no route has that source",
                 "choose another mode, or candidate_fallback_level D with it",
             )
+
+
+def _without_cache(place: tuple[str | int, ...], world: World) -> Iterator[Fault]:
+    if not world.policy.cache.max_bytes:
+        yield Fault(
+            (*place, "cache_mode"),
+            "warm_only asks the cache alone, and there is none",
+            "set [cache] max_bytes, or candidate_fallback_level D with it",
+        )
 
 
 def after_all(document: Document, returns: Sequence[Return], world: World) -> list[Fault]:

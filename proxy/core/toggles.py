@@ -169,7 +169,8 @@ CATALOGUE: tuple[Toggle, ...] = (
         priority=3,
         does="The share of users that get recommendations; the others get the control answer, never a "
         "refusal. Sticky by user, in steps of 0.01: raising it only adds users.",
-        safety="Changes what users get, never how many requests are served.",
+        safety="Changes what users get, never how many requests are served. Who would come back too often "
+        "within an hour waits in control (`[flaps]`).",
         before="The control upstream, where there is one, can take the others.",
         after="Arm `control` has the rest of the requests; the sum of all arms is unchanged.",
     ),
@@ -179,11 +180,15 @@ CATALOGUE: tuple[Toggle, ...] = (
         choices=get_args(CacheMode),
         priority=6,
         depends=("disable_cf", "disable_content", "candidate_fallback_level"),
-        does="`cold` never reads the cache, `prewarm` reads through it, `warm_only` reads it alone, and a "
-        "miss is level D. There is no cache yet, so with `warm_only` every answer is popularity.",
-        safety="`warm_only` keeps all load from the sources; what is not in the cache is popularity.",
-        before="For `warm_only`: nothing else helps; it is level D until there is a cache.",
-        after="`metadata.cache` of new answers; with `warm_only` calls of the sources stop.",
+        does="Every mode fills the cache with what sources say. `cold` never reads it; `prewarm` reads it "
+        "first, asks for what is not in it, and has what is too old stand in where that fails; `warm_only` "
+        "reads it alone, and a miss is level D.",
+        safety="What is read may be as old as `[cache]` allows. `warm_only` keeps all load from the sources, "
+        "and with it the cache from being filled: it empties by its ttl.",
+        before="`fusebox_cache_entries` is not small for the users there are; `[cache] max_bytes` is not 0. "
+        "For `warm_only`: a share of hits under `prewarm` that can be lived with.",
+        after="`metadata.cache` of new answers, `fusebox_cache_requests_total`; with `warm_only` calls of "
+        "the sources stop.",
     ),
     Toggle(
         name="experiment_freeze",
@@ -193,8 +198,9 @@ CATALOGUE: tuple[Toggle, ...] = (
         depends=("exposure_percent", "policy_mode", "alpha_override"),
         does="Salt and arms of the experiment stay what they were when it was switched on, whatever the "
         "settings say by then; users first seen after that get its arm `control`.",
-        safety="Kept with the version of the toggles: restarts, reloads and other settings change nothing of "
-        "it. Reverting to a version that was frozen brings back what was frozen then.",
+        safety="Outlives reload and restart; a revert to a version that was frozen brings back what was. Who "
+        "sends no user id is drawn as before; where nothing says who was seen, nobody counts as new, and "
+        "`fusebox status` tells.",
         before="The experiment that runs is the one to keep.",
         after="`metadata.arm` of a known user is what it was; of a new one it is `control`.",
     ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from copy import copy
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from proxy.core.experiment import NO_ARM
 from proxy.core.policy import Policy, Priority, Route
 from proxy.core.recommend import PopularAnswers
 from proxy.dataplane.deadlines import Lane, Ticker
+from proxy.dataplane.memory import Memory
 from proxy.dataplane.pool import Pool
 from proxy.errors import Refusal
 from proxy.telemetry.counters import Cell, Counters
@@ -28,6 +30,12 @@ NO_STORE = b"Cache-Control: no-store\r\n"
 _READING = frozenset((b"GET", b"HEAD"))
 
 
+@lru_cache(maxsize=256)
+def decided(version: int, level: str, source: str) -> bytes:
+    """The end of the decision's line: behind `Bound.decision_start` and the bucket."""
+    return f";level={level};source={source};v={version}\r\n".encode()
+
+
 class Bound:
     """One route under one policy; one decision of a recommend route has a copy of its own, by `under`."""
 
@@ -39,6 +47,7 @@ class Bound:
     __slots__ = (
         "actions",
         "allow",
+        "asks",
         "cell",
         "choices",
         "counters",
@@ -52,12 +61,14 @@ class Bound:
         "judged",
         "lines",
         "max_body",
+        "memory",
         "methods",
         "name",
         "pool",
         "popular",
         "popular_end",
         "priority",
+        "reads_cache",
         "recommends",
         "remembering",
         "route",
@@ -77,7 +88,9 @@ class Bound:
         counters: Counters,
         ticker: Ticker,
         actions: RouteRules | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        """Without a `memory` of the data plane's a recommend route has one of its own, without a cache."""
         self.route = route
         self.actions = actions
         self.name = route.name
@@ -89,6 +102,9 @@ class Bound:
         self.deadline: Lane | None = None  # when to answer with what is there; None: the sources' end it
         self.decision = UNDECIDED
         self.judged = False
+        self.memory = memory or Memory()
+        self.reads_cache = False
+        self.asks = True  # its sources; otherwise the cache alone
         self.shadow: RouteShadow | None = None
         self.remembering: Remembering | None = None  # told of the users it serves
         self.lines = b""  # on answers as they should be
@@ -109,18 +125,20 @@ class Bound:
         if "content" in self.sources:
             self.source_lanes[NEIGHBOURS] = self.source_lanes["content"]
         self.decision_start = self._decision_start(NO_ARM)
-        self.decision_end = self.decided("none", route.upstream)
+        self.decision_end = decided(self.version, "none", route.upstream)
 
     def answers(self, popular: PopularAnswers) -> None:
         """What this route answers without its sources."""
         self.popular = popular
-        self.popular_end = self.decided("D", popular.source)
+        self.popular_end = decided(self.version, "D", popular.source)
 
     def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
         bound = copy(self)
         bound.decision = decision
         bound.judged = decision.judged
+        bound.reads_cache = decision.cache_mode != "cold" and self.memory.cache is not None
+        bound.asks = bool(decision.calls)
         if not decision.judged or decision.aside:
             bound.remembering = None
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
@@ -142,10 +160,6 @@ class Bound:
 
     def _decision_start(self, arm: str) -> bytes:
         return f"X-Fusebox-Decision: route={self.name};arm={arm};bucket=".encode()
-
-    def decided(self, level: str, source: str) -> bytes:
-        """The end of the decision's line: behind `decision_start` and the bucket."""
-        return f";level={level};source={source};v={self.version}\r\n".encode()
 
     def too_large(self) -> Refusal:
         """What a body over the route's limit is refused with."""

@@ -47,6 +47,7 @@ class Call:
     bodiless = False  # HEAD
     whole = True  # `request` is all of it; false when a body is streamed behind it
     upgrade = b""
+    outcome = "success"  # once it is over, in the words of `counters.OUTCOMES`
     aside: UpstreamCell | None = None  # counted there alone, and nothing is learnt from it (facts 2.18)
     one_deadline = False  # `first_byte` runs from the beginning to the end, not from phase to phase
     phase = WAITING
@@ -85,6 +86,7 @@ class Call:
             passes = pool.breaker.passes(now, bucket)
         if not passes:
             self.phase = OVER
+            self.outcome = "breaker_open"
             (self.aside or pool.cell).outcomes["breaker_open"] += 1
             raise self._breaker_refusal(now)
         pool.budget.deposit(now)
@@ -224,6 +226,7 @@ class Call:
             cell.outcomes["success"] += 1
             pool.breaker.done(self._permit, Outcome.SUCCESS, now)
         else:
+            self.outcome = "error"
             cell.outcomes["error"] += 1
             pool.complain("error", f"answered {status}", now)
             pool.breaker.done(self._permit, Outcome.FAILURE, now)
@@ -309,7 +312,8 @@ class Call:
     def _settle(self, failure: Failure, detail: str, now: float) -> None:
         """The one account of a call that did not succeed."""
         self.phase = OVER
-        (self.aside or self.pool.cell).outcomes[failure.value.outcome] += 1
+        self.outcome = outcome = failure.value.outcome
+        (self.aside or self.pool.cell).outcomes[outcome] += 1
         counts = failure.value.fault is Fault.UPSTREAM
         if counts:
             self.pool.complain(failure.value.outcome, detail, now)

@@ -41,7 +41,14 @@ class Deciding:
         bound.answers(self._popular(KILLED))
         if policy.experiment.name and not policy.toggles.experiment_freeze:
             bound.remembering = self._remembering
-        decider = Decider(bound.route, policy.toggles, policy.experiment, self.scopes, self._remembering)
+        decider = Decider(
+            bound.route,
+            policy.toggles,
+            policy.experiment,
+            self.scopes,
+            seen=self._remembering,
+            held=policy.held,
+        )
         choices = bound.choices = Choices(bound, decider, self)
         if decider.fixed is not None:
             choices.fixed = self.bound(bound, decider.fixed)

@@ -32,19 +32,13 @@ def explained(head: RequestHead, bound: Bound, body: bytes, fetches: Sequence[Fe
 
 
 def _told(fetch: Fetch) -> SourceTold:
-    if fetch.items is not None:
-        outcome = "answered"
-    elif fetch.milliseconds:
-        outcome = "failed"
-    else:
-        outcome = "not asked"
     breaker = fetch.pool.breaker
     return SourceTold(
         kind=fetch.kind,
         upstream=fetch.pool.name,
-        outcome=outcome,
+        outcome=fetch.outcome,
         items=len(fetch.items or ()),
         milliseconds=round(fetch.milliseconds, 1),
-        cache="bypass",
+        cache=fetch.cache,
         breaker=f"held {breaker.forced}" if breaker.forced else breaker.state,
     )

@@ -1,97 +1,203 @@
-"""One source asked for its candidates."""
+"""One source asked for its candidates on behalf of one request."""
 
-from typing import TYPE_CHECKING
+import logging
+from typing import Literal, Protocol, TypeAlias
 
-from proxy.clock import monotonic
-from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
-from proxy.dataplane.binding import Bound
-from proxy.dataplane.call import Call
+from proxy.core.cache import Entry, Lifetime
+from proxy.core.candidates import Candidate, parse_candidates
+from proxy.dataplane import rewrite
+from proxy.dataplane.binding import NEIGHBOURS, Bound
+from proxy.dataplane.deadlines import Lane
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.pool import Pool
-from proxy.dataplane.response_head import ResponseHead
+from proxy.dataplane.source_call import SourceCall
+from proxy.errors import Refusal
 
-if TYPE_CHECKING:
-    from proxy.dataplane.recommend import Recommend
+_log = logging.getLogger("fusebox.dataplane")
 
-_MAX_CANDIDATE_BYTES = 1024 * 1024
+CacheResult: TypeAlias = Literal["bypass", "hit", "miss", "stale"]
+"""Of several, the last one by the alphabet says most."""
 
 
-class Fetch(Call):
-    """One source asked for its candidates, within its upstream's `timeout_ms` in all."""
+class Asker(Protocol):
+    """Who asks."""
 
-    one_deadline = True
+    def source_lines(self) -> bytes:
+        """The fields that say for whom; `rewrite.candidates_lines`."""
+
+    def source_over(self, now: float) -> None:
+        """A source is `over`."""
+
+
+class _Nobody:
+    """Takes the place of who has heard, or will hear, nothing more."""
+
+    def source_lines(self) -> bytes:
+        return b""
+
+    def source_over(self, now: float) -> None:
+        pass
+
+
+NOBODY = _Nobody()
+
+
+class Fetch:
+    """What one source has to say to one request: remembered, called for, or said to another request that
+    asks the same at this moment.
+
+    Once it is `over` the fields hold, and of client and call nothing is held any more.
+    """
+
     items: list[Candidate] | None = None
     failed = False
+    """The source, asked or not because its breaker is open, did not answer as it should (facts 2.20)."""
     by_decision = False
+    """It was not asked because somebody wanted that: its breaker is held open, or the cache alone may answer
+    (facts 2.18)."""
     over = False
     milliseconds = 0.0
-    _body: tuple[bytes, ...] = ()
-    _size = 0
-    _status = 0
+    """From sent, or from when this request began to wait, to the end of the answer; 0: it was not asked."""
+    outcome = "answered"
+    """Or `remembered`, `late`, `not_asked`, `client_error` (4xx), or the outcome of a call that failed."""
+    cache: CacheResult = "bypass"
+    """`stale`: what the cache has is too old, and still better than nothing."""
 
-    _recommend: "Recommend | None"
+    _call: SourceCall | None = None
+    _lane: Lane | None = None
+    _began = 0.0
 
-    def __init__(self, recommend: "Recommend", kind: str, pool: Pool, request: bytes, bound: Bound) -> None:
-        self._recommend = recommend
+    def __init__(self, asker: Asker, kind: str, pool: Pool, target: bytes, bound: Bound) -> None:
+        """`target`: path and query that the source is asked for."""
+        self._asker: Asker = asker
         self.kind = kind
         self.pool = pool
-        self.request = request
-        self.priority = bound.priority
-        self.first_byte = bound.source_lanes[kind]
-        if bound.decision.aside:
-            self.aside = bound.counters.upstream(pool.name)
+        self.bound = bound
+        self.key = pool.place_key + target
+        self._target = target
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
-        now = monotonic()
-        self._status = head.status if head.is_json() or head.status != 200 else 0
-        if ended:
-            self._conclude(self._status, body, now)
+    def begin(self, now: float, bucket: int) -> None:
+        """The asker is told once, perhaps before this returns."""
+        try:
+            if not (self.bound.reads_cache and self._recalled(now)):
+                self._ask(now, bucket)
+        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
+            _log.exception("asking a source failed")
+            if self._call is not None:
+                self._call.expire(Failure.INTERNAL, "a fault in the sidecar", now)
+            self.told(None, now)
+
+    def _ask(self, now: float, bucket: int) -> None:
+        bound = self.bound
+        if not bound.asks:
+            self.by_decision = True
+            self.outcome = "not_asked"
+            self._end(now)
             return
-        self.answered(head, now, ended=False)
-        self.on_body(body, b"", ended=False)
+        self._began = now
+        memory = bound.memory
+        call = memory.calls.get(self.key)
+        if call is not None and call.suits(self):
+            self._call = call
+            call.join(self)
+            bound.counters.coalesced += 1
+            lane = bound.source_lanes[self.kind]
+            if lane is not call.first_byte:
+                self._lane = lane
+                lane.set(self, now)
+            return
+        request = rewrite.candidates_request(self.pool, self._target, self._asker.source_lines())
+        self._call = call = SourceCall(self, request)
+        try:
+            call.start(now, bucket)
+        except Refusal:
+            self.by_decision = self.pool.breaker.forced == "open"
+            self.told(None, now)
 
-    def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
-        self._body = (*self._body, piece)
-        self._size += len(piece)
-        if ended:
-            self._conclude(self._status, b"".join(self._body), monotonic())
-        elif self._size > _MAX_CANDIDATE_BYTES:
-            self.expire(Failure.INVALID, "the answer is too long", monotonic())
+    def _recalled(self, now: float) -> bool:
+        """Whether the cache is all that is needed."""
+        life = self._life()
+        entry = self.bound.memory.find(self.key, now, life)
+        fresh = entry is not None and entry.fresh(now, life)
+        if entry is None or not (fresh or not self.bound.asks):
+            self.cache = "miss"
+            return False
+        self._take(entry, "hit" if fresh else "stale")
+        self.outcome = "remembered"
+        self._end(now)
+        return True
 
-    def _conclude(self, status: int, body: bytes, now: float) -> None:
-        """A whole answer counts as the upstream's failure when it is not what sources answer."""
-        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
-            try:
-                self.items = parse_candidates(body, self.pool.shape)
-            except ContractBroken:
-                self.items = None
-        if self.items is not None or 400 <= status < 500:
-            self.failed = self.items is None
-            self.concluded(status, now)
-        else:
-            self.failed = True
-            self.concluded(status if status >= 500 else 0, now)
+    def _life(self) -> Lifetime:
+        memory = self.bound.memory
+        return memory.neighbours if self.kind == NEIGHBOURS else memory.candidates
+
+    def _take(self, entry: Entry, result: CacheResult) -> None:
+        self.items = parse_candidates(entry.body, self.pool.shape)
+        self.cache = result
+
+    def told(self, items: list[Candidate] | None, now: float) -> None:
+        """The call is over: with these candidates, or None."""
+        if self.over:
+            return
+        call = self._call
+        if call is not None and call.sent_at:
+            self.milliseconds = (now - max(call.sent_at, self._began)) * 1000
+        self.items = items
+        if items is None:
+            failed = "aborted" if call is None else call.outcome
+            self.outcome = "client_error" if failed == "success" else failed
+            self._failed(now)
         self._end(now)
 
-    def on_failed(self, failure: Failure, detail: str) -> None:
-        if not self.over:
-            self.failed = True
-            self._end(monotonic())
-
-    def refused(self) -> None:
-        """Its breaker is open: a failure of the request's source, unless held so by hand (facts 2.18)."""
+    def _failed(self, now: float) -> None:
+        """What is too old stands in, and changes nothing about the failure."""
         self.failed = True
-        self.over = True
-        self.by_decision = self.pool.breaker.forced == "open"
+        if self.bound.reads_cache:
+            entry = self.bound.memory.find(self.key, now, self._life())
+            if entry is not None:
+                self._take(entry, "stale")
+
+    def on_deadline(self, now: float) -> None:
+        """The call has more time than this request."""
+        self._lane = None
+        asker = self._asker
+        self.leave(now)
+        asker.source_over(now)
 
     def leave(self, now: float) -> None:
-        """Its request has to answer without it: the call goes on to its own deadline, and tells nobody."""
-        self.failed = True
-        self.milliseconds = (now - self.sent_at) * 1000 if self.sent_at else 0.0
-        self._recommend = None
+        """Be over now, without telling the asker: it waits no longer. The call goes on, to be remembered and
+        judged, unless it still waits for a slot.
+        """
+        if self.over:
+            return
+        call = self._call
+        self.milliseconds = (now - self._began) * 1000
+        self.outcome = "late"
+        self._failed(now)
+        self._finish()
+        if call is not None:
+            call.left(now, keep=not self.pool.queues(call))
+
+    def give_up(self, now: float) -> None:
+        """The client is gone. The call ends if nobody else waits for it, unless its answer is of use."""
+        if self.over:
+            return
+        call = self._call
+        self._finish(counts=False)
+        if call is not None:
+            call.left(now, keep=self.bound.reads_cache and self.pool.has_headroom())
 
     def _end(self, now: float) -> None:
+        asker = self._asker
+        self._finish()
+        asker.source_over(now)
+
+    def _finish(self, *, counts: bool = True) -> None:
         self.over = True
-        if self._recommend is not None:
-            self.milliseconds = (now - self.sent_at) * 1000 if self.sent_at else 0.0
-            self._recommend.source_over(now)
+        self._asker = NOBODY
+        self._call = None
+        if self._lane is not None:
+            self._lane.clear(self)
+            self._lane = None
+        if counts:
+            self.bound.counters.cache[self.cache] += 1

@@ -27,6 +27,7 @@ from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
+from proxy.dataplane.memory import Memory
 from proxy.dataplane.overriding import Overriding
 from proxy.dataplane.paging import Paging
 from proxy.dataplane.place import Place, key
@@ -93,6 +94,7 @@ class DataPlane:
         self._id = int.from_bytes(os.urandom(4), "big")
         self._access = AccessLog()
         self._deciding: Deciding | None = None
+        self._memory = Memory()
         self.remembering = Remembering(seen)
         self._shadowing = Shadowing(self, self._responses)
         self.apply(policy)
@@ -121,8 +123,11 @@ class DataPlane:
         self.policy = policy
         self._pools = pools
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
+        self._memory.configure(policy.cache)
         self._bound = {
-            route.name: Bound(route, policy, pools, self.counters, self.ticker, actions.of(route))
+            route.name: Bound(
+                route, policy, pools, self.counters, self.ticker, actions.of(route), self._memory
+            )
             for route in policy.routes
         }
         self._table = RouteTable((*policy.routes, RESERVED))
@@ -218,6 +223,7 @@ class DataPlane:
             server.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
+        self._memory.close(monotonic())
         if self._recorder is not None:
             self._recorder.close()
         self._shadowing.close()
@@ -229,6 +235,7 @@ class DataPlane:
         if now < self._next_tick:
             return
         self._next_tick = now + _TICK_S
+        self._memory.tell(self.counters)
         if now >= self._next_sweep:
             idle_s = self.policy.deadlines.idle_client_s
             if self.draining:

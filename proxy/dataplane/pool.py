@@ -17,6 +17,7 @@ from proxy.core.candidates import Shape
 from proxy.core.policy import Limits, Priority, Upstream
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.failures import Failure
+from proxy.dataplane.memory import place_of
 from proxy.dataplane.place import Place
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.upstream import UpstreamConnection
@@ -99,6 +100,7 @@ class Pool:
         self.candidates_path = settings.candidates_path.encode()
         self.neighbours_path = settings.neighbours_path.encode()
         self.shape = Shape.of(settings.fields)
+        self.place_key = place_of(self.name, settings)
 
     def _move(self, place: Place, settings: Upstream) -> None:
         self.place = place
@@ -130,6 +132,11 @@ class Pool:
     def queues(self, waiter: Waiter) -> bool:
         """Whether it waits for a slot."""
         return waiter in self._queues[waiter.priority]
+
+    def has_headroom(self) -> bool:
+        """Whether calls that nobody waits for may take a slot."""
+        cell = self.cell
+        return not cell.queued and cell.inflight * 2 <= self.settings.max_inflight
 
     def leave(self, waiter: Waiter) -> bool:
         """Take a waiter out of the queue; False when it was not in it."""

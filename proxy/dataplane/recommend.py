@@ -13,13 +13,12 @@ from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
 from proxy.core.blending import Ranked
 from proxy.core.recommend import Answer, compose, first_round, second_round
 from proxy.dataplane import answers, rewrite
-from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound
+from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
-from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.core.ladder import Offered
@@ -36,7 +35,7 @@ _ANSWER = (
 class Recommend:
     """One recommend request under way: one round of asking, a second where that left slots open."""
 
-    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_pending", "_rounds")
+    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_lines", "_pending", "_rounds")
 
     def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
         self._client = client
@@ -46,6 +45,7 @@ class Recommend:
         self._fetches: list[Fetch] = []
         self._rounds: list[Offered] = []  # those that are over
         self._done = False
+        self._lines = b""
         self._pending = 1  # sources that are not over; and the beginning, which waits for all to be asked
 
     @classmethod
@@ -65,28 +65,22 @@ class Recommend:
                 _popular(client, head, bound, ask)
                 return None
         self = cls(client, head, bound, ask)
-        lines = rewrite.candidates_lines(head, client)
         fetches = self._fetches
         for kind, pool in bound.sources.items():
-            request = rewrite.candidates_request(pool, pool.candidates_path, ask.query, lines)
-            fetches.append(Fetch(self, kind, pool, request, bound))
+            fetches.append(Fetch(self, kind, pool, b"%b?%b" % (pool.candidates_path, ask.query), bound))
         self._pending += len(fetches)
         if bound.deadline is not None:
             bound.deadline.set(self, now)
         for fetch in fetches:
-            self._begin(fetch, now)
+            fetch.begin(now, head.bucket)
         self.source_over(now)
         return None if self._done else self
 
-    def _begin(self, fetch: Fetch, now: float) -> None:
-        try:
-            fetch.begin(now, self._head.bucket)
-        except Refusal:
-            fetch.refused()
-            self.source_over(now)
-        except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
-            _log.exception("asking a source failed")
-            fetch.expire(Failure.INTERNAL, "a fault in the sidecar", now)
+    def source_lines(self) -> bytes:
+        """The same for all its sources."""
+        if not self._lines:
+            self._lines = rewrite.candidates_lines(self._head)
+        return self._lines
 
     def source_over(self, now: float) -> None:
         """Go on as soon as every source is over; their deadlines see to it that they come to be."""
@@ -112,7 +106,8 @@ class Recommend:
                 ranked, offered = first_round(bound.decision, items, ask, catalogue)
                 self._rounds.append(offered)
                 pool = bound.expansion
-                if in_time and pool is not None and self._expands(pool):
+                asks = bool(ranked) or bound.asks  # of the cache alone nothing is asked without seeds
+                if in_time and pool is not None and asks and self._expands(pool):
                     self._ask_neighbours(pool, ranked, now)
                     return
             else:
@@ -148,21 +143,24 @@ class Recommend:
 
     def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:
         query = neighbours_query(self._ask, [key for _, key, _, _ in ranked])
-        lines = rewrite.candidates_lines(self._head, self._client)
-        request = rewrite.candidates_request(pool, pool.neighbours_path, query, lines)
-        fetch = Fetch(self, NEIGHBOURS, pool, request, self._bound)
+        fetch = Fetch(self, NEIGHBOURS, pool, b"%b?%b" % (pool.neighbours_path, query), self._bound)
         self._fetches.append(fetch)
         self._pending = 2  # it, and this beginning
-        self._begin(fetch, now)
+        fetch.begin(now, self._head.bucket)
         self.source_over(now)
 
     def _answer(self) -> Answer:
+        failed, cache = False, ""
+        for fetch in self._fetches:
+            failed = failed or fetch.failed or fetch.cache == "stale"
+            cache = max(cache, fetch.cache)
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
             rounds=self._rounds,
             popularity=self._client.plane.popularity,
-            failed=any(fetch.failed for fetch in self._fetches),
+            failed=failed,
+            cache=cache,
             bucket=self._head.bucket,
             decision=self._bound.decision,
             toggles_version=self._bound.version,
@@ -182,7 +180,7 @@ class Recommend:
         if not self._done:
             now = monotonic()
             for fetch in self._end():
-                fetch.give_up(Failure.ABORTED, now)
+                fetch.give_up(now)
             if not refused:
                 self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
         return False
@@ -238,7 +236,7 @@ def _write(
 ) -> None:
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    end = bound.decided(level, source)
+    end = decided(bound.version, level, source)
     _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
 
 

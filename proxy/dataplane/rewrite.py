@@ -91,22 +91,20 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
     )
 
 
-def candidates_lines(head: RequestHead, hop: Hop) -> bytes:
-    """What the requests for candidates of all sources have in common: nothing of the client's but its ids."""
+def candidates_lines(head: RequestHead) -> bytes:
+    """What the requests for candidates of all sources have in common: nothing of the client's but its ids.
+
+    Not even where it is: the answer may serve others who ask the same.
+    """
     trace = b"" if not head.traceparent else b"traceparent: %b\r\n" % head.traceparent
     if not head.made_id:
         trace += b"X-Request-Id: %b\r\n" % head.request_id
-    return b"Accept: application/json\r\n%b%b%b" % (hop_lines(head, hop), head.id_lines, trace)
+    return b"Accept: application/json\r\nVia: 1.1 fusebox\r\n%b%b" % (head.id_lines, trace)
 
 
-def candidates_request(pool: Pool, path: bytes, query: bytes, lines: bytes) -> bytes:
+def candidates_request(pool: Pool, target: bytes, lines: bytes) -> bytes:
     """A whole request for candidates, the sidecar's own, with the `candidates_lines`."""
-    return b"GET %b?%b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
-        path,
-        query,
-        pool.place.authority,
-        lines,
-    )
+    return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (target, pool.place.authority, lines)
 
 
 def interim(head: ResponseHead) -> bytes:

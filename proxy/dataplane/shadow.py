@@ -22,6 +22,7 @@ from proxy.core.shadow import Shown, compare, drawn
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.forward import Forward
+from proxy.dataplane.memory import Memory
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
 from proxy.dataplane.response_head import ResponseReader
@@ -40,6 +41,9 @@ _SILENCE_S = 1.0
 
 # Who asks for a part, or only for what has changed, gets something that nobody else gets.
 _PARTIAL = re.compile(rb"(?im)^(?:range|if-[a-z-]+):").search
+_WITHOUT_CACHE = {
+    "cache_mode": "cold"
+}  # what copies are told is not kept, and what users were told not taken
 _CREDENTIALS = frozenset((b"authorization", b"cookie"))
 _NEEDED = frozenset(
     (
@@ -137,6 +141,7 @@ class RouteShadow:
         self._name = name
         self._cell = plane.counters.shadow(name)
         self._running: set[Run] = set()
+        self._memory = Memory()  # of calls alone
         self._silent_until = 0.0
 
     def configure(
@@ -161,9 +166,10 @@ class RouteShadow:
         self._copies: type[Copy | Plan] = Copy
         if not shadow.upstream:
             self._copies = Plan
-            self.plan = Bound(route, policy, pools, self.plane.counters.aside(ASIDE), self.plane.ticker)
+            counters = self.plane.counters.aside(ASIDE)
+            self.plan = Bound(route, policy, pools, counters, self.plane.ticker, memory=self._memory)
             Deciding(policy, self.plane.popularity, deciding, self.plane.remembering).bind(self.plan)
-            self.laid = Laid(tuple(sorted(shadow.toggles.items())))
+            self.laid = Laid(tuple(sorted({**shadow.toggles, **_WITHOUT_CACHE}.items())))
 
     # -- which
 
@@ -270,3 +276,4 @@ class RouteShadow:
         running, self._running = self._running, set()
         for run in running:
             run.stop()
+        self._memory.close(monotonic())

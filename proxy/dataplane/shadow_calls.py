@@ -5,7 +5,7 @@ from copy import copy
 from typing import TYPE_CHECKING, cast
 
 from proxy.clock import monotonic
-from proxy.core.decide import Decision
+from proxy.core.decide import KILLED, Decision
 from proxy.core.policy import Priority
 from proxy.core.shadow import Shown
 from proxy.dataplane import rewrite
@@ -257,8 +257,11 @@ class Plan:
         shadow, head = self._shadow, _marked(self._head)
         who = shadow.identity.who(head.user, head.fields, head.query)
         bound = head.bound = shadow.plan.choices.under(head, who, shadow.laid)
-        if self._head.bound is not None and _alike(bound.decision, self._head.bound.decision):
+        real = self._head.bound.decision if self._head.bound is not None else KILLED
+        if _alike(bound.decision, real):
             shadow.ended(self, "skipped_same_plan")
+        elif real.cache_mode == "warm_only":  # which is to spare the sources
+            shadow.ended(self, "skipped_no_headroom")
         elif obstacle := shadow.obstacle(bound.asked, now):
             shadow.ended(self, obstacle)
         else:

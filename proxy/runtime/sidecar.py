@@ -15,6 +15,7 @@ from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
 from proxy.clock import monotonic
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
+from proxy.control.flaps import FlapGuard
 from proxy.control.preview import Previews
 from proxy.core.breaker import Transition
 from proxy.core.inputs import Recent
@@ -58,12 +59,13 @@ class Sidecar:
         self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
-        self._previews = Previews(self._plane, counters, recent)
+        self._previews = Previews(self._plane, counters, recent, seen=self._plane.remembering)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
-        self._kill = kill = KillSwitch(self._plane, KillFile(settings.kill_file), numbers=numbers)
+        self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
+        self._kill = kill = KillSwitch(flaps, KillFile(settings.kill_file), numbers=numbers)
         self._toggles = toggles = ToggleControl(
-            self._plane,
+            flaps,
             kill,
             file=TogglesFile(settings.toggles_file),
             journal=ledger.journal,
@@ -82,12 +84,14 @@ class Sidecar:
             toggles=toggles,
             workers=statuses,
             troubles=self._troubles,
+            held=flaps.status,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
             tokens=self._tokens,
             kill=kill,
             toggles=toggles,
+            previews=self._previews,
             breakers=breakers,
             board=board,
             readiness=self,
@@ -169,6 +173,8 @@ class Sidecar:
             closing.push_async_callback(self._uses.settled)
             await self._toggles.begin()
             closing.push_async_callback(self._toggles.stop)
+            await self._flaps.begin(self._toggles.past)
+            closing.callback(self._flaps.close)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)

@@ -6,6 +6,7 @@ from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.core.cache import CacheSettings
 from proxy.core.experiment import NO_ARM, Experiment, hundredths
 from proxy.core.identity import IdentityReader
 from proxy.core.override import OVERRIDABLE, Overrides
@@ -25,6 +26,7 @@ MIN_SECRET = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # goes into headers, metrics and API paths
 METHOD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Z-]+")  # RFC 9110 5.6.2, upper case
 _PATH = re.compile(r"/[!$&'()*+,:=@~\w.%-]*(?:/[!$&'()*+,:=@~\w.%-]+)*/?", re.ASCII)  # RFC 3986 3.3
+_LEAST_CACHE = 1024 * 1024
 _FORWARD_ONLY = ("upstream", "upgrade", "idempotency_key", "first_byte_ms")
 _RECOMMEND_ONLY = ("sources", "k_default", "k_max", "alpha", "deadline_ms")
 
@@ -57,6 +59,11 @@ def identity(identity: Identity, report: Report) -> None:
                 IdentityReader(Identity(user=(spec,)))
             except ValueError as error:
                 report.add(("identity", field, index), str(error))
+
+
+def cache(cache: CacheSettings, report: Report) -> None:
+    if 0 < cache.max_bytes < _LEAST_CACHE:
+        report.add(("cache", "max_bytes"), f"should be {_LEAST_CACHE} or more", "0 means no cache")
 
 
 def experiment(experiment: Experiment, report: Report) -> None:
@@ -223,6 +230,8 @@ def _shadow(route: Route, place: Place, upstreams: Collection[str], report: Repo
     elif shadow.percent and not (shadow.toggles or shadow.upstream):
         plan = ", or give toggles for a second plan" if route.kind == "recommend" else ""
         report.add((*place, "upstream"), "is missing: whereto should copies go?", f"name one{plan}")
+    if "cache_mode" in shadow.toggles:
+        report.add((*place, "toggles", "cache_mode"), "does nothing: a second plan never meets the cache")
     for fault in read_over(shadow.toggles, (*place, "toggles"))[1]:
         hint = fault.hint or (likeness(str(fault.place[-1]), fault.known) if fault.known else "")
         report.add(fault.place, fault.message, hint)

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from proxy.core.audit_settings import Action, Audit
+from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
 from proxy.core.toggles import Toggles
@@ -39,9 +41,11 @@ _SECTIONS: dict[str, type[Any]] = {
     "limits": Limits,
     "deadlines": Deadlines,
     "log": Log,
+    "cache": CacheSettings,
     "popularity": PopularityFile,
     "toggles": TogglesFile,
     "experiment": Experiment,
+    "flaps": FlapBudget,
     "overrides": Overrides,
 }
 
@@ -79,6 +83,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         if (file := upstreams[name].ca_file) and upstreams[name].urls[0].startswith("https:"):
             authorities[file] = files.authorities(Path(file), ("upstreams", name, "ca_file"), report)
     checks.routes(routes, listed, named, report)
+    checks.cache(sections["cache"], report)
     record_checks.storage(sections["storage"], report)
     record_checks.audit(sections["audit"], report)
     record_checks.actions(actions, routes, report)

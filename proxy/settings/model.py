@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
+from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
+from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
 from proxy.core.toggles import Toggles
@@ -107,9 +109,11 @@ class Settings:
     authorities: Mapping[str, str]  # each `ca_file`: the PEM text in it
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
+    cache: CacheSettings
     toggles: Toggles
     environment: str  # as the toggles document calls it
     experiment: Experiment
+    flaps: FlapBudget
     overrides: Overrides
 
     @property
@@ -154,7 +158,9 @@ class Settings:
             deadlines=self.deadlines,
             toggles=self.toggles,
             experiment=self.experiment,
+            flaps=self.flaps,
             popularity=self.popularity,
+            cache=self.cache,
             trusted_proxies=self.listen.trusted_proxies,
             authorities=self.authorities,
             actions=tuple(

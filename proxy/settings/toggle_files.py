@@ -172,7 +172,6 @@ def specification() -> str:
             "",
             *_table([*COHORT_ALPHAS], [[str(alpha) for alpha in COHORT_ALPHAS.values()]]),
             *_LADDER.splitlines(),
-            *_OPEN.splitlines(),
             "",
         ]
     )  # fmt: skip
@@ -254,16 +253,10 @@ What fills an answer, from the top down; `level` says which was the lowest that 
   cf alone. Below either the ladder is the same.
 - B needs a content source with a `neighbours_path` ([settings](settings.md#upstreamsname)), and time before
   the route's `deadline_ms`; it is left out where content is disabled, has just failed this request, or is cut
-  off by its breaker.
+  off by its breaker. `preview` cannot foresee these calls.
 - Who is not exposed gets what control offers that passes all filters, then popularity: no B, no C.
 - `coverage` counts A to C. An answer of B or C is `degraded` only if a source failed; one of D always is.
 - Scores never rise on the way from A to C; those of popularity are its own.
-"""
-
-_OPEN = """
-## What is not there yet
-
-- There is no cache: `cold` and `prewarm` do the same, `warm_only` is level D.
 """
 
 

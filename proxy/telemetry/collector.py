@@ -66,6 +66,7 @@ class SidecarCollector(Collector):
         yield from self._upstreams()
         yield from self._breakers()
         yield from self._recommendations()
+        yield from self._cache()
         yield from self._shadows()
         yield from self._asides()
         yield from self._audit()
@@ -154,6 +155,23 @@ class SidecarCollector(Collector):
             coverage.add_metric((), covered / asked)
         yield coverage
 
+    def _cache(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield _counter(
+            "fusebox_cache_requests",
+            "Sources that were to be asked, by what the cache had.",
+            ("result",),
+            _by_one(counters.cache),
+        )
+        yield CounterMetricFamily(
+            "fusebox_coalesced", "… that another request was asking already.", counters.coalesced
+        )
+        yield GaugeMetricFamily("fusebox_cache_bytes", "Memory the cache takes.", counters.cache_bytes)
+        yield GaugeMetricFamily("fusebox_cache_entries", "Answers in the cache.", counters.cache_entries)
+        yield CounterMetricFamily(
+            "fusebox_cache_evictions", "Answers that made room for others.", counters.cache_evictions
+        )
+
     def _shadows(self) -> Iterator[Metric]:
         total = CounterMetricFamily(
             "fusebox_shadow_requests",
@@ -191,6 +209,9 @@ class SidecarCollector(Collector):
         )
         levels = CounterMetricFamily("fusebox_aside_level", "… by level.", labels=("why", "level"))
         slots = CounterMetricFamily("fusebox_aside_slots", "… items, by result.", labels=("why", "result"))
+        cache = CounterMetricFamily(
+            "fusebox_aside_cache_requests", "… sources to be asked.", labels=("why", "result")
+        )
         for why, aside in sorted(self._counters.asides.items()):
             for (route, arm), cell in sorted(aside.routes.items()):
                 for status_class in range(1, 6):
@@ -203,7 +224,9 @@ class SidecarCollector(Collector):
                 levels.add_metric((why, level), count)
             slots.add_metric((why, "asked"), aside.slots_asked)
             slots.add_metric((why, "covered"), aside.slots_covered)
-        yield from (requests, seconds, calls, levels, slots)
+            for result, count in aside.cache.items():
+                cache.add_metric((why, result), count)
+        yield from (requests, seconds, calls, levels, slots, cache)
 
     def _audit(self) -> Iterator[Metric]:
         yield _counter(
@@ -225,6 +248,11 @@ class SidecarCollector(Collector):
         yield GaugeMetricFamily("fusebox_toggles_version", "Version of the toggles.", toggles.version)
         yield GaugeMetricFamily(
             "fusebox_exposure_percent", "Share of users exposed, rules aside.", toggles.exposure_percent
+        )
+        yield GaugeMetricFamily(
+            "fusebox_held_buckets",
+            "Hundredths of a percent of the users that the flap budget keeps in control, rules aside.",
+            sum(high - low for low, high in self._observed.policy.held.get(None, ())),
         )
         yield GaugeMetricFamily(
             "fusebox_policy_age_seconds", "Since the policy was published.", self._policy_age_s()

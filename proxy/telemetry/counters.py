@@ -109,6 +109,15 @@ OUTCOMES = (
 )
 
 
+CACHE_RESULTS = (
+    "hit",
+    "miss",
+    "stale",  # too old, in place of a source that failed or must not be asked
+    "bypass",  # not looked: the mode is cold, or there is no cache
+)
+"""What came of asking for the candidates of one source."""
+
+
 class Counters:
     """All counters of one process."""
 
@@ -120,6 +129,11 @@ class Counters:
         self.levels: defaultdict[str, int] = defaultdict(int)  # A…D: where recommend answers came from
         self.slots_asked = 0  # recommend: k summed over judged requests
         self.slots_covered = 0  # … of which filled without popularity (facts 2.19)
+        self.cache: dict[str, int] = dict.fromkeys(CACHE_RESULTS, 0)
+        self.coalesced = 0  # sources that another request was asking the same already
+        self.cache_bytes = 0  # now, as is the next
+        self.cache_entries = 0
+        self.cache_evictions = 0
         self.unsticky = 0  # recommend requests without a user: the request id chose the bucket (facts 2.12)
         self.refusals: defaultdict[str, int] = defaultdict(int)  # by code
         self.actions: defaultdict[tuple[str, str], int] = defaultdict(int)  # recorded: (action, outcome)

@@ -36,6 +36,8 @@ class Merged:
         if last is None:
             return
         self.total.connections -= last.connections
+        self.total.cache_bytes -= last.cache_bytes
+        self.total.cache_entries -= last.cache_entries
         for name, cell in last.upstreams.items():
             upstream = self.total.upstream(name)
             upstream.inflight -= cell.inflight
@@ -56,12 +58,17 @@ class Merged:
         for name, shadow in now.shadows.items():
             _add_shadow(total.shadow(name), before.shadows.get(name, _NO_SHADOW), shadow)
         _add_counts(total.transitions, before.transitions, now.transitions)
+        _add_counts(total.cache, before.cache, now.cache)
         _add_counts(total.levels, before.levels, now.levels)
         _add_counts(total.refusals, before.refusals, now.refusals)
         _add_counts(total.actions, before.actions, now.actions)
         total.audit_lost += now.audit_lost - before.audit_lost
         total.slots_asked += now.slots_asked - before.slots_asked
         total.slots_covered += now.slots_covered - before.slots_covered
+        total.coalesced += now.coalesced - before.coalesced
+        total.cache_bytes += now.cache_bytes - before.cache_bytes
+        total.cache_entries += now.cache_entries - before.cache_entries
+        total.cache_evictions += now.cache_evictions - before.cache_evictions
         total.unsticky += now.unsticky - before.unsticky
         total.connections += now.connections - before.connections
         total.accepted += now.accepted - before.accepted

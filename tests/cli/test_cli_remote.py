@@ -119,6 +119,20 @@ def test_status_shows_shadows_where_there_are_any(run, admin):
     assert ["pay", "100", "new", "0", "0", "-", "-", "-", "-", "0", "0"] in rows
 
 
+def test_status_tells_whom_the_flap_budget_holds(run, admin):
+    eu = {"region": ["eu", "us"], "cohort": [], "client": []}
+    held = [
+        {"scope": None, "low": 1000, "high": 4999, "percent": 40.0, "until": "T1"},
+        {"scope": eu, "low": 0, "high": 0, "percent": 0.01, "until": "T2"},
+    ]
+    admin.answer = wire(STATUS) | {"held": held}
+    output = run("status", "--admin", admin.url).output
+    assert (
+        "held in control by the flap budget: buckets 1000 to 4999, 40 % of the users, until T1\n"
+        "held in control by the flap budget: buckets 0 to 0, 0.01 % of the users, region eu or us, until T2\n"
+    ) in output
+
+
 def test_status_tells_of_a_refused_reload(run, admin):
     admin.answer = wire(replace(STATUS, reload=Reload(ok=False, at="then", problems=("listen.address: no",))))
     assert (

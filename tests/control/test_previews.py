@@ -64,6 +64,16 @@ async def test_requests_are_decided_again_and_loads_compared_with_what_counters_
     assert (co.verdict, found.verdict) == ("fits", "fits")
 
 
+async def test_how_much_the_cache_keeps_from_sources_is_seen():
+    rig = Rig(cache_mode="prewarm")
+    rig.came("u", "v")
+    rig.counters.cache |= {"hit": 60, "miss": 30, "stale": 10, "bypass": 500}
+    rig.slot()
+    found = await rig.preview(cache_mode="cold")
+    assert found.cache_missed == 0.4
+    assert [(it.before_per_s, it.after_per_s) for it in found.upstreams] == [(0.08, 0.2)] * 2
+
+
 async def test_what_is_older_than_ten_minutes_is_forgotten_without_being_asked_for():
     rig = Rig()
     rig.came("old")

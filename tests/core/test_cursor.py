@@ -32,6 +32,7 @@ MODES = st.builds(
                      "kill_switch"]),
     st.floats(0, 1),
     st.sampled_from("ABCD"),
+    st.booleans(),
 )  # fmt: skip
 IDS = st.lists(st.text(min_size=1), max_size=60, unique=True)
 
@@ -50,9 +51,7 @@ def refusal(value, *, asked=ASKED, key=KEY, now=NOW):
 
 @given(MODES, IDS, IDS)
 def test_mode_and_what_was_shown_come_back(mode, one, other):
-    decision = Decision(
-        reason="", policy=mode.policy, alpha=mode.alpha, level=mode.level, arm=mode.arm, exposed=mode.exposed
-    )
+    decision = Decision(reason="", **mode._asdict())
     page = opened(cursor(one, decision=decision), ASKED, KEY, ROOM, NOW)
     assert page.begun.mode == mode
     assert set(page.shown) == {digest(key) for key in one}

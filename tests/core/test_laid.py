@@ -21,6 +21,7 @@ TOGGLES = st.builds(
     disable_content=st.booleans(),
     candidate_fallback_level=st.sampled_from("ABCD"),
     exposure_percent=st.sampled_from([0.0, 30.0, 100.0]),
+    cache_mode=st.sampled_from(BY_NAME["cache_mode"].choices),
     region_scope=st.sampled_from([(), ("eu",)]),
     rules=st.sampled_from(
         [(), (Rule(Scope(cohort=("heavy",)), {"alpha_override": 0.9, "disable_cf": False}),)]
@@ -49,7 +50,8 @@ def decider(toggles, experiment, sources):
 
 
 def same(one, other):
-    return replace(one, reason="") == replace(other, reason="")
+    """But for what the cache is asked, which is of the present."""
+    return replace(one, reason="", cache_mode="cold") == replace(other, reason="", cache_mode="cold")
 
 
 @given(TOGGLES, EXPERIMENTS, SOURCES, WHO, BUCKET)
@@ -94,11 +96,17 @@ def test_whatever_changes_a_page_stays_in_its_mode_and_safety_wins(
     assert not (in_force.disable_content and "content" in page.sources)
     assert page.level >= max(first.level, in_force.candidate_fallback_level)
     stricter = (
-        in_force.disable_cf or in_force.disable_content or in_force.candidate_fallback_level > first.level
+        in_force.disable_cf
+        or in_force.disable_content
+        or in_force.candidate_fallback_level > first.level
+        or in_force.cache_mode == "warm_only"
     )
     if not stricter:
         assert same(replace(page, rule=first.rule), first)
-    if ServingMode.of(page) != mode:
+    assert first.expands or not page.expands
+    if page.sources:
+        assert page.cache_mode == in_force.cache_mode
+    if ServingMode.of(page)[2:5] != mode[2:5]:
         assert page.arm == "none"
 
 

@@ -59,9 +59,10 @@ def documents(prefix: str) -> dict[str, list[dict[str, object]]]:
         "short": [film(f"{prefix}0", 1)],
         "breaks filters": [film(f"{prefix}8", 2, year=1900, genres=[]), film("p4", 1, year=1901)],
         "bare ids": bare,
-        "twice": [film("t", 1), film("t", 5), film("t", 1)],
+        "twice": [film("t", 1), film("t", 5), film("u", 1), film("u", 0)],
         "odd fields": [film("o", 1, title=7), film("p5", 1, year="1999"), film("p6", 0, genres="x")],
         "empty": [],
+        "again and again": [film("t", 1)] * 3,
         "wrong types": [film("w", 1), {"id": 7, "score": 1}],
         "NaN in words": [film("w", 1), film("v", "NaN")],
     }

@@ -164,6 +164,17 @@ class TestCandidates:
         body = b'{"items":[{"id":"a","score":1},{"id":"b","score":2},{"id":"a","score":3}]}'
         assert [(key, score) for key, score, _ in parse_candidates(body)] == [("a", 1.0), ("b", 2.0)]
 
+    @pytest.mark.parametrize(
+        ("ids", "usable"), [("aab", True), ("abab", True), ("aaa", False), ("ababa", False)]
+    )
+    def test_who_mostly_repeats_itself_is_broken(self, ids, usable):
+        body = orjson.dumps({"items": [{"id": key, "score": 1} for key in ids]})
+        if usable:
+            assert [key for key, _, _ in parse_candidates(body)] == sorted(set(ids))
+        else:
+            with pytest.raises(ContractBroken, match="repeated"):
+                parse_candidates(body)
+
     @pytest.mark.parametrize("error", [b'"model not loaded"', b"true", b"500", b'{"code":7}', b"[1]"])
     def test_no_items_are_an_answer_but_not_beside_an_error(self, error):
         assert parse_candidates(b'{"items":[]}') == []

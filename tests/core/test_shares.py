@@ -25,11 +25,11 @@ def test_totals_are_divided_and_rounded_up_and_nothing_else_changes():
     whole = policy(max_inflight=10, max_queue=1, retry_floor_per_s=3.0)
     share = share_of(whole, 4)
     upstream = share.upstreams["pay"]
-    assert share.limits.connections == 251
+    assert (share.limits.connections, share.cache.max_bytes) == (251, whole.cache.max_bytes // 4)
     assert (upstream.max_inflight, upstream.max_queue, upstream.retry_floor_per_s) == (3, 1, 0.75)
     divided = {"max_inflight": 10, "max_queue": 1, "retry_floor_per_s": 3.0}
     assert replace(upstream, **divided) == whole.upstreams["pay"]
-    assert replace(share, limits=whole.limits, upstreams=whole.upstreams) == whole
+    assert replace(share, limits=whole.limits, cache=whole.cache, upstreams=whole.upstreams) == whole
 
 
 def test_copies_at_once_are_a_total_too():

@@ -1,9 +1,12 @@
 """What becomes of a toggles document by a change, and what changes with a time limit return to."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.core.cache import CacheSettings
 from proxy.core.policy import Policy, Route, Sources
 from proxy.core.toggle_changes import Return, World, after_all, changed, laid_over, limited, over, without
 from proxy.core.toggle_values import Document, difference
@@ -66,6 +69,17 @@ class TestSources:
         standing = Document(toggles=Toggles(policy_mode="collab_only"))
         wanted = {("toggles", "exposure_percent"): 50}
         assert changed(standing, wanted, world(Sources(content="content")))[1] == []
+
+
+def test_the_cache_alone_can_be_asked_only_where_there_is_one():
+    wanted = {("toggles", "cache_mode"): "warm_only"}
+    without = World(replace(BOTH.policy, cache=CacheSettings(max_bytes=0)))
+    assert changed(START, wanted, BOTH)[1] == []
+    assert said(changed(START, wanted, without)[1]) == [
+        ("toggles.cache_mode", "warm_only asks the cache alone, and there is none")
+    ]
+    assert changed(START, {**wanted, ("toggles", "candidate_fallback_level"): "D"}, without)[1] == []
+    assert changed(START, {("toggles", "cache_mode"): "prewarm"}, without)[1] == [], "a rollback begins so"
 
 
 def test_rules_that_are_not_changed_stay_the_same_object():

@@ -60,6 +60,8 @@ async def test_its_failures_move_neither_breaker_nor_address(script, outcome):
         assert rig.counters.aside("drill").upstream("cf").outcomes[outcome] == 3
         assert rig.plane.breakers["cf"].state == "closed"
         assert not rig.transitions
+        addresses = rig.plane._pools["cf"].addresses._known.values()
+        assert [(it.failures, it.ejections) for it in addresses] == [(0, 0)]
 
 
 async def test_it_neither_begins_a_trial_nor_takes_a_probe_of_one():

@@ -41,7 +41,13 @@ async def test_it_says_how_this_very_answer_came_about():
 
 
 @pytest.mark.parametrize(
-    ("script", "outcome"), [(answering(reply(b"{}", status=b"500 Oops")), "failed"), (hanging, "failed")]
+    ("script", "outcome"),
+    [
+        (answering(reply(b"{}", status=b"500 Oops")), "error"),
+        (answering(reply(b"[]", b"Content-Type: application/json")), "invalid"),
+        (answering(reply(b"{}", status=b"404 No")), "client_error"),
+        (hanging, "timeout"),
+    ],
 )
 async def test_a_source_that_fails_is_told(script, outcome):
     async with opened(script, sources={"cf": {"timeout_ms": 50}}) as rig:
@@ -58,7 +64,7 @@ async def test_a_breaker_that_cuts_a_source_off_is_told():
     async with opened(sources={"cf": {"breaker": BreakerSettings(cooldown_s=60)}}) as rig:
         rig.plane.breakers["cf"].open(0.0, "test")
         _, said = await explained(rig)
-        assert (said["sources"][0]["outcome"], said["sources"][0]["breaker"]) == ("not asked", "held open")
+        assert (said["sources"][0]["outcome"], said["sources"][0]["breaker"]) == ("breaker_open", "held open")
 
 
 async def test_popularity_and_control_are_told_too():

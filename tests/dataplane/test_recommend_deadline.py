@@ -177,7 +177,7 @@ async def test_calls_that_are_late_again_and_again_open_the_breaker():
         hanging, GOOD, route={"deadline_ms": 20}, sources={"cf": {"timeout_ms": 60, "breaker": breaker}}
     ) as rig:
         await rig.recommend(4)
-        await rig.recommend(4)
+        await rig.recommend(3)
         await until(lambda: rig.plane.breakers["cf"].state == "open", "the breaker")
         got = await rig.recommend(4)
         assert (got.timings["cf"], got.degraded) == (0, True)

@@ -56,9 +56,8 @@ async def test_toggles_say_whom_to_ask(toggles, labels, calls, source):
 
 
 @pytest.mark.parametrize(
-    "toggles", [{"candidate_fallback_level": "D"}, {"disable_cf": True, "disable_content": True},
-                {"cache_mode": "warm_only"}]
-)  # fmt: skip
+    "toggles", [{"candidate_fallback_level": "D"}, {"disable_cf": True, "disable_content": True}]
+)
 async def test_popularity_by_decision_asks_nobody_and_is_not_judged(toggles):
     """Facts 2.18."""
     async with stage(CF, CONTENT, toggles=Toggles(**toggles)) as rig:

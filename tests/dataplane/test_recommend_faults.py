@@ -10,7 +10,7 @@ from recommending import GET, Recommended, film, hanging, many, offering, offers
 
 from proxy.core.breaker import BreakerSettings
 from proxy.core.candidates import Fields
-from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.source_call import SourceCall
 
 GOOD = offering(*many("c", 4))
 BROKEN = answering(reply(b"{}", status=b"500 Oh"))
@@ -162,6 +162,7 @@ LIES = {
     "NaN in words": reply(b'{"items": [{"id": "a", "score": "NaN"}]}'),
     "a number beyond doubles": reply(b'{"items": [{"id": "a", "score": 1e999}]}'),
     "endless nesting": reply(b'{"items": ' + b"[" * 9_000 + b"]" * 9_000 + b"}"),
+    "one film again and again": offers(*[film("a", 1)] * 9),
     "too many items": offers(*({"id": str(n), "score": n} for n in range(10_001))),
     "HTML that calls itself so": offers_as(b"text/html; charset=utf-8"),
     "JSON that calls itself text": offers_as(b"text/plain"),
@@ -235,15 +236,15 @@ async def test_an_answer_is_read_by_the_names_of_its_upstream():
 
 async def test_a_fault_of_ours_in_asking_is_a_source_that_failed(monkeypatch):
     """The others answer, what was begun is ended, and it is held against nobody."""
-    real = Fetch.begin
+    real = SourceCall.begin
 
     def broken(self, now, bucket):
-        if self.kind == "cf":
-            raise RuntimeError("a fault")
         real(self, now, bucket)
+        if self.pool.name == "cf":
+            raise RuntimeError("a fault")
 
     async with stage(GOOD, GOOD) as rig:
-        monkeypatch.setattr(Fetch, "begin", broken)
+        monkeypatch.setattr(SourceCall, "begin", broken)
         got = await rig.recommend(4)
         assert (set(got.sources), got.degraded) == ({"content"}, True)
         assert rig.failures("cf") == (0, 0)
@@ -306,8 +307,8 @@ async def test_a_client_that_leaves_while_sources_are_queued_for_gives_its_place
     one = {"max_inflight": 1, "max_queue": 5}
     async with stage(hanging, hanging, sources={"cf": one, "content": one}) as rig:
         clients = [await rig.client() for _ in range(4)]
-        for wire in clients:
-            wire.send(GET % (4, b"", b""))
+        for k, wire in enumerate(clients, 4):
+            wire.send(GET % (k, b"", b""))
         cells = rig.counters.upstreams
         await until(lambda: cells["cf"].queued == cells["content"].queued == 3, "three in each queue")
         for wire in reversed(clients):
@@ -324,7 +325,7 @@ async def test_a_source_without_a_free_slot_is_done_without():
         wire = await rig.client()
         wire.send(GET % (4, b"", b""))
         await rig.cf.until_requests(1)
-        got = await rig.recommend(4)
+        got = await rig.recommend(3)
         assert (set(got.sources), got.degraded) == ({"content"}, True)
         assert rig.outcomes("cf") == {"overloaded": 1}
         assert rig.failures("cf") == (0, 0)
@@ -368,8 +369,8 @@ async def test_a_thousand_answers_with_failing_sources_leave_nothing():
     async with stage(moody, moody) as rig:
         clients = [await rig.client() for _ in range(10)]
         for _ in range(20):
-            for wire in clients:
-                wire.send(GET % (5, b"", b"") * 5)
+            for n, wire in enumerate(clients):
+                wire.send(GET % (5, b"&client=%d" % n, b"") * 5)
             for wire in clients:
                 for _ in range(5):
                     Recommended(await wire.response(), 5)

@@ -95,7 +95,7 @@ async def test_the_sources_are_asked_for_candidates_with_user_k_and_filters():
             assert asked.method == b"GET"
             assert asked.get("host") == source.url.removeprefix("http://").encode()
             assert (asked.get("x-request-id"), asked.get("traceparent")) == (b"id-7", trace)
-            assert asked.get("x-forwarded-for") == b"127.0.0.1"
+            assert asked.get("x-forwarded-for") is None
             assert b"secret" not in source.data
 
 

@@ -120,11 +120,8 @@ def test_a_request_for_candidates_is_the_sidecars_own(lines, request_id, trace):
     asked.request_id = asked.request_id or b"made"
     asked.identify(lambda: b"other")
     place = Place(Upstream(url="http://127.0.0.1:81"))
-    pool = SimpleNamespace(candidates_path=b"/candidates", place=place)
-    hop = SimpleNamespace(hop_lines=b"Via: 1.1 fusebox\r\n")
-    raw = rewrite.candidates_request(
-        pool, b"/candidates", b"user_id=7&k=5", rewrite.candidates_lines(asked, hop)
-    )
+    pool = SimpleNamespace(place=place)
+    raw = rewrite.candidates_request(pool, b"/candidates?user_id=7&k=5", rewrite.candidates_lines(asked))
     out, end = strict.request(raw)
     assert end == len(raw)
     assert (out.method, out.target) == (b"GET", b"/candidates?user_id=7&k=5")
@@ -132,6 +129,7 @@ def test_a_request_for_candidates_is_the_sidecars_own(lines, request_id, trace):
     assert out.get("x-request-id") == request_id
     assert out.get("traceparent") == trace
     assert b"secret" not in raw
+    assert b"forwarded" not in raw.lower()
 
 
 def test_an_interim_head_says_nothing_of_a_body():

@@ -8,6 +8,7 @@ from harness import answering, reply, until
 from recommending import GET, at_path, film, hanging, many, offering, offers, stage
 from shadowing import results
 
+from proxy.core.cache import CacheSettings
 from proxy.core.experiment import Experiment
 from proxy.core.policy import Shadow
 from proxy.core.toggles import Rule, Scope, Toggles
@@ -154,6 +155,23 @@ class TestSecondPlan:
             await rig.cf.until_requests(1)
             await rig.recommend(4, fields=b"X-Region: eu\r\n")
             assert await until_results(rig, 1) == {"skipped_no_headroom": 1}
+
+    async def test_meets_no_cache_and_no_call_of_users(self):
+        """Real ones fill the cache and read it; copies ask anew each time, and count no hit."""
+        route = plan(toggles={"policy_mode": "collab_only"})
+        warm = Toggles(cache_mode="prewarm")
+        async with stage(CF, CONTENT, route=route, toggles=warm, cache=CacheSettings()) as rig:
+            for n in range(1, 4):
+                await rig.recommend(4)
+                await until_results(rig, n)
+            real = [it for it in rig.cf.requests if not it.get("x-fusebox-shadow")]
+            assert (len(real), len(rig.cf.requests)) == (1, 4)
+            hits = [counters.cache["hit"] for counters in (rig.counters, rig.counters.aside("mirror"))]
+            assert (hits, rig.counters.aside("mirror").cache["bypass"]) == ([4, 0], 3)
+            rig.plane.apply(replace(rig.policy, toggles=Toggles(cache_mode="warm_only")))
+            await rig.recommend(4)
+            assert (await until_results(rig, 4))["skipped_no_headroom"] == 1
+            assert len(rig.cf.requests) == 4
 
     async def test_is_off_while_killed_and_goes_by_a_reload(self):
         route = plan(toggles={"policy_mode": "collab_only"})

@@ -78,6 +78,7 @@ FILMS = 'name = "x"\npath = "/x"\nkind = "recommend"\nsources = { cf = "cf" }\n[
             "toggles.policy_mode",
             "asks cf",
         ),
+        (FILMS + 'toggles = { cache_mode = "cold" }', "toggles.cache_mode", "never meets the cache"),
         (FORWARD + 'headers = ["x y"]', "headers[0]", "no name of a header"),
         (FORWARD + "headroom = 0.0", "headroom", "greater than 0"),
         (FORWARD + "max_inflight = 0", "max_inflight", "greater than or equal to 1"),

@@ -6,6 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from proxy.core.breaker import Breaker, BreakerSettings, Outcome
 from proxy.core.policy import Policy, Toggles
+from proxy.core.toggles import Scope
 from proxy.telemetry.collector import Metrics, SidecarCollector
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.records import RecordsNow
@@ -18,9 +19,9 @@ def counters():
     return Counters()
 
 
-def scrape(counters, *, toggles=None, age_s=0.0, records=None, **states):
+def scrape(counters, *, toggles=None, age_s=0.0, records=None, held=(), **states):
     observed = SimpleNamespace(
-        policy=Policy(routes=(), upstreams={}, toggles=toggles or Toggles()),
+        policy=Policy(routes=(), upstreams={}, toggles=toggles or Toggles(), held=dict(held)),
         breakers={name: breaker(state) for name, state in states.items()},
     )
     collector = SidecarCollector(counters, observed, lambda: age_s, records=records, monotonic=lambda: NOW)
@@ -97,6 +98,12 @@ def test_a_ramp_shows_whom_it_lets_in(counters):
     found = samples(scrape(counters, cf="ramp"))
     assert found["fusebox_breaker_state", "cf"] == 0
     assert found["fusebox_breaker_ramp_share", "cf"] == pytest.approx(0.55)
+
+
+def test_whom_the_flap_budget_holds_is_shown(counters):
+    assert samples(scrape(counters))["fusebox_held_buckets",] == 0
+    held = {None: ((10, 20), (500, 1_000)), Scope(region=("eu",)): ((0, 10_000),)}
+    assert samples(scrape(counters, held=held))["fusebox_held_buckets",] == 510
 
 
 def test_shadows_are_shown_by_result_with_how_far_they_agree(counters):

@@ -1,0 +1,132 @@
+"""The flap budget in force: whatever changes the exposure, nobody is let back in more often than that.
+
+It stands before the data plane, so every change passes it: by hand, by reload, by a time limit. Whom
+it holds it lets in by itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from proxy.clock import Clock, monotonic, rfc3339, wall
+from proxy.core.flaps import BUCKETS, HOUR_S, FlapBook, Held, Place
+from proxy.core.policy import Policy
+from proxy.core.toggles import Scope, Toggles
+from proxy.ports import PolicyTarget, StoreError
+from proxy.tasks import spawn
+
+_log = logging.getLogger("fusebox.flaps")
+
+Past: TypeAlias = Callable[[float], Awaitable[list[tuple[float, Toggles]]]]
+
+MEMORY_S = 2 * HOUR_S
+"""What of the past matters at a start: an hour, and the hour that says who was held when it began."""
+
+PATIENCE_S = 0.5
+"""What a start gives to hearing of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStatus:
+    """Users whom exposure would let in and the flap budget does not."""
+
+    scope: Scope | None  # of a rule; none: whoever no rule gives an exposure of its own
+    low: int  # their buckets: from this one
+    high: int  # … to this one
+    percent: float  # of the users there
+    until: str  # RFC 3339; then they are let in
+
+
+class FlapGuard:
+    """A `PolicyTarget` before another one. `begin` once, before anything listens; `close` at the end."""
+
+    def __init__(self, target: PolicyTarget, *, monotonic: Clock = monotonic, wall: Clock = wall) -> None:
+        self._target = target
+        self._monotonic = monotonic
+        self._wall = wall
+        self._book = FlapBook.at(target.policy.toggles)
+        self._begun = False  # until then nobody is served, so nobody changes
+        self._since: list[tuple[float, Toggles]] | None = None  # changes until the past is known
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def policy(self) -> Policy:
+        return self._target.policy
+
+    def apply(self, policy: Policy) -> None:
+        """As the target's, but for the users who are held."""
+        toggles, budget = policy.toggles, policy.flaps.changes_per_hour
+        now = self._monotonic()
+        book = self._book.moved(toggles, now, budget) if self._begun else FlapBook.at(toggles)
+        held = book.held(budget)
+        ranges = {place: tuple((it.low, it.high) for it in there) for place, there in held.items()}
+        self._target.apply(replace(policy, held=ranges))
+        self._book = book
+        if self._since is not None:
+            self._since.append((now, toggles))
+        self._wait()
+
+    async def settled(self) -> None:
+        await self._target.settled()
+
+    async def begin(self, past: Past) -> None:
+        """From now on changes count, and those of the past hour do as soon as `past` has told them: the
+        toggles that held in the last so many seconds, oldest first, each with the seconds since it took
+        effect. Nobody waits long for that: a start must not need the store.
+        """
+        self._begun = True
+        self._since = [(self._monotonic(), self.policy.toggles)]
+        await asyncio.wait([spawn(self._recall(past), "the past of the flap budget")], timeout=PATIENCE_S)
+
+    async def _recall(self, past: Past) -> None:
+        try:
+            known = await past(MEMORY_S)
+        except StoreError as error:
+            _log.warning("who has used up the flap budget is not known, so it begins anew: %s", error)
+            known = []
+        now = self._monotonic()
+        steps = [(now - ago, toggles) for ago, toggles in known] + (self._since or [])
+        self._since = None
+        book = FlapBook.at(steps[0][1])
+        for at, toggles in steps:
+            book = book.moved(toggles, at, self.policy.flaps.changes_per_hour)
+        self._book = book
+        self.apply(self.policy)
+
+    def status(self) -> tuple[HeldStatus, ...]:
+        """Who is held now."""
+        offset = self._wall() - self._monotonic()
+        return tuple(
+            HeldStatus(
+                scope=place,
+                low=it.low,
+                high=it.high - 1,
+                percent=(it.high - it.low) * 100 / BUCKETS,
+                until=rfc3339(it.until + offset),
+            )
+            for place, ranges in self._held().items()
+            for it in ranges
+        )
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _held(self) -> dict[Place, tuple[Held, ...]]:
+        return self._book.held(self.policy.flaps.changes_per_hour)
+
+    def _wait(self) -> None:
+        """Let in who is held when their time comes, without anybody doing anything."""
+        self.close()
+        until = min((it.until for ranges in self._held().values() for it in ranges), default=None)
+        if until is not None:
+            delay = max(0.0, until - self._monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self.due)
+
+    def due(self) -> None:
+        """Somebody's time has come."""
+        self._timer = None
+        self.apply(self.policy)

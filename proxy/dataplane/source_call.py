@@ -1,0 +1,148 @@
+"""One call of a source, and everybody who waits for it."""
+
+import asyncio
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from proxy.clock import monotonic
+from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
+from proxy.dataplane.call import OVER, Call
+from proxy.dataplane.failures import Failure
+from proxy.dataplane.response_head import ResponseHead
+
+if TYPE_CHECKING:
+    from proxy.dataplane.fetch import Fetch
+
+_log = logging.getLogger("fusebox.dataplane")
+
+_MAX_CANDIDATE_BYTES = 1024 * 1024
+_NO_STORE = re.compile(rb"(?im)^cache-control:[^\r]*\bno-store\b").search  # RFC 9111 §5.2.2.5
+_AT_ONCE = 16
+"""Requests answered before the loop may look at its sockets again."""
+
+
+class SourceCall(Call):
+    """Asks for candidates within its upstream's `timeout_ms` in all, and remembers a good answer.
+
+    To breaker, budget and counters it is one call, however many wait for it. It knows those, but no client,
+    and goes on without any of them where its answer is worth keeping.
+    """
+
+    one_deadline = True
+    _body: tuple[bytes, ...] = ()
+    _size = 0
+    _head: ResponseHead
+
+    def __init__(self, fetch: "Fetch", request: bytes) -> None:
+        bound = fetch.bound
+        self.pool = pool = fetch.pool
+        self.request = request
+        self.priority = bound.priority
+        self.first_byte = bound.source_lanes[fetch.kind]
+        if bound.decision.aside:
+            self.aside = bound.counters.upstream(pool.name)
+        self.key = fetch.key
+        self._shape = pool.shape  # with the key: a reload may change how answers are read
+        self._memory = bound.memory
+        self._fetches = [fetch]
+        self._waiting = 1
+
+    def start(self, now: float, bucket: int) -> None:
+        """Raises `Refusal` as `begin` does."""
+        self.begin(now, bucket)
+        if self.phase != OVER:
+            self._memory.calls[self.key] = self
+
+    # -- who waits
+
+    def suits(self, fetch: "Fetch") -> bool:
+        """Whether its answer serves that one as well as a call of its own.
+
+        A call that nobody may be judged by counts in no breaker, and one of less importance may be shed.
+        """
+        bound = fetch.bound
+        return (self.aside is None or bool(bound.decision.aside)) and self.priority >= bound.priority
+
+    def join(self, fetch: "Fetch") -> None:
+        self._fetches.append(fetch)
+        self._waiting += 1
+
+    def left(self, now: float, *, keep: bool) -> None:
+        """One waits no longer. Without any left it goes on only to be kept."""
+        self._waiting -= 1
+        if not self._waiting and not keep:
+            self.abandon(now)
+
+    def abandon(self, now: float) -> None:
+        self._fetches = []
+        self.give_up(Failure.ABORTED, now)
+        self._end(None, now)
+
+    # -- the answer
+
+    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+        now = monotonic()
+        if ended:
+            self._conclude(head, body, now)
+            return
+        self._head = head
+        self.answered(head, now, ended=False)
+        self.on_body(body, b"", ended=False)
+
+    def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
+        self._body = (*self._body, piece)
+        self._size += len(piece)
+        if ended:
+            self._conclude(self._head, b"".join(self._body), monotonic())
+        elif self._size > _MAX_CANDIDATE_BYTES:
+            self.expire(Failure.INVALID, "the answer is too long", monotonic())
+
+    def _conclude(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """A whole answer counts as the upstream's failure when it is not what sources answer."""
+        status = head.status if head.is_json() or head.status != 200 else 0
+        items: list[Candidate] | None = None
+        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
+            try:
+                items = parse_candidates(body, self._shape)
+            except ContractBroken:
+                items = None
+        if items is not None or 400 <= status < 500:
+            self.concluded(status, now)
+        else:
+            self.concluded(status if status >= 500 else 0, now)
+        cache = self._memory.cache
+        if cache is not None:
+            if items and not _forbids_keeping(head.lines):
+                cache.put(self.key, body, now)
+            elif status in (404, 410):  # whoever that was, the source knows nobody there any more
+                cache.erase(self.key)
+        self._end(items, now)
+
+    def on_failed(self, failure: Failure, detail: str) -> None:
+        self._end(None, monotonic())
+
+    def _end(self, items: list[Candidate] | None, now: float) -> None:
+        calls = self._memory.calls
+        if calls.get(self.key) is self:
+            del calls[self.key]
+        fetches, self._fetches = self._fetches, []
+        if len(fetches) == 1:
+            fetches[0].told(items, now)
+        elif fetches:
+            self._tell(fetches, items)
+
+    def _tell(self, fetches: "list[Fetch]", items: list[Candidate] | None) -> None:
+        """A few at a time: each makes an answer of it."""
+        if len(fetches) > _AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._tell, fetches[_AT_ONCE:], items)
+        now = monotonic()
+        for fetch in fetches[:_AT_ONCE]:
+            try:
+                fetch.told(items, now)
+            except Exception:  # noqa: BLE001 - a fault of ours in one answer is not the others'
+                _log.exception("answering with what a source said failed")
+
+
+def _forbids_keeping(lines: bytes) -> bool:
+    return b"no-store" in lines.lower() and _NO_STORE(lines) is not None  # the first look is cheap
