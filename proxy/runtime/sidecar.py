@@ -81,6 +81,7 @@ class Sidecar:
             counters,
             kill=kill,
             breakers=breakers,
+            toggles=toggles,
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,
