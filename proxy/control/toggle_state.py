@@ -165,7 +165,9 @@ class ToggleState:
                 self.held.version,
                 _HINT,
             )
-        self.keeper.settings = said
+        if said != self.keeper.settings:
+            self.keeper.settings = said
+            self.keeper.stale()
 
     # -- start
 

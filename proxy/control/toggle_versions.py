@@ -78,9 +78,9 @@ def row(held: Held) -> ToggleVersion:
         reason=held.reason,
         kind=held.kind,
         expires_at=held.expires_at,
-        diff=orjson.dumps(held.diff),
+        diff=orjson.dumps(held.diff, option=orjson.OPT_SORT_KEYS),
         document=written(held.document, held.metadata),
-        returns=orjson.dumps(returns),
+        returns=orjson.dumps(returns, option=orjson.OPT_SORT_KEYS),
     )
 
 

@@ -20,7 +20,7 @@ from proxy.control.toggle_keeping import Overtaken, ToggleKeeper
 from proxy.control.toggle_plans import Plan, TogglesStale, UnknownVersion, Wanted, named, plan, revert
 from proxy.control.toggle_returns import ToggleReturns
 from proxy.control.toggle_state import ToggleState
-from proxy.control.toggle_versions import Numbers, held
+from proxy.control.toggle_versions import Held, Numbers, held
 from proxy.core.policy import Policy
 from proxy.core.toggle_values import Damaged, baseline_of, laid, values
 from proxy.core.toggles import Toggles
@@ -93,6 +93,16 @@ class ToggleControl:
         return self._target.policy.toggles.version
 
     @property
+    def held(self) -> Held:
+        """The version in force."""
+        return self._state.held
+
+    @property
+    def baseline(self) -> str | None:
+        """The baseline that they are, if any."""
+        return baseline_of(self._target.policy.toggles)
+
+    @property
     def flags(self) -> dict[str, bool]:
         """Those that routes ask for, and those that stand although no route does."""
         asked = dict.fromkeys(sorted(self._state.world.flags), True)
@@ -108,7 +118,7 @@ class ToggleControl:
             toggles={**raw["toggles"], "kill_switch": toggles.kill_switch},
             rules=tuple(raw["rules"]),
             flags=self.flags,
-            baseline=baseline_of(toggles),
+            baseline=self.baseline,
             reverts=self.reverts,
             kill=toggles.kill_switch,
         )

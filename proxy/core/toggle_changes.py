@@ -101,12 +101,23 @@ def unmet(toggles: Toggles, world: World) -> Iterator[Fault]:
         mode = overlay.get("policy_mode", None if overlay else toggles.policy_mode)
         level = overlay.get("candidate_fallback_level", toggles.candidate_fallback_level)
         source = SOURCE_OF_MODE.get(mode or "")
+        if overlay.get("cache_mode", None if overlay else toggles.cache_mode) == "warm_only" and level != "D":
+            yield from _without_cache(place, world)
         if source and source not in offered and level != "D":
             yield Fault(
                 (*place, "policy_mode"),
                 f"{mode} asks {source}, and no route has that source",
                 "choose another mode, or candidate_fallback_level D with it",
             )
+
+
+def _without_cache(place: tuple[str | int, ...], world: World) -> Iterator[Fault]:
+    if not world.policy.cache.max_bytes:
+        yield Fault(
+            (*place, "cache_mode"),
+            "warm_only asks the cache alone, and there is none",
+            "set [cache] max_bytes, or candidate_fallback_level D with it",
+        )
 
 
 def after_all(document: Document, returns: Sequence[Return], world: World) -> list[Fault]:
@@ -155,14 +166,11 @@ def laid_over(returns: Iterable[Return], new: Return) -> tuple[Return, ...]:
     """With a further one. What lies wholly below it and ends before it would only hand on what it returns
     to: that is done at once, so whoever asks for the same again and again leaves one behind.
     """
-    left: list[Return] = []
-    before = dict(new.before)
-    for each in sorted(returns, key=lambda it: it.version, reverse=True):
+    left = (*returns, new)
+    for each in left[:-1]:
         if each.at <= new.at and each.before.keys() <= new.before.keys():
-            before |= each.before
-        else:
-            left.append(each)
-    return (*reversed(left), new._replace(before=before))
+            _, left = over(left, each.version)
+    return left
 
 
 def limited(current: Document, after: Document, wanted: Values) -> dict[Place, Any]:

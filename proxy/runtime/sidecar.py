@@ -83,6 +83,7 @@ class Sidecar:
             counters,
             kill=kill,
             breakers=breakers,
+            toggles=toggles,
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,

@@ -123,7 +123,7 @@ async def test_rules_have_their_own(bench):
         return replace(IN, rules=(Rule(EU, {"exposure_percent": percent}),))
 
     bench.set(eu(0), eu(50), eu(0), eu(50))
-    assert bench.held == {None: (), EU: ((0, 5_000),)}
+    assert bench.held == {EU: ((0, 5_000),)}
     assert bench.guard.status()[0].scope == EU
 
 
