@@ -58,15 +58,15 @@ class FlapGuard:
     def apply(self, policy: Policy) -> None:
         """As the target's, but for the users who are held."""
         now = self._monotonic()
-        book, policy = self._moved(policy, now)
-        self._target.apply(policy)
+        book, held = self._moved(policy, now)
+        self._target.apply(held)
         self._book = book
         if self._since is not None:
             self._since.append((now, policy.toggles))
         self._wait()
 
     def foreseen(self, policy: Policy) -> Policy:
-        """The policy as it would be in force, with whom the budget would hold. Changes nothing."""
+        """What `apply` would hand on; nothing changes."""
         return self._moved(policy, self._monotonic())[1]
 
     def _moved(self, policy: Policy, now: float) -> tuple[FlapBook, Policy]:

@@ -62,8 +62,9 @@ class Sidecar:
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
         self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
-        seen, foreseen = self._plane.remembering, flaps.foreseen
-        self._previews = Previews(self._plane, counters, recent, seen=seen, foreseen=foreseen)
+        self._previews = Previews(
+            self._plane, counters, recent, seen=self._plane.remembering, foreseen=flaps.foreseen
+        )
         self._kill = kill = KillSwitch(flaps, KillFile(settings.kill_file), numbers=numbers)
         self._toggles = toggles = ToggleControl(
             flaps,
