@@ -1,5 +1,6 @@
 """Toggles and flags: what each endpoint does. Annotations and docstrings are also the API's documentation."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -206,7 +207,7 @@ async def _change(
     target: str,
     answer: Callable[[Call], Any] | None = None,
 ) -> Change[Any]:
-    plan = _planned(call, wanted)
+    plan = await _planned(call, wanted)
     if plan.kill is not None:
         _allowed(call, on=plan.kill)
     diff = {name: (_told(each["before"]), _told(each["after"])) for name, each in plan.diff.items()}
@@ -225,9 +226,11 @@ async def _change(
     )
 
 
-def _planned(call: Call, wanted: Wanted) -> Plan:
+async def _planned(call: Call, wanted: Wanted) -> Plan:
+    thrown = call.thrown is not None
     try:
-        plan = call.services.toggles.plan(wanted, thrown=call.thrown is not None)
+        # In a thread: ten thousand rules take a while to check, and requests are served here.
+        plan = await asyncio.to_thread(call.services.toggles.plan, wanted, thrown=thrown)
     except TogglesRefused as error:
         raise refused(error) from error
     if call.version is not None and plan.looked_at != call.version:

@@ -6,6 +6,7 @@ a time limit) takes effect first and is kept as soon as that is possible.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from proxy.control.toggle_versions import Held, Memory, memorised, remembered, row
 from proxy.ports import LastGood, LastGoodToggles, StoreError, Writing
@@ -67,8 +68,7 @@ class ToggleKeeper:
         """In store and file on return; StoreError: in neither. Overtaken: the store has a newer one."""
         if self._journal.trouble:
             raise StoreError(self._journal.trouble)
-        written = await asyncio.to_thread(self._prepare, version)
-        rows = [row(it) for it in (*self.waiting, version)]
+        rows, written = await asyncio.to_thread(self._prepare, (*self.waiting, version))
         try:
             await self._journal.write(lambda records: _append(records, rows))
         except BaseException as error:
@@ -91,7 +91,7 @@ class ToggleKeeper:
         """Give the store what it lacks. Overtaken; that it cannot be written is told as trouble."""
         if not self.waiting:
             return
-        rows = [row(it) for it in self.waiting]
+        rows = await asyncio.to_thread(_rows, tuple(self.waiting))
         try:
             await self._journal.write(lambda records: _append(records, rows))
         except StoreError as error:
@@ -123,8 +123,9 @@ class ToggleKeeper:
 
     # In a thread.
 
-    def _prepare(self, version: Held) -> Writing:
-        return self._file.prepare(memorised(Memory([version], self.settings)))
+    def _prepare(self, versions: Sequence[Held]) -> tuple[list[ToggleVersion], Writing]:
+        rows = _rows(versions)
+        return rows, self._file.prepare(memorised(rows[-1:], self.settings))
 
     def _commit(self, written: Writing) -> None:
         try:
@@ -137,7 +138,7 @@ class ToggleKeeper:
     def _save(self, now: Held) -> None:
         versions = [*(it for it in self.waiting if it.version < now.version), now]
         try:
-            self._file.prepare(memorised(Memory(versions, self.settings, self._given_up))).commit()
+            self._file.prepare(memorised(_rows(versions), self.settings, self._given_up)).commit()
         except StoreError as error:
             self._failed(error)
         else:
@@ -159,6 +160,10 @@ def _since(records: Records, at: str) -> list[ToggleVersion]:
         if line.at <= at:
             break
     return found[::-1]
+
+
+def _rows(versions: Sequence[Held]) -> list[ToggleVersion]:
+    return [row(it) for it in versions]
 
 
 def _append(records: Records, rows: list[ToggleVersion]) -> None:
