@@ -59,10 +59,12 @@ class Sidecar:
         self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
-        self._previews = Previews(self._plane, counters, recent, seen=self._plane.remembering)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
         self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
+        self._previews = Previews(
+            self._plane, counters, recent, seen=self._plane.remembering, foreseen=flaps.foreseen
+        )
         self._kill = kill = KillSwitch(flaps, KillFile(settings.kill_file), numbers=numbers)
         self._toggles = toggles = ToggleControl(
             flaps,
@@ -81,6 +83,7 @@ class Sidecar:
             counters,
             kill=kill,
             breakers=breakers,
+            toggles=toggles,
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,
