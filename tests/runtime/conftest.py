@@ -83,7 +83,9 @@ class Box:
         (directory / "popularity.json").write_text(json.dumps(FILMS))
         self.write()
 
-    def write(self, *, listen="127.0.0.1:0", admin="127.0.0.1:0", routes=("/payment/",), extra="", **deadlines):
+    def write(
+        self, *, listen="127.0.0.1:0", admin="127.0.0.1:0", routes=("/payment/",), extra="", **deadlines
+    ):
         """Write the settings file; each route forwards to the upstream. An end is not told beforehand."""
         deadlines = {"drain_notice_s": 0.0} | deadlines
         text = f'[listen]\naddress = "{listen}"\n[admin]\naddress = "{admin}"\n{extra}\n[deadlines]\n'
