@@ -238,6 +238,8 @@ def _tell(answer: dict[str, Any]) -> None:
     )
     if rules := answer["rules"]:
         click.echo()
+        if "rules" in back:
+            click.echo(f"rules return {back['rules']}")
         tell_table(
             ("RULE", "FOR", "TOGGLES"),
             ((at, *rule_words(rule)) for at, rule in enumerate(rules[:SHOWN_RULES])),
