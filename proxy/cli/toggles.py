@@ -97,7 +97,8 @@ def baseline(change: Changing, name: str) -> None:
 def revert(change: Changing, version: int) -> None:
     """Go back to how all was at a version.
 
-    `fusebox toggles history` lists them. It becomes a new version.
+    `fusebox toggles history` lists them. It becomes a new version. To take back the newest change,
+    revert to the version before it.
     """
     change.make("POST", f"/v1/toggles/revert/{version}", {})
 
