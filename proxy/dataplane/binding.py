@@ -48,6 +48,7 @@ class Bound:
         "actions",
         "allow",
         "asks",
+        "cache_results",
         "cell",
         "choices",
         "counters",
@@ -110,6 +111,7 @@ class Bound:
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters
+        self.cache_results = counters.cache
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
@@ -148,6 +150,7 @@ class Bound:
         if decision.aside:
             bound.lines = NO_STORE  # a cache in front would give it to others
             bound.counters = self.counters.aside(decision.aside)
+            bound.cache_results = bound.counters.cache
         bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.answers(popular)
         bound.decision_start = self._decision_start(decision.arm)

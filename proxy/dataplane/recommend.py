@@ -16,7 +16,7 @@ from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.fetch import CacheResult, Fetch
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
 
@@ -150,13 +150,18 @@ class Recommend:
         self.source_over(now)
 
     def _answer(self) -> Answer:
+        failed = False
+        cache: CacheResult = "bypass"
+        for fetch in self._fetches:
+            failed = failed or fetch.failed or fetch.cache == "stale"
+            cache = max(cache, fetch.cache)
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
             rounds=self._rounds,
             popularity=self._client.plane.popularity,
-            failed=any(fetch.failed or fetch.cache == "stale" for fetch in self._fetches),
-            cache=max(fetch.cache for fetch in self._fetches),
+            failed=failed,
+            cache=cache,
             bucket=self._head.bucket,
             decision=self._bound.decision,
             toggles_version=self._bound.version,
