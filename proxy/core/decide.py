@@ -53,7 +53,7 @@ class Decision:
     cache_mode: CacheMode = "cold"
     """Whether sources are asked, or the cache in their place (facts 2.15)."""
     aside: str = ""
-    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`;
+    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`, `warm`;
     empty: it is traffic like all (facts 2.18)."""
 
     @property

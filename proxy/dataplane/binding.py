@@ -89,9 +89,7 @@ class Bound:
         counters: Counters,
         ticker: Ticker,
         actions: RouteRules | None = None,
-        memory: Memory | None = None,
     ) -> None:
-        """Without a `memory` of the data plane's a recommend route has one of its own, without a cache."""
         self.route = route
         self.actions = actions
         self.name = route.name
@@ -103,7 +101,7 @@ class Bound:
         self.deadline: Lane | None = None  # when to answer with what is there; None: the sources' end it
         self.decision = UNDECIDED
         self.judged = False
-        self.memory = memory or Memory()
+        self.memory = Memory()  # one of its own, without a cache, unless it is given the data plane's
         self.reads_cache = False
         self.asks = True  # its sources; otherwise the cache alone
         self.shadow: RouteShadow | None = None
