@@ -2,8 +2,9 @@
 # docker run -p 8080:8080 -p 127.0.0.1:8081:8081 -v ./config:/etc/fusebox:ro -v fusebox:/var/lib/fusebox fusebox
 #
 # Mounted settings need, other than on a laptop: both addresses on 0.0.0.0 (inside the container; publish
-# the admin port on loopback only) and [state] directory = "/var/lib/fusebox". What comes without a mount
-# is the shipped config with just these changes.
+# the admin port on loopback only), [state] directory = "/var/lib/fusebox" and, with SQLite, [storage]
+# url = "sqlite:////var/lib/fusebox/fusebox.db". What comes without a mount is the shipped config with just
+# these changes.
 
 FROM python:3.11-bookworm AS build
 WORKDIR /src
@@ -15,7 +16,8 @@ COPY proxy proxy
 RUN pip --python /opt/fusebox/bin/python install --no-cache-dir --no-deps .
 COPY config config
 RUN sed -i -e 's/^address = "127.0.0.1:/address = "0.0.0.0:/' \
-           -e 's/^directory = "var"/directory = "\/var\/lib\/fusebox"/' config/fusebox.toml \
+           -e 's|^directory = "var"|directory = "/var/lib/fusebox"|' \
+           -e 's|^url = "sqlite:///var/|url = "sqlite:////var/lib/fusebox/|' config/fusebox.toml \
     && /opt/fusebox/bin/fusebox check --config config/fusebox.toml
 
 FROM python:3.11-slim-bookworm

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from proxy.control import BreakerControl, KillSwitch, StatusBoard, ToggleControl
+from proxy.control.preview import Previews
 from proxy.core.audit import Scalar
 from proxy.core.roles import Principal, Rejected, Role
 from proxy.ports import TokenStore
@@ -43,6 +44,7 @@ class Services:
     tokens: TokenStore
     kill: KillSwitch
     toggles: ToggleControl
+    previews: Previews
     breakers: BreakerControl
     board: StatusBoard
     readiness: Readiness

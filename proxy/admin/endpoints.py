@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 
 from proxy.admin import handlers as do
-from proxy.admin import toggles
+from proxy.admin import toggle_preview, toggles
 from proxy.admin.calls import Recording, Services, Thrown
 from proxy.admin.signature import Handler, Signature, signature
 from proxy.core.roles import Role
@@ -107,6 +107,14 @@ ENDPOINTS = (
         version=do.toggles_version,
         first=toggles.throw_by_baseline,
         subject="toggles",
+    ),
+    Endpoint(
+        "POST",
+        "/v1/toggles/preview",
+        Role.VIEWER,
+        toggle_preview.preview_toggles,
+        codes=("toggles_refused", "unknown_baseline", "unknown_version"),
+        body_bytes=RULES_BYTES,
     ),
     Endpoint("GET", "/v1/toggles/history", Role.VIEWER, toggles.read_history),
     Endpoint(

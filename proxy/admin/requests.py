@@ -21,6 +21,11 @@ def _digits(given: Any) -> Any:
     return given
 
 
+def _whole(given: Any) -> Any:
+    """7.0 is a whole number too (JSON Schema)."""
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
 def _moment(given: str) -> str:
     try:
         moment = datetime.fromisoformat(given)
@@ -66,6 +71,17 @@ class TogglesChange(Reason):
     toggles: TogglesByName = field(default_factory=dict)
     rules: ScopedRules | None = None
     ttl_s: TimeLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TogglesPreviewed:
+    """One change: toggles by name and all the rules, or a baseline, or a version to revert to."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    toggles: TogglesByName = field(default_factory=dict)
+    rules: ScopedRules | None = None
+    baseline: str | None = None
+    revert: Annotated[int, Field(ge=1, le=2**53), BeforeValidator(_whole)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,9 @@ _ASPECTS = {
 
 def tell_preview(found: dict[str, Any]) -> None:
     sampled = found["replayed"] < found["requests"]
+    plural = "" if found["requests"] == 1 else "s"
     click.echo(
-        f"{found['requests']} requests of the last {found['span_s']:.0f} s decided again"
+        f"{found['requests']} request{plural} of the last {found['span_s']:.0f} s decided again"
         + (f", by a sample of {found['replayed']}" if sampled else "")
     )
     changed = found["changed"]
@@ -55,6 +56,8 @@ def tell_preview(found: dict[str, Any]) -> None:
             for it in found["upstreams"]
         ),
     )
+    if found["cache_missed"] is not None:
+        click.echo(f"of reads through the cache {100 * found['cache_missed']:.3g} % went on to a source")
     click.echo()
     for said in found["says"]:
         click.echo(said)

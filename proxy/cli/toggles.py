@@ -17,10 +17,8 @@ SHOWN_RULES = 20
 _PAGE = 100
 
 
-def _rules(_: click.Context, __: click.Parameter, value: Path | None) -> list[Any] | None:
+def _rules(value: Path) -> list[Any]:
     """The list in a file, or the one under `rules` of a toggles document."""
-    if value is None:
-        return None
     try:
         found = orjson.loads(value.read_bytes())
     except OSError as error:
@@ -28,15 +26,14 @@ def _rules(_: click.Context, __: click.Parameter, value: Path | None) -> list[An
     except orjson.JSONDecodeError as error:
         raise click.BadParameter(f"{value} is no JSON: {error}") from error
     rules = found.get("rules") if isinstance(found, dict) else found
-    if not isinstance(rules, list):
-        raise click.BadParameter(f"{value} should hold a list of rules, each with scope and toggles")
-    return rules
+    if isinstance(rules, list):
+        return rules
+    raise click.BadParameter(f"{value} should hold a list of rules, each with scope and toggles")
 
 
 _rules_option = click.option(
     "--rules",
     type=click.Path(path_type=Path, dir_okay=False),
-    callback=_rules,
     metavar="FILE",
     help="Scoped rules to have instead of the present ones, as a JSON list.",
 )
@@ -71,7 +68,7 @@ def get_(api: Admin, name: str | None, *, as_json: bool) -> None:
 @_values_argument
 @_rules_option
 @changing
-def set_(change: Changing, values: dict[str, Any], rules: list[Any] | None) -> None:
+def set_(change: Changing, values: dict[str, Any], rules: Path | None) -> None:
     """Change toggles.
 
     All of them at once or none, effective with the next request. Values are typed like
@@ -150,7 +147,7 @@ def history(api: Admin, limit: int, *, as_json: bool) -> None:
 def preview(
     api: Admin,
     values: dict[str, Any],
-    rules: list[Any] | None,
+    rules: Path | None,
     baseline: str | None,
     revert: int | None,
     *,
@@ -166,12 +163,12 @@ def preview(
         instead["baseline"] = baseline
     if revert is not None:
         instead["revert"] = revert
-    body = _wanted(values, rules) | instead
-    if len(instead) + bool(_wanted(values, rules)) != 1:
+    asked = _wanted(values, rules)
+    if len(instead) + bool(asked) != 1:
         raise click.UsageError(
             "say what to try: toggles like exposure_percent=50, --rules, or else --baseline or --revert"
         )
-    answer = api.call("POST", "/v1/toggles/preview", body)
+    answer = api.call("POST", "/v1/toggles/preview", asked | instead)
     if as_json:
         tell_json(answer)
     else:
@@ -191,7 +188,11 @@ def get_flags(api: Admin, *, as_json: bool) -> None:
     if as_json:
         tell_json(answer)
     else:
-        tell_table(("FLAG", "STATE"), ((name, "on" if on else "OFF") for name, on in answer["flags"].items()))
+        back = returns(answer)
+        states = ((name, "on" if on else "OFF") for name, on in answer["flags"].items())
+        tell_table(
+            ("FLAG", "STATE", "RETURNS"), ((name, on, back.get(f"flags.{name}")) for name, on in states)
+        )
 
 
 def _switched(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> dict[str, bool]:
@@ -214,9 +215,9 @@ def set_flags(change: Changing, values: dict[str, bool]) -> None:
     change.make("PATCH", "/v1/flags", {"flags": values})
 
 
-def _wanted(values: dict[str, Any], rules: list[Any] | None) -> dict[str, Any]:
+def _wanted(values: dict[str, Any], rules: Path | None) -> dict[str, Any]:
     body: dict[str, Any] = {"toggles": values} if values else {}
-    return body if rules is None else {"toggles": values, "rules": rules}
+    return body if rules is None else {"toggles": values, "rules": _rules(rules)}
 
 
 def _tell(answer: dict[str, Any]) -> None:

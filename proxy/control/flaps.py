@@ -57,16 +57,24 @@ class FlapGuard:
 
     def apply(self, policy: Policy) -> None:
         """As the target's, but for the users who are held."""
-        toggles, budget = policy.toggles, policy.flaps.changes_per_hour
         now = self._monotonic()
+        book, held = self._moved(policy, now)
+        self._target.apply(held)
+        self._book = book
+        if self._since is not None:
+            self._since.append((now, policy.toggles))
+        self._wait()
+
+    def foreseen(self, policy: Policy) -> Policy:
+        """What `apply` would hand on; nothing changes."""
+        return self._moved(policy, self._monotonic())[1]
+
+    def _moved(self, policy: Policy, now: float) -> tuple[FlapBook, Policy]:
+        toggles, budget = policy.toggles, policy.flaps.changes_per_hour
         book = self._book.moved(toggles, now, budget) if self._begun else FlapBook.at(toggles)
         held = book.held(budget)
         ranges = {place: tuple((it.low, it.high) for it in there) for place, there in held.items()}
-        self._target.apply(replace(policy, held=ranges))
-        self._book = book
-        if self._since is not None:
-            self._since.append((now, toggles))
-        self._wait()
+        return book, replace(policy, held=ranges)
 
     async def settled(self) -> None:
         await self._target.settled()

@@ -39,6 +39,33 @@ class Shown:
 NOTHING = Shown()
 
 
+class Reads(NamedTuple):
+    """Reads of the cache, counted so far."""
+
+    all: int
+    missed: int
+    """After which a source was asked."""
+
+
+class Missing:
+    """Told the reads about every `SLOT_S`, it knows how many of the last minutes went on to a source."""
+
+    def __init__(self) -> None:
+        self._last: Reads | None = None
+        self._slots: deque[Reads] = deque(maxlen=_LATENCY_SLOTS)
+
+    def observe(self, reads: Reads) -> None:
+        if self._last is not None:
+            self._slots.append(Reads(reads.all - self._last.all, reads.missed - self._last.missed))
+        self._last = reads
+
+    @property
+    def share(self) -> float | None:
+        """None: nothing was read."""
+        reads = sum(slot.all for slot in self._slots)
+        return sum(slot.missed for slot in self._slots) / reads if reads else None
+
+
 class _Slot(NamedTuple):
     per_s: float
     calls: int

@@ -1,6 +1,6 @@
 """Decisions on recommend routes: for each that occurs, the route bound as it says."""
 
-from proxy.core.decide import KILLED, Decider, Decision, Laid
+from proxy.core.decide import KILLED, MAX_LAID, Decider, Decision, Laid
 from proxy.core.identity import IdentityReader, Who
 from proxy.core.policy import Policy
 from proxy.core.popularity import Popularity
@@ -10,9 +10,6 @@ from proxy.dataplane.binding import Bound
 from proxy.dataplane.memory import Memory
 from proxy.dataplane.remembering import Remembering
 from proxy.dataplane.request_head import RequestHead
-
-MAX_LAID = 256
-"""Decisions with something laid over the toggles whose routes are kept."""
 
 
 class Deciding:

@@ -161,4 +161,8 @@ class Traffic(Protocol):
     @property
     def upstreams(self) -> Mapping[str, UpstreamTraffic]: ...
     @property
+    def cache(self) -> Mapping[str, int]:
+        """Sources that were to be asked, by what the cache had."""
+
+    @property
     def shadows(self) -> Mapping[str, ShadowTraffic]: ...

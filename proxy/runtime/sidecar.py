@@ -60,10 +60,12 @@ class Sidecar:
         self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
-        self._previews = Previews(self._plane, counters, recent)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
         self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
+        self._previews = Previews(
+            self._plane, counters, recent, seen=self._plane.remembering, foreseen=flaps.foreseen
+        )
         self._kill = kill = KillSwitch(flaps, KillFile(settings.kill_file), numbers=numbers)
         self._toggles = toggles = ToggleControl(
             flaps,
@@ -82,6 +84,7 @@ class Sidecar:
             counters,
             kill=kill,
             breakers=breakers,
+            toggles=toggles,
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,
@@ -91,6 +94,7 @@ class Sidecar:
             tokens=self._tokens,
             kill=kill,
             toggles=toggles,
+            previews=self._previews,
             breakers=breakers,
             board=board,
             readiness=self,

@@ -16,8 +16,10 @@ from proxy.admin.calls import Services
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
+from proxy.control.preview import Previews
 from proxy.core.audit import Entry, Outcome
 from proxy.core.breaker import Breaker, BreakerSettings
+from proxy.core.inputs import Recent
 from proxy.core.policy import Policy, Route, Sources, Upstream
 from proxy.core.roles import Role
 from proxy.ports import StoreError
@@ -40,7 +42,11 @@ class StillPlane:
                 Route(name="payment", path="/payment/", upstream="payment", flag="billing"),
                 Route(name="films", path="/r", kind="recommend", sources=Sources(cf="cf", content="content")),
             ),
-            upstreams={"payment": Upstream(url="http://127.0.0.1:9103")},
+            upstreams={
+                "payment": Upstream(url="http://127.0.0.1:9103"),
+                "cf": Upstream(url="http://127.0.0.1:9101"),
+                "content": Upstream(url="http://127.0.0.1:9102"),
+            },
         )
         self.draining = False
         self.on_transition = None
@@ -156,6 +162,7 @@ class Admin:
         self.clock = Clock()
         self.plane = StillPlane()
         self.counters = Counters()
+        self.recent = Recent()
         self.tokens_file = directory / "tokens.json"
         self.kill_file = directory / "kill.json"
         self.reasons = []
@@ -178,12 +185,15 @@ class Admin:
         self.toggles.restore()
         breakers = BreakerControl(self.plane)
         self.plane.on_transition = breakers.heard
-        self.board = StatusBoard(self.plane, self.counters, kill=kill, breakers=breakers)
+        self.board = StatusBoard(
+            self.plane, self.counters, kill=kill, breakers=breakers, toggles=self.toggles
+        )
         self.services = replace(
             Services(
                 tokens=tokens,
                 kill=kill,
                 toggles=self.toggles,
+                previews=Previews(self.plane, self.counters, self.recent, monotonic=self.clock),
                 breakers=breakers,
                 board=self.board,
                 readiness=SimpleNamespace(unready=lambda: self.reasons),

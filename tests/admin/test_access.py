@@ -16,6 +16,7 @@ NAMES = [f"{endpoint.method} {endpoint.path}" for endpoint in GUARDED]
 MORE = {
     ("PATCH", "/v1/toggles"): {"toggles": {"exposure_percent": 50}},
     ("PATCH", "/v1/flags"): {"flags": {"billing": False}},
+    ("POST", "/v1/toggles/preview"): {"baseline": "degraded"},
 }
 
 
@@ -27,7 +28,8 @@ def concrete(endpoint):
 async def ask(admin, endpoint, **how):
     if endpoint.method == "GET":
         return await admin.ask(endpoint.method, concrete(endpoint), **how)
-    body = {"reason": "test"} | MORE.get((endpoint.method, endpoint.path), {})
+    body = {"reason": "test"} if endpoint.signature.change else {}
+    body |= MORE.get((endpoint.method, endpoint.path), {})
     headers = {"If-Match": "*"} if endpoint.required else {}
     return await admin.ask(endpoint.method, concrete(endpoint), json=body, headers=headers, **how)
 

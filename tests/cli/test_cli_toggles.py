@@ -283,10 +283,11 @@ class TestHistory:
 
 class TestFlags:
     def test_are_shown(self, run, admin):
-        admin.answer = {"version": 7, "flags": {"billing": False, "mail": True}}
+        reverts = [{"at": AT, "version": 6, "names": ["flags.billing"]}]
+        admin.answer = {"version": 7, "flags": {"billing": False, "mail": True}, "reverts": reverts}
         result = run("flags", "get", "--admin", admin.url)
         assert admin.asked[0][:2] == ("GET", "/v1/flags")
-        assert rows(result)[1:] == [["billing", "OFF"], ["mail", "on"]]
+        assert rows(result)[1:] == [["billing", "OFF", AT], ["mail", "on", "-"]]
         told = run("flags", "get", "--json", "--admin", admin.url).output
         assert orjson.loads(told) == admin.answer
 
@@ -308,7 +309,7 @@ PREVIEW = {
     "upstreams": [{"upstream": "cf", "before_per_s": 2.0, "after_per_s": 1.0, "busiest_before_per_s": 3.0,
                    "busiest_after_per_s": 3.0, "shown_per_s": None, "limit_per_s": 5120.0,
                    "verdict": "unknown", "says": "cf …"}],
-    "verdict": "unknown", "says": ["cf would get 3 calls a second"],
+    "verdict": "unknown", "says": ["cf would get 3 calls a second"], "cache_missed": 0.125,
 }  # fmt: skip
 
 
@@ -338,6 +339,7 @@ class TestPreview:
         assert moved.split() in lines
         assert ["cf", "2", "→", "1", "3", "-", "5120", "unknown"] in lines
         assert "and 3 more ways" in told
+        assert "of reads through the cache 12.5 % went on to a source\n" in told
         assert told.endswith("\ncf would get 3 calls a second\nverdict: unknown; nothing was changed\n")
 
     def test_a_sample_is_called_one(self, run, admin):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.core.capacity import SLOT_S, Capacity, Shown, Total
+from proxy.core.capacity import SLOT_S, Capacity, Missing, Reads, Shown, Total
 
 
 class Counted:
@@ -85,6 +85,20 @@ def test_at_another_place_it_is_another_service(cf):
     assert cf.shown == Shown()
     cf.slot(100)
     assert cf.shown.per_s == 10.0
+
+
+def test_reads_of_the_cache_count_for_the_last_minutes():
+    missing = Missing()
+    missing.observe(Reads(1000, 1000))  # of before anybody looked
+    assert missing.share is None
+    missing.observe(Reads(1000, 1000))
+    assert missing.share is None
+    missing.observe(Reads(1100, 1010))
+    missing.observe(Reads(1200, 1040))
+    assert missing.share == 0.2
+    for _ in range(60):
+        missing.observe(Reads(1200, 1040))
+    assert missing.share is None
 
 
 def test_who_is_gone_is_forgotten(cf):

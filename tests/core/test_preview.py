@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.capacity import Shown
@@ -111,6 +111,15 @@ class TestUsers:
             (move.requests for move in found.moves), reverse=True
         )
 
+    def test_who_is_new_in_a_frozen_experiment_is_control_before_and_moves_with_the_thaw(self):
+        """Facts 2.13; the decider of the data plane asks the same."""
+        replay = Replay(policy(HYBRID, experiment_freeze=True), policy(HYBRID), NOW, seen={b"u1", b"u2"})
+        replay.add(users(40))
+        found = replay.report({})
+        assert {move.before.arm for move in found.moves} == {"control"}
+        own = sum(move.users for move in found.moves)
+        assert 0 < own == found.changed.arm < 38
+
     def test_only_so_many_moves_are_told_and_the_rest_is_counted(self):
         rules = tuple(
             Rule(Scope(region=(f"r{n}",)), {"alpha_override": n / 100}) for n in range(MOST_MOVES + 7)
@@ -165,11 +174,16 @@ class TestLoads:
         assert load(found, "content").after_per_s < 12
         assert (load(found, "content").busiest_after_per_s, found.verdict) == (45.0, "exceeds")
 
-    def test_the_slot_that_is_only_begun_is_no_rate(self):
+    def test_a_slot_that_is_only_begun_counts_as_far_as_it_goes(self):
         """35 s: three whole slots of 10 calls a second, and half of one with 400 calls in it."""
         inputs = self.steady(10, 30) + [asked(f"w{n}", at=NOW - 34.9) for n in range(400)]
         found = preview(inputs, policy(policy_mode="collab_only"), policy(policy_mode="content_only"))
-        assert load(found, "content").busiest_after_per_s == 10.0
+        assert load(found, "content").busiest_after_per_s == 40.0
+
+    def test_in_less_than_a_slot_it_is_the_mean(self):
+        inputs = [asked("u", at=NOW - 4.0), *users(7)]
+        found = preview(inputs, policy(policy_mode="collab_only"), policy(policy_mode="content_only"))
+        assert load(found, "content").busiest_after_per_s == 2.0
 
     def test_what_connections_let_through_is_a_bound_of_its_own(self):
         """10 in flight at 100 ms are 100 a second."""
@@ -194,6 +208,31 @@ class TestLoads:
     def test_a_load_that_does_not_rise_is_no_matter_of_the_change(self):
         shown = {"content-service": Shown(per_s=1.0)}
         assert preview(self.steady(50), policy(), policy(disable_cf=True), shown).verdict == "fits"
+
+    @pytest.mark.parametrize(
+        ("before", "after", "missed", "expected"),
+        [
+            ("cold", "cold", 0.2, (10.0, 10.0)), ("prewarm", "prewarm", 0.2, (2.0, 2.0)),
+            ("prewarm", "prewarm", None, (10.0, 10.0)), ("cold", "prewarm", 0.2, (10.0, 10.0)),
+            ("prewarm", "cold", 0.2, (2.0, 10.0)), ("prewarm", "warm_only", 0.2, (2.0, 0.0)),
+            ("warm_only", "prewarm", 0.2, (0.0, 10.0)),
+        ],
+    )  # fmt: skip
+    def test_what_the_cache_answers_is_no_call(self, before, after, missed, expected):
+        """Who is read through the cache anew may find nothing there: all of those count."""
+        replay = Replay(policy(cache_mode=before), policy(cache_mode=after), NOW)
+        replay.add(users(20, at=NOW - 2.0))
+        found = replay.report({}, missed)
+        assert (loads(found)["cf"], found.cache_missed) == (expected, missed)
+
+    def test_a_source_that_was_not_asked_before_is_not_in_the_cache(self):
+        before, after = (
+            policy(policy_mode=mode, cache_mode="prewarm") for mode in ("collab_only", "content_only")
+        )
+        replay = Replay(before, after, NOW)
+        replay.add(users(20, at=NOW - 2.0))
+        found = loads(replay.report({}, 0.2))
+        assert (found["cf"], found["content"]) == ((2.0, 0.0), (0.0, 10.0))
 
     def test_without_requests_nothing_can_be_told(self):
         found = preview([], policy(), policy(kill_switch=True))
@@ -243,6 +282,7 @@ INPUTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(INPUTS, POLICIES)
 def test_the_same_document_changes_nobody(inputs, same):
     found = preview(inputs, same, replace(same, toggles=replace(same.toggles, version=9)))
@@ -250,6 +290,7 @@ def test_the_same_document_changes_nobody(inputs, same):
     assert all(it.before_per_s == it.after_per_s and it.verdict == "fits" for it in found.upstreams)
 
 
+@settings(deadline=None)
 @given(INPUTS, POLICIES, POLICIES)
 def test_the_load_is_what_the_decider_asks_for(inputs, before, after):
     """Each side by a decider of its own, request by request."""
@@ -266,6 +307,7 @@ def test_the_load_is_what_the_decider_asks_for(inputs, before, after):
             assert loads(found)[kind][side] == pytest.approx(calls[kind] / span, abs=0.001)
 
 
+@settings(deadline=None)
 @given(INPUTS, POLICIES, POLICIES, st.integers(0, 40))
 def test_pieces_add_up_and_both_directions_agree(inputs, before, after, at):
     replay = Replay(before, after, NOW)
