@@ -75,6 +75,7 @@ class Fetch:
         self.pool = pool
         self.bound = bound
         self.key = pool.place_key + target
+        self.shape = pool.shape  # with the key: a reload may change how answers are read
         self._target = target
 
     def begin(self, now: float, bucket: int) -> None:
@@ -136,7 +137,7 @@ class Fetch:
         return memory.neighbours if self.kind == NEIGHBOURS else memory.candidates
 
     def _take(self, entry: Entry, result: CacheResult) -> None:
-        self.items = parse_candidates(entry.body, self.pool.shape)
+        self.items = parse_candidates(entry.body, self.shape)
         self.cache = result
 
     def told(self, items: list[Candidate] | None, now: float) -> None:

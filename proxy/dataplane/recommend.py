@@ -139,6 +139,7 @@ class Recommend:
             len(self._rounds[0].kept) < self._ask.k
             and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
             and not self._client.plane.killed
+            and bool(pool.neighbours_path)  # a reload may have taken it away
         )
 
     def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:

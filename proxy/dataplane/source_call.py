@@ -45,7 +45,7 @@ class SourceCall(Call):
         if bound.decision.aside:
             self.aside = bound.counters.upstream(pool.name)
         self.key = fetch.key
-        self._shape = pool.shape  # with the key: a reload may change how answers are read
+        self._shape = fetch.shape
         self._memory = bound.memory
         self._first = fetch
 
