@@ -9,22 +9,26 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from proxy.clock import Clock, rfc3339
 from proxy.control.kill import KillSwitch
-from proxy.control.toggle_keeping import ToggleKeeper
-from proxy.control.toggle_versions import Held, Numbers, following, held
+from proxy.control.toggle_keeping import ToggleKeeper, same
+from proxy.control.toggle_versions import Held, Numbers, following, held, row
 from proxy.core.policy import Policy
-from proxy.core.toggle_changes import World, without
+from proxy.core.toggle_changes import World, unmet, without
 from proxy.core.toggle_values import KILL, Damaged, Document, written
 from proxy.ports import PolicyTarget, StoreError
+from proxy.ports.records import ToggleVersion
 
 _log = logging.getLogger("fusebox.toggles")
 
 SIDECAR = "fusebox"
 """Who changes what nobody asked for at that moment."""
 FILE = "toggles file"
+MOST_UNMET = 5
+"""Of what toggles ask for and the settings cannot give so many are told; rules may be ten thousand."""
 _HINT = "PATCH /v1/toggles or `fusebox toggles set` changes them"
 _WAY_OUT = "mend the store, or remove both files to begin with the toggles of the settings"
 
@@ -72,6 +76,8 @@ class ToggleState:
         """What is wrong and keeps no traffic away."""
         keeper = self.keeper
         yield from filter(None, (self.lost, self._trouble, keeper.file_trouble, keeper.store_trouble))
+        for fault in islice(unmet(self.held.document.toggles, self.world), MOST_UNMET):
+            yield f"{'.'.join(map(str, fault.place))}: {fault.message}{fault.way_out}"
 
     def following(self, **what: Any) -> Held:
         """The next version, now."""
@@ -188,10 +194,11 @@ class ToggleState:
                     )
                     _log.error("%s", self._trouble)
         self._compare()
-        self.numbers.beyond(self.held.version)
+        self.numbers.beyond(max(self.held.version, self.keeper.promised))
         self._apply(on=self.held.document.toggles.kill_switch)
         self.kill.restore()
         self.follow_kill()
+        self.keeper.stale()  # what it promises is used up
 
     async def begin(self) -> None:
         """Before anything listens: ask the store where the file did not help."""
@@ -216,7 +223,7 @@ class ToggleState:
             await self._begin_store()
         elif self.keeper.gave_up(kept.version) and kept.version > self.held.version:
             self._keep_on(kept.version, "was refused, and is in the store all the same")
-        elif kept.version > self.held.version or not self.known:
+        elif not self.known or self._is_news(kept):
             try:
                 self._adopt(held(kept))
             except Damaged as error:
@@ -224,9 +231,24 @@ class ToggleState:
                     raise StoreError(f"the newest version in the store cannot be read: {error}") from error
                 self._keep_on(kept.version, f"cannot be read in the store: {error}")
         elif kept.version < self.held.version and self.held not in self.keeper.waiting:
+            _log.warning(
+                "toggles: the newest version in the store is %d; version %d of the last good file holds, and "
+                "the store gets it",
+                kept.version,
+                self.held.version,
+            )
             self._keep(self.held)
         self.reconciled = self.known = True
         self._trouble = ""
+
+    def _is_news(self, kept: ToggleVersion) -> bool:
+        """Whether what the store has came after all that this sidecar knows to be there. What has happened
+        here since is no change by a person: none is taken without the store.
+        """
+        if self.keeper.gave_up(kept.version):
+            return False
+        later = kept.version > self.keeper.sure or kept.version == self.held.version
+        return later and not any(same(kept, row(ours)) for ours in (*self.keeper.waiting, self.held))
 
     async def _begin_store(self) -> None:
         if self.lost:
@@ -251,7 +273,21 @@ class ToggleState:
         self.kill.let_go()
         self.keeper.waiting.clear()
         self.keeper.stale()
-        self.put(newer)
+        self.keeper.sure = newer.version
+        if self.known and newer.version <= self.held.version:
+            # Its number has been shown for something else here, such as a kill.
+            reason = f"version {newer.version} of the store holds, by {newer.actor}: {newer.reason}"
+            self.note(
+                self.following(
+                    actor=SIDECAR,
+                    reason=reason,
+                    kind="kept",
+                    document=newer.document,
+                    returns=newer.returns,
+                )
+            )
+        else:
+            self.put(newer)
 
 
 def _of_settings(policy: Policy, environment: str) -> Document:

@@ -23,11 +23,12 @@ from proxy.core.toggle_values import (
     values,
 )
 from proxy.core.toggles import Toggles
-from proxy.core.toggles_document import Fault, read_document
+from proxy.core.toggles_document import Fault, contradicting_rules, read_document
 
 MAX_RETURNS = 20
 """Changes with a time limit that may be under way: each later change is checked against all of them."""
 
+_ASKING = {"policy_mode", "candidate_fallback_level", "cache_mode"}
 SOURCE_OF_MODE: Mapping[str, str] = {"content_only": "content", "collab_only": "cf"}
 
 
@@ -55,28 +56,45 @@ class World(NamedTuple):
         return {route.flag for route in self.policy.routes if route.flag}
 
 
-def changed(current: Document, wanted: Values, world: World) -> tuple[Document, list[Fault]]:
+def changed(
+    current: Document, wanted: Values, world: World, *, back: bool = False
+) -> tuple[Document, list[Fault]]:
     """The document with these values, and all that is wrong with it; for use only without faults.
 
     A flag that no route asks for is a fault where it is set, not where it stands: a reload that removes a
-    route must not turn on what somebody has turned off.
+    route must not turn on what somebody has turned off. Nor is it one where the change goes `back` to what
+    was once.
     """
-    before = values(current)
-    after = {**before, **wanted}
+    document, faults = _over(current, wanted, world, back=back)
+    if not faults and (missing := list(unmet(document.toggles, world))):
+        known = set(unmet(current.toggles, world))
+        faults += [it for it in missing if it not in known]
+    return document, faults
+
+
+def returned(current: Document, back: Values, world: World) -> tuple[Document, list[Fault]]:
+    """The same when the time of a change is over. What `unmet` finds keeps nothing from returning: it held
+    before, and a reload is what took it away.
+    """
+    return _over(current, back, world, back=True)
+
+
+def _over(current: Document, wanted: Values, world: World, *, back: bool) -> tuple[Document, list[Fault]]:
+    after = {**values(current), **wanted}
     raw = laid(after)
     raw.pop("experiment", None)
-    standing = {place[1] for place in after if place[0] == "flags" and place not in wanted}
-    toggles, faults = read_document({"metadata": {}, **raw}, world.flags | standing)
-    if RULES not in wanted:
+    standing = {place[1] for place in after if place[0] == "flags" and (back or place not in wanted)}
+    if RULES in wanted:
+        toggles, faults = read_document({"metadata": {}, **raw}, world.flags | standing)
+    else:
+        toggles, faults = read_document({"metadata": {}, **raw, "rules": []}, world.flags | standing)
         toggles = replace(toggles, rules=current.toggles.rules)  # the same object: its index is kept
+        faults += contradicting_rules(toggles)
     document = Document(
         toggles=replace(toggles, version=current.toggles.version),
         environment=current.environment,
         experiment=_frozen(toggles, current, wanted, world.policy.experiment),
     )
-    if not faults:
-        known = set(unmet(current.toggles, world))
-        faults += [it for it in unmet(toggles, world) if it not in known]
     return document, faults
 
 
@@ -96,7 +114,11 @@ def unmet(toggles: Toggles, world: World) -> Iterator[Fault]:
         return
     offered = {kind for kind in ("cf", "content") if any(getattr(sources, kind) for sources in asked)}
     overlays: list[tuple[tuple[str | int, ...], Mapping[str, Any]]] = [(("toggles",), {})]
-    overlays += [(("rules", at, "toggles"), rule.toggles) for at, rule in enumerate(toggles.rules)]
+    overlays += [
+        (("rules", at, "toggles"), rule.toggles)
+        for at, rule in enumerate(toggles.rules)
+        if not rule.toggles.keys().isdisjoint(_ASKING)
+    ]
     for place, overlay in overlays:
         mode = overlay.get("policy_mode", None if overlay else toggles.policy_mode)
         level = overlay.get("candidate_fallback_level", toggles.candidate_fallback_level)
@@ -126,7 +148,7 @@ def after_all(document: Document, returns: Sequence[Return], world: World) -> li
     while returns:
         due = min(returns, key=lambda it: it.at)
         back, returns = over(returns, due.version)
-        document, found = changed(document, back, world)
+        document, found = returned(document, back, world)
         faults += [
             it._replace(message=f"{it.message}, once the change of version {due.version} is over at {due.at}")
             for it in found

@@ -4,14 +4,15 @@ A place is where a value stands in the document: `("toggles", "exposure_percent"
 `("flags", "billing")`, and `("experiment",)`, the experiment that is frozen. Values are JSON.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from proxy.core.experiment import Arm, Experiment
-from proxy.core.toggles import BASELINES, BY_NAME, CATALOGUE, NORMAL, Scope, Toggles
+from proxy.core.toggles import BASELINES, BY_NAME, CATALOGUE, NORMAL, Rule, Scope, Toggles
 from proxy.core.toggles_document import read_document
 
 Place = tuple[str, ...]
@@ -43,16 +44,35 @@ def values(document: Document) -> dict[Place, Any]:
     """Everything in it."""
     toggles = document.toggles
     found: dict[Place, Any] = {("toggles", it.name): _json(getattr(toggles, it.name)) for it in CATALOGUE}
-    found[RULES] = [
+    found[RULES] = _rules_json(_These(toggles.rules))
+    found |= {("flags", name): on for name, on in toggles.flags.items()}
+    found[EXPERIMENT] = None if document.experiment is None else _experiment_json(document.experiment)
+    return found
+
+
+class _These:
+    """Rules by their identity: ten thousand are not to be looked at for the change of one number."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = rules
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _These) and other.rules is self.rules
+
+    def __hash__(self) -> int:
+        return id(self.rules)
+
+
+@lru_cache(maxsize=4)
+def _rules_json(these: _These) -> list[Any]:
+    """Nobody changes it."""
+    return [
         {
             "scope": {part: list(names) for part, names in rule.scope._asdict().items() if names},
             "toggles": {name: _json(value) for name, value in rule.toggles.items()},
         }
-        for rule in toggles.rules
+        for rule in these.rules
     ]
-    found |= {("flags", name): on for name, on in toggles.flags.items()}
-    found[EXPERIMENT] = None if document.experiment is None else _experiment_json(document.experiment)
-    return found
 
 
 def laid(given: Values) -> dict[str, Any]:
@@ -88,19 +108,37 @@ def written(document: Document, metadata: Mapping[str, Any]) -> bytes:
 
 def read(content: bytes) -> Document:
     """What `written` wrote; Damaged when it is not that."""
-    try:
-        raw = orjson.loads(content)
+    return Reader().read(content)
+
+
+class Reader:
+    """Reads many documents; ten thousand rules that stay the same are read once."""
+
+    def __init__(self) -> None:
+        self._known: tuple[list[Any], tuple[Rule, ...]] = [], ()
+
+    def read(self, content: bytes) -> Document:
+        """As `read`."""
+        try:
+            return self._read(orjson.loads(content))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Damaged(str(error) or type(error).__name__) from error
+
+    def _read(self, raw: dict[str, Any]) -> Document:
         experiment = raw.pop("experiment", None)
-        toggles, faults = read_document(raw, raw["flags"].keys())
+        given = raw["rules"]
+        same = given == self._known[0]
+        toggles, faults = read_document({**raw, "rules": [] if same else given}, raw["flags"].keys())
         if faults:
             raise Damaged("; ".join(f"{'.'.join(map(str, it.place))}: {it.message}" for it in faults[:5]))
+        if same:
+            toggles = replace(toggles, rules=self._known[1])
+        self._known = given, toggles.rules
         return Document(
             toggles=toggles,
             environment=raw["metadata"]["environment"],
             experiment=None if experiment is None else experiment_of(experiment),
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Damaged(str(error) or type(error).__name__) from error
 
 
 def experiment_of(raw: Mapping[str, Any]) -> Experiment:
