@@ -6,6 +6,7 @@ a time limit) takes effect first and is kept as soon as that is possible.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from operator import attrgetter
 
@@ -21,6 +22,8 @@ MAX_SINCE = 500
 """Versions that are looked at of the past."""
 AHEAD = 100
 """Numbers that a sidecar may show before the file knows of them: a kill waits for no disk."""
+READ_S = 5.0
+"""What the store is given to tell its newest version."""
 MAX_WAITING = 20
 """Versions that wait for the store; then those in the middle are left out of the history."""
 
@@ -87,8 +90,7 @@ class ToggleKeeper:
         """In store and file on return; StoreError: in neither. Overtaken: the store has a newer one."""
         if self._journal.trouble:
             raise StoreError(self._journal.trouble)
-        written = await asyncio.to_thread(self._prepare, version)
-        rows = [row(it) for it in (*self.waiting, version)]
+        rows, written = await asyncio.to_thread(self._prepare, (*self.waiting, version))
         try:
             await self._journal.write(lambda records: _append(records, rows))
         except BaseException as error:
@@ -98,7 +100,7 @@ class ToggleKeeper:
             self._given_up = (*self._given_up, version.version)
             self._in_file = False
             raise
-        self.waiting.clear()
+        del self.waiting[: len(rows) - 1]
         self._given_up = ()
         self.sure = version.version
         await asyncio.to_thread(self._commit, written)
@@ -112,7 +114,7 @@ class ToggleKeeper:
         """Give the store what it lacks. Overtaken; that it cannot be written is told as trouble."""
         if not self.waiting:
             return
-        rows = [row(it) for it in self.waiting]
+        rows = await asyncio.to_thread(_rows, tuple(self.waiting))
         try:
             await self._journal.write(lambda records: _append(records, rows))
         except StoreError as error:
@@ -126,7 +128,12 @@ class ToggleKeeper:
         self.store_trouble = ""
 
     async def newest(self) -> ToggleVersion | None:
-        return await self._journal.read(lambda records: records.toggles.newest())
+        """StoreError, also when the store takes too long: changes wait meanwhile."""
+        try:
+            async with asyncio.timeout(READ_S):
+                return await self._journal.read(lambda records: records.toggles.newest())
+        except TimeoutError:
+            raise StoreError(f"the store has not been read within {READ_S:g} s") from None
 
     async def get(self, number: int) -> ToggleVersion | None:
         return await self._journal.read(lambda records: records.toggles.get(number))
@@ -147,8 +154,9 @@ class ToggleKeeper:
 
     # In a thread.
 
-    def _prepare(self, version: Held) -> Writing:
-        return self._file.prepare(memorised(Memory([version], self.settings, promised=self._promise())))
+    def _prepare(self, versions: Sequence[Held]) -> tuple[list[ToggleVersion], Writing]:
+        rows = _rows(versions)
+        return rows, self._file.prepare(memorised(rows[-1:], self.settings, promised=self._promise()))
 
     def _promise(self) -> int:
         return self._numbers.last + self._ahead
@@ -164,8 +172,8 @@ class ToggleKeeper:
     def _save(self, now: Held) -> None:
         versions = [*(it for it in self.waiting if it.version < now.version), now]
         try:
-            memory = Memory(versions, self.settings, self._given_up, self._promise())
-            self._file.prepare(memorised(memory)).commit()
+            content = memorised(_rows(versions), self.settings, self._given_up, self._promise())
+            self._file.prepare(content).commit()
         except StoreError as error:
             self._failed(error)
         else:
@@ -198,6 +206,10 @@ def _since(records: Records, at: str) -> list[tuple[str, Toggles]]:
         if line.at <= at:
             break
     return found[::-1]
+
+
+def _rows(versions: Sequence[Held]) -> list[ToggleVersion]:
+    return [row(it) for it in versions]
 
 
 def _append(records: Records, rows: list[ToggleVersion]) -> None:

@@ -64,6 +64,7 @@ class ToggleState:
         """Why nobody knows which toggles hold; nothing is kept then."""
         self.held = self._first(environment)
         self._environment = environment
+        self._begun = False
         self._wall = wall
         self._trouble = ""
         kill.heard = self.follow_kill
@@ -92,7 +93,8 @@ class ToggleState:
             self.keeper.waiting.clear()
             self.held = self._moved_by_kill(self.numbers.next(), on=on)
             self._keep(self.held)
-        elif version.version < self.target.policy.toggles.version:  # moved there and back
+        elif self._begun and version.version <= self.target.policy.toggles.version:
+            # It moved there and back, or this is another sidecar's: the number has been told already.
             self.keeper.waiting.clear()
             self.held = replace(version, version=self.numbers.next())
             self._keep(self.held)
@@ -213,6 +215,7 @@ class ToggleState:
                     self._trouble = f"the toggles are those of the settings until the store opens: {error}"
         if self.settings.toggles.kill_switch and self.kill.decision is None and not self.kill.status.kill:
             await self.kill.set(True, reason="kill_switch is true", by=FILE)
+        self._begun = True
 
     async def reconcile(self) -> None:
         """The newer of the store's version and this one holds; StoreError. Under `changing`."""
@@ -224,6 +227,8 @@ class ToggleState:
         elif self.keeper.gave_up(kept.version) and kept.version > self.held.version:
             self._keep_on(kept.version, "was refused, and is in the store all the same")
         elif not self.known or self._is_news(kept):
+            if not self.known and self.settings.toggles.kill_switch and self.kill.decision is None:
+                await self.kill.set(True, reason="kill_switch is true", by=FILE)
             try:
                 self._adopt(held(kept))
             except Damaged as error:
@@ -274,20 +279,7 @@ class ToggleState:
         self.keeper.waiting.clear()
         self.keeper.stale()
         self.keeper.sure = newer.version
-        if self.known and newer.version <= self.held.version:
-            # Its number has been shown for something else here, such as a kill.
-            reason = f"version {newer.version} of the store holds, by {newer.actor}: {newer.reason}"
-            self.note(
-                self.following(
-                    actor=SIDECAR,
-                    reason=reason,
-                    kind="kept",
-                    document=newer.document,
-                    returns=newer.returns,
-                )
-            )
-        else:
-            self.put(newer)
+        self.put(newer)
 
 
 def _of_settings(policy: Policy, environment: str) -> Document:

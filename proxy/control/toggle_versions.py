@@ -128,19 +128,16 @@ _LINE = ("version", "at", "actor", "reason", "kind", "expires_at")
 _JSON = ("diff", "document", "returns")
 
 
-def memorised(memory: Memory) -> bytes:
-    kept = map(row, memory.versions)
+def memorised(
+    versions: Sequence[ToggleVersion], file: str, given_up: Sequence[int] = (), promised: int = 0
+) -> bytes:
+    """What `remembered` makes a Memory of."""
     rows = [
         {name: getattr(it, name) for name in _LINE}
         | {name: orjson.Fragment(getattr(it, name)) for name in _JSON}
-        for it in kept
+        for it in versions
     ]
-    said = {
-        "versions": rows,
-        "file": memory.file,
-        "given_up": memory.given_up,
-        "promised": memory.promised,
-    }
+    said = {"versions": rows, "file": file, "given_up": given_up, "promised": promised}
     return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -23,12 +23,11 @@ from proxy.core.toggle_values import (
     values,
 )
 from proxy.core.toggles import Toggles
-from proxy.core.toggles_document import Fault, contradicting_rules, read_document
+from proxy.core.toggles_document import Fault, contradicting, read_document
 
 MAX_RETURNS = 20
 """Changes with a time limit that may be under way: each later change is checked against all of them."""
 
-_ASKING = {"policy_mode", "candidate_fallback_level", "cache_mode"}
 SOURCE_OF_MODE: Mapping[str, str] = {"content_only": "content", "collab_only": "cf"}
 
 
@@ -80,16 +79,16 @@ def returned(current: Document, back: Values, world: World) -> tuple[Document, l
 
 
 def _over(current: Document, wanted: Values, world: World, *, back: bool) -> tuple[Document, list[Fault]]:
-    after = {**values(current), **wanted}
+    after = {**values(current, rules=False), **wanted}
     raw = laid(after)
     raw.pop("experiment", None)
     standing = {place[1] for place in after if place[0] == "flags" and (back or place not in wanted)}
-    if RULES in wanted:
-        toggles, faults = read_document({"metadata": {}, **raw}, world.flags | standing)
-    else:
-        toggles, faults = read_document({"metadata": {}, **raw, "rules": []}, world.flags | standing)
+    toggles, faults = read_document({"metadata": {}, **raw}, world.flags | standing)
+    if RULES not in wanted:
         toggles = replace(toggles, rules=current.toggles.rules)  # the same object: its index is kept
-        faults += contradicting_rules(toggles)
+        faults += (
+            Fault(("rules", at, "toggles"), message) for at, message in contradicting(toggles.rules, toggles)
+        )
     document = Document(
         toggles=replace(toggles, version=current.toggles.version),
         environment=current.environment,
@@ -117,7 +116,7 @@ def unmet(toggles: Toggles, world: World) -> Iterator[Fault]:
     overlays += [
         (("rules", at, "toggles"), rule.toggles)
         for at, rule in enumerate(toggles.rules)
-        if not rule.toggles.keys().isdisjoint(_ASKING)
+        if "policy_mode" in rule.toggles or "cache_mode" in rule.toggles
     ]
     for place, overlay in overlays:
         mode = overlay.get("policy_mode", None if overlay else toggles.policy_mode)
@@ -197,6 +196,6 @@ def laid_over(returns: Iterable[Return], new: Return) -> tuple[Return, ...]:
 
 def limited(current: Document, after: Document, wanted: Values) -> dict[Place, Any]:
     """To what a change with a time limit returns: `before` of its Return."""
-    before, now = values(current), values(after)
+    before, now = (values(it, rules=RULES in wanted) for it in (current, after))
     places = set(wanted) | ({EXPERIMENT} if before[EXPERIMENT] != now[EXPERIMENT] else set())
     return {place: before.get(place, True) for place in sorted(places)}  # a flag not named is on

@@ -4,9 +4,8 @@ A place is where a value stands in the document: `("toggles", "exposure_percent"
 `("flags", "billing")`, and `("experiment",)`, the experiment that is frozen. Values are JSON.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -40,38 +39,25 @@ class Damaged(ValueError):
     """What was kept as a document is none; the text says why."""
 
 
-def values(document: Document) -> dict[Place, Any]:
-    """Everything in it."""
+def values(document: Document, *, rules: bool = True) -> dict[Place, Any]:
+    """Everything in it. `rules` may be thousands: without, for whoever has no use for them."""
     toggles = document.toggles
     found: dict[Place, Any] = {("toggles", it.name): _json(getattr(toggles, it.name)) for it in CATALOGUE}
-    found[RULES] = _rules_json(_These(toggles.rules))
+    if rules:
+        found[RULES] = rules_json(toggles.rules)
     found |= {("flags", name): on for name, on in toggles.flags.items()}
     found[EXPERIMENT] = None if document.experiment is None else _experiment_json(document.experiment)
     return found
 
 
-class _These:
-    """Rules by their identity: ten thousand are not to be looked at for the change of one number."""
-
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self.rules = rules
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _These) and other.rules is self.rules
-
-    def __hash__(self) -> int:
-        return id(self.rules)
-
-
-@lru_cache(maxsize=4)
-def _rules_json(these: _These) -> list[Any]:
-    """Nobody changes it."""
+def rules_json(rules: Iterable[Rule]) -> list[dict[str, Any]]:
+    """As they stand in a document."""
     return [
         {
             "scope": {part: list(names) for part, names in rule.scope._asdict().items() if names},
             "toggles": {name: _json(value) for name, value in rule.toggles.items()},
         }
-        for rule in these.rules
+        for rule in rules
     ]
 
 
@@ -164,7 +150,8 @@ def shown(place: Place) -> str:
 
 def difference(before: Document, after: Document) -> dict[Place, tuple[Any, Any]]:
     """What differs, with its value in each."""
-    one, other = values(before), values(after)
+    rules = before.toggles.rules != after.toggles.rules
+    one, other = values(before, rules=rules), values(after, rules=rules)
     return {
         place: (had, has)
         for place in {**one, **other}
