@@ -271,8 +271,15 @@ class TestShapes:
     def test_numbers_are_ids_only_where_that_is_said(self):
         items = {"items": [{"id": 318, "score": 1}, {"id": "318", "score": 2}, {"id": 0, "score": 3}]}
         assert [row[:2] for row in self.read(items, number_ids=True)] == [("318", 1.0), ("0", 3.0)]
-        with pytest.raises(ContractBroken, match="no text"):
+        with pytest.raises(ContractBroken, match="no text but a number, which number_ids = true would take"):
             self.read(items, title="name")
+
+    def test_a_name_that_is_wrong_is_told(self):
+        answer = {"data": {"results": [{"movie": {"id": "a"}, "score": 1}]}}
+        with pytest.raises(ContractBroken, match=r"no list of items at data\.result$"):
+            self.read(answer, items="data.result", id="movie.id")
+        with pytest.raises(ContractBroken, match=r"an item without movie\.key or score$"):
+            self.read(answer, items="data.results", id="movie.key")
 
     @pytest.mark.parametrize("key", [True, 1.0, None, "", [1]])
     def test_whole_numbers_and_text_alone_are_ids(self, key):
