@@ -121,7 +121,7 @@ class Recommend:
             _popular(self._client, self._head, bound, ask)
             return
         timings = b""
-        judged = bound.judged
+        judged = bound.judged and not self._client.plane.killed  # which may have cost it its second round
         fetches = self._end()
         for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
