@@ -11,7 +11,15 @@ import pytest
 
 from proxy.control.breakers import BreakerControl
 from proxy.control.kill import KillStatus
-from proxy.control.status import Reload, RouteStatus, ShadowStatus, Status, UpstreamStatus, WorkerStatus
+from proxy.control.status import (
+    Reload,
+    RouteStatus,
+    ShadowStatus,
+    Status,
+    ToggleStatus,
+    UpstreamStatus,
+    WorkerStatus,
+)
 from proxy.core.breaker import Breaker, BreakerSettings
 
 OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
@@ -45,6 +53,9 @@ STATUS = Status(
     policy_version=3,
     policy_age_s=1.0,
     kill=ON,
+    toggles=ToggleStatus(
+        version=3, baseline=None, by="ann", at="", reason="", rules=0, frozen=None, reverts=(), troubles=()
+    ),
     connections=12,
     routes=(
         RouteStatus(
