@@ -19,8 +19,9 @@ _ASPECTS = {
 
 def tell_preview(found: dict[str, Any]) -> None:
     sampled = found["replayed"] < found["requests"]
+    plural = "" if found["requests"] == 1 else "s"
     click.echo(
-        f"{found['requests']} requests of the last {found['span_s']:.0f} s decided again"
+        f"{found['requests']} request{plural} of the last {found['span_s']:.0f} s decided again"
         + (f", by a sample of {found['replayed']}" if sampled else "")
     )
     changed = found["changed"]
@@ -75,4 +76,6 @@ def _from_to(before: float, after: float) -> str:
 
 
 def _rate(per_s: float | None) -> str:
-    return "-" if per_s is None else f"{per_s:.4g}"
+    if per_s is None:
+        return "-"
+    return f"{per_s:.4g}" if per_s < 1_000 else f"{per_s:.0f}"  # never 2.5e+05

@@ -64,7 +64,8 @@ def shown(value: Any) -> str:
 def shown_at(name: str, value: Any) -> str:
     """The same by its name in a diff: rules and flags are told apart from toggles."""
     if name == "rules":
-        return f"{value if isinstance(value, int) else len(value or ())} rules"
+        count = value if isinstance(value, int) else len(value or ())
+        return f"{count} rule{'' if count == 1 else 's'}"
     if name.startswith("flags."):
         return "OFF" if value is False else "on"
     return shown(value) or "all"

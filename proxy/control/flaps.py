@@ -13,7 +13,7 @@ from typing import TypeAlias
 from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.core.flaps import BUCKETS, HOUR_S, FlapBook, Held, Place
 from proxy.core.policy import Policy
-from proxy.core.toggles import Scope, Toggles
+from proxy.core.toggles import Toggles
 from proxy.ports import PolicyTarget, StoreError
 from proxy.tasks import spawn
 
@@ -32,7 +32,7 @@ PATIENCE_S = 0.5
 class HeldStatus:
     """Users whom exposure would let in and the flap budget does not."""
 
-    scope: Scope | None  # of a rule; none: whoever no rule gives an exposure of its own
+    scope: dict[str, tuple[str, ...]] | None  # of a rule; none: whoever no rule gives an exposure of its own
     low: int  # their buckets: from this one
     high: int  # … to this one
     percent: float  # of the users there
@@ -57,16 +57,24 @@ class FlapGuard:
 
     def apply(self, policy: Policy) -> None:
         """As the target's, but for the users who are held."""
-        toggles, budget = policy.toggles, policy.flaps.changes_per_hour
         now = self._monotonic()
+        book, held = self._moved(policy, now)
+        self._target.apply(held)
+        self._book = book
+        if self._since is not None:
+            self._since.append((now, policy.toggles))
+        self._wait()
+
+    def foreseen(self, policy: Policy) -> Policy:
+        """What `apply` would hand on; nothing changes."""
+        return self._moved(policy, self._monotonic())[1]
+
+    def _moved(self, policy: Policy, now: float) -> tuple[FlapBook, Policy]:
+        toggles, budget = policy.toggles, policy.flaps.changes_per_hour
         book = self._book.moved(toggles, now, budget) if self._begun else FlapBook.at(toggles)
         held = book.held(budget)
         ranges = {place: tuple((it.low, it.high) for it in there) for place, there in held.items()}
-        self._target.apply(replace(policy, held=ranges))
-        self._book = book
-        if self._since is not None:
-            self._since.append((now, toggles))
-        self._wait()
+        return book, replace(policy, held=ranges)
 
     async def settled(self) -> None:
         await self._target.settled()
@@ -100,7 +108,7 @@ class FlapGuard:
         offset = self._wall() - self._monotonic()
         return tuple(
             HeldStatus(
-                scope=place,
+                scope=None if place is None else place._asdict(),
                 low=it.low,
                 high=it.high - 1,
                 percent=(it.high - it.low) * 100 / BUCKETS,

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from proxy import __version__
 from proxy.clock import Clock, monotonic
 from proxy.control.breakers import BreakerControl, BreakerReport
 from proxy.control.flaps import HeldStatus
 from proxy.control.kill import KillStatus, KillSwitch
+from proxy.control.toggles import ReturnStatus, ToggleControl
 from proxy.core.policy import Shadow
 from proxy.core.shadow import COMPARED
+from proxy.core.toggles import BY_NAME
 from proxy.ports import Plane, ShadowTraffic, Traffic
 
 
@@ -62,6 +64,22 @@ class WorkerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToggleStatus:
+    """Which toggles are in force, whose, and what of them returns by itself."""
+
+    version: int
+    baseline: str | None
+    by: str
+    at: str  # RFC 3339
+    reason: str
+    changed: Mapping[str, Any]  # toggles that are not as by default; the kill switch stands for itself
+    rules: int
+    frozen: str | None  # the experiment that is; None: none is
+    reverts: tuple[ReturnStatus, ...]
+    troubles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reload:
     """How the last reload of the settings ended. `at` is RFC 3339."""
 
@@ -80,6 +98,7 @@ class Status:
     policy_version: int
     policy_age_s: float
     kill: KillStatus
+    toggles: ToggleStatus
     connections: int
     routes: tuple[RouteStatus, ...]
     upstreams: Mapping[str, UpstreamStatus]
@@ -101,6 +120,7 @@ class StatusBoard:
         *,
         kill: KillSwitch,
         breakers: BreakerControl,
+        toggles: ToggleControl,
         workers: Callable[[], tuple[WorkerStatus, ...]] = tuple,
         troubles: Callable[[], Iterable[str]] = tuple,
         held: Callable[[], tuple[HeldStatus, ...]] = tuple,
@@ -111,6 +131,7 @@ class StatusBoard:
         self._traffic = traffic
         self._kill = kill
         self._breakers = breakers
+        self._toggles = toggles
         self._workers = workers
         self._troubles = troubles
         self._held = held
@@ -133,6 +154,7 @@ class StatusBoard:
             policy_version=self._plane.policy.toggles.version,
             policy_age_s=round(self.policy_age_s(), 3),
             kill=self._kill.status,
+            toggles=_toggles(self._toggles),
             connections=self._traffic.connections,
             routes=tuple(self._routes()),
             upstreams=self._upstreams(),
@@ -204,4 +226,25 @@ def _shadow(settings: Shadow, now: ShadowTraffic | None) -> ShadowStatus:
         real_ms=mean(now.real_seconds * 1000, compared, 3) if now else None,
         shadow_ms=mean(now.seconds * 1000, compared, 3) if now else None,
         results={result: count for result, count in results.items() if count},
+    )
+
+
+def _is_changed(name: str, value: Any) -> bool:
+    return name != "kill_switch" and bool(value != BY_NAME[name].default)
+
+
+def _toggles(toggles: ToggleControl) -> ToggleStatus:
+    now = toggles.held
+    frozen = now.document.experiment
+    return ToggleStatus(
+        version=toggles.version,
+        baseline=toggles.baseline,
+        by=now.actor,
+        at=now.at,
+        reason=now.reason,
+        changed={name: value for name, value in toggles.read().toggles.items() if _is_changed(name, value)},
+        rules=len(now.document.toggles.rules),
+        frozen=None if frozen is None else frozen.name,
+        reverts=toggles.reverts,
+        troubles=tuple(toggles.troubles()),
     )

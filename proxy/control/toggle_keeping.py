@@ -6,6 +6,7 @@ a time limit) takes effect first and is kept as soon as that is possible.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from proxy.control.toggle_versions import Held, Memory, memorised, remembered, row
 from proxy.ports import LastGood, LastGoodToggles, StoreError, Writing
@@ -15,6 +16,8 @@ _log = logging.getLogger("fusebox.toggles")
 
 MAX_SINCE = 500
 """Versions that are looked at of the past."""
+READ_S = 5.0
+"""What the store is given to tell its newest version."""
 MAX_WAITING = 20
 """Versions that wait for the store; then those in the middle are left out of the history."""
 
@@ -67,8 +70,7 @@ class ToggleKeeper:
         """In store and file on return; StoreError: in neither. Overtaken: the store has a newer one."""
         if self._journal.trouble:
             raise StoreError(self._journal.trouble)
-        written = await asyncio.to_thread(self._prepare, version)
-        rows = [row(it) for it in (*self.waiting, version)]
+        rows, written = await asyncio.to_thread(self._prepare, (*self.waiting, version))
         try:
             await self._journal.write(lambda records: _append(records, rows))
         except BaseException as error:
@@ -78,7 +80,7 @@ class ToggleKeeper:
             self._given_up = (*self._given_up, version.version)
             self._in_file = False
             raise
-        self.waiting.clear()
+        del self.waiting[: len(rows) - 1]
         self._given_up = ()
         await asyncio.to_thread(self._commit, written)
 
@@ -91,7 +93,7 @@ class ToggleKeeper:
         """Give the store what it lacks. Overtaken; that it cannot be written is told as trouble."""
         if not self.waiting:
             return
-        rows = [row(it) for it in self.waiting]
+        rows = await asyncio.to_thread(_rows, tuple(self.waiting))
         try:
             await self._journal.write(lambda records: _append(records, rows))
         except StoreError as error:
@@ -104,7 +106,12 @@ class ToggleKeeper:
         self.store_trouble = ""
 
     async def newest(self) -> ToggleVersion | None:
-        return await self._journal.read(lambda records: records.toggles.newest())
+        """StoreError, also when the store takes too long: changes wait meanwhile."""
+        try:
+            async with asyncio.timeout(READ_S):
+                return await self._journal.read(lambda records: records.toggles.newest())
+        except TimeoutError:
+            raise StoreError(f"the store has not been read within {READ_S:g} s") from None
 
     async def get(self, number: int) -> ToggleVersion | None:
         return await self._journal.read(lambda records: records.toggles.get(number))
@@ -123,8 +130,9 @@ class ToggleKeeper:
 
     # In a thread.
 
-    def _prepare(self, version: Held) -> Writing:
-        return self._file.prepare(memorised(Memory([version], self.settings)))
+    def _prepare(self, versions: Sequence[Held]) -> tuple[list[ToggleVersion], Writing]:
+        rows = _rows(versions)
+        return rows, self._file.prepare(memorised(rows[-1:], self.settings))
 
     def _commit(self, written: Writing) -> None:
         try:
@@ -137,7 +145,7 @@ class ToggleKeeper:
     def _save(self, now: Held) -> None:
         versions = [*(it for it in self.waiting if it.version < now.version), now]
         try:
-            self._file.prepare(memorised(Memory(versions, self.settings, self._given_up))).commit()
+            self._file.prepare(memorised(_rows(versions), self.settings, self._given_up)).commit()
         except StoreError as error:
             self._failed(error)
         else:
@@ -159,6 +167,10 @@ def _since(records: Records, at: str) -> list[ToggleVersion]:
         if line.at <= at:
             break
     return found[::-1]
+
+
+def _rows(versions: Sequence[Held]) -> list[ToggleVersion]:
+    return [row(it) for it in versions]
 
 
 def _append(records: Records, rows: list[ToggleVersion]) -> None:

@@ -19,6 +19,7 @@ from proxy.core.policy import Policy
 from proxy.core.toggle_changes import World, without
 from proxy.core.toggle_values import KILL, Damaged, Document, written
 from proxy.ports import PolicyTarget, StoreError
+from proxy.ports.records import ToggleVersion
 
 _log = logging.getLogger("fusebox.toggles")
 
@@ -60,6 +61,7 @@ class ToggleState:
         """Why nobody knows which toggles hold; nothing is kept then."""
         self.held = self._first(environment)
         self._environment = environment
+        self._begun = False
         self._wall = wall
         self._trouble = ""
         kill.heard = self.follow_kill
@@ -86,7 +88,8 @@ class ToggleState:
             self.keeper.waiting.clear()
             self.held = self._moved_by_kill(self.numbers.next(), on=on)
             self._keep(self.held)
-        elif version.version < self.target.policy.toggles.version:  # moved there and back
+        elif self._begun and version.version <= self.target.policy.toggles.version:
+            # It moved there and back, or this is another sidecar's: the number has been told already.
             self.keeper.waiting.clear()
             self.held = replace(version, version=self.numbers.next())
             self._keep(self.held)
@@ -165,7 +168,9 @@ class ToggleState:
                 self.held.version,
                 _HINT,
             )
-        self.keeper.settings = said
+        if said != self.keeper.settings:
+            self.keeper.settings = said
+            self.keeper.stale()
 
     # -- start
 
@@ -204,6 +209,7 @@ class ToggleState:
                     self._trouble = f"the toggles are those of the settings until the store opens: {error}"
         if self.settings.toggles.kill_switch and self.kill.decision is None and not self.kill.status.kill:
             await self.kill.set(True, reason="kill_switch is true", by=FILE)
+        self._begun = True
 
     async def reconcile(self) -> None:
         """The newer of the store's version and this one holds; StoreError. Under `changing`."""
@@ -214,7 +220,9 @@ class ToggleState:
             await self._begin_store()
         elif self.keeper.gave_up(kept.version) and kept.version > self.held.version:
             self._keep_on(kept.version, "was refused, and is in the store all the same")
-        elif kept.version > self.held.version or not self.known:
+        elif kept.version > self.held.version or not self.known or self._is_another(kept):
+            if not self.known and self.settings.toggles.kill_switch and self.kill.decision is None:
+                await self.kill.set(True, reason="kill_switch is true", by=FILE)
             try:
                 self._adopt(held(kept))
             except Damaged as error:
@@ -225,6 +233,15 @@ class ToggleState:
             self._keep(self.held)
         self.reconciled = self.known = True
         self._trouble = ""
+
+    def _is_another(self, kept: ToggleVersion) -> bool:
+        """Of the same number as ours, and made by another sidecar."""
+        ours = self.held
+        return kept.version == ours.version and (kept.at, kept.actor, kept.kind) != (
+            ours.at,
+            ours.actor,
+            ours.kind,
+        )
 
     async def _begin_store(self) -> None:
         if self.lost:

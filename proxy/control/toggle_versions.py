@@ -78,9 +78,9 @@ def row(held: Held) -> ToggleVersion:
         reason=held.reason,
         kind=held.kind,
         expires_at=held.expires_at,
-        diff=orjson.dumps(held.diff),
+        diff=orjson.dumps(held.diff, option=orjson.OPT_SORT_KEYS),
         document=written(held.document, held.metadata),
-        returns=orjson.dumps(returns),
+        returns=orjson.dumps(returns, option=orjson.OPT_SORT_KEYS),
     )
 
 
@@ -126,14 +126,14 @@ _LINE = ("version", "at", "actor", "reason", "kind", "expires_at")
 _JSON = ("diff", "document", "returns")
 
 
-def memorised(memory: Memory) -> bytes:
-    kept = map(row, memory.versions)
+def memorised(versions: Sequence[ToggleVersion], file: str, given_up: Sequence[int] = ()) -> bytes:
+    """What `remembered` makes a Memory of."""
     rows = [
         {name: getattr(it, name) for name in _LINE}
         | {name: orjson.Fragment(getattr(it, name)) for name in _JSON}
-        for it in kept
+        for it in versions
     ]
-    said = {"versions": rows, "file": memory.file, "given_up": memory.given_up}
+    said = {"versions": rows, "file": file, "given_up": given_up}
     return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
 
 

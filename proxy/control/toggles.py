@@ -20,10 +20,10 @@ from proxy.control.toggle_keeping import Overtaken, ToggleKeeper
 from proxy.control.toggle_plans import Plan, TogglesStale, UnknownVersion, Wanted, named, plan, revert
 from proxy.control.toggle_returns import ToggleReturns
 from proxy.control.toggle_state import ToggleState
-from proxy.control.toggle_versions import Numbers, held
+from proxy.control.toggle_versions import Held, Numbers, held
 from proxy.core.policy import Policy
-from proxy.core.toggle_values import Damaged, baseline_of, laid, values
-from proxy.core.toggles import Toggles
+from proxy.core.toggle_values import Damaged, baseline_of, laid, rules_json, values
+from proxy.core.toggles import Rule, Toggles
 from proxy.errors import FuseboxError
 from proxy.ports import LastGoodToggles, PolicyTarget, StoreError
 from proxy.ports.audit import AuditTrail
@@ -84,6 +84,7 @@ class ToggleControl:
         self._returns = ToggleReturns(self._state, trail, monotonic=monotonic, wall=wall)
         self._wall = wall
         self._running: asyncio.Task[None] | None = None
+        self._shown: tuple[tuple[Rule, ...], tuple[Mapping[str, Any], ...]] = ((), ())
 
     # -- what holds
 
@@ -93,6 +94,16 @@ class ToggleControl:
         return self._target.policy.toggles.version
 
     @property
+    def held(self) -> Held:
+        """The version in force."""
+        return self._state.held
+
+    @property
+    def baseline(self) -> str | None:
+        """The baseline that they are, if any."""
+        return baseline_of(self._target.policy.toggles)
+
+    @property
     def flags(self) -> dict[str, bool]:
         """Those that routes ask for, and those that stand although no route does."""
         asked = dict.fromkeys(sorted(self._state.world.flags), True)
@@ -100,18 +111,24 @@ class ToggleControl:
 
     def read(self) -> TogglesNow:
         it = self._state.held
-        raw = laid(values(it.document))
+        toggles_of = laid(values(it.document, rules=False))["toggles"]
         toggles = self._target.policy.toggles
         return TogglesNow(
             version=toggles.version,
             metadata=it.metadata,
-            toggles={**raw["toggles"], "kill_switch": toggles.kill_switch},
-            rules=tuple(raw["rules"]),
+            toggles={**toggles_of, "kill_switch": toggles.kill_switch},
+            rules=self._rules(it.document.toggles.rules),
             flags=self.flags,
-            baseline=baseline_of(toggles),
+            baseline=self.baseline,
             reverts=self.reverts,
             kill=toggles.kill_switch,
         )
+
+    def _rules(self, rules: tuple[Rule, ...]) -> tuple[Mapping[str, Any], ...]:
+        """As they are shown; kept, since they may be thousands and seldom change."""
+        if self._shown[0] is not rules:
+            self._shown = rules, tuple(rules_json(rules))
+        return self._shown[1]
 
     @property
     def reverts(self) -> tuple[ReturnStatus, ...]:

@@ -27,6 +27,7 @@ _ASKS: Mapping[Mode, tuple[str, ...]] = {
 }
 _ALONE: Mapping[str, tuple[Mode, float]] = {"cf": ("collab_only", 1.0), "content": ("content_only", 0.0)}
 FROZEN = "experiment_freeze"
+HELD = "flap_budget"
 _COLD = UNKNOWN_USER.encode()
 
 
@@ -53,8 +54,8 @@ class Decision:
     cache_mode: CacheMode = "cold"
     """Whether sources are asked, or the cache in their place (facts 2.15)."""
     aside: str = ""
-    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`;
-    empty: it is traffic like all (facts 2.18)."""
+    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`,
+    `warm`; empty: it is traffic like all (facts 2.18)."""
 
     @property
     def calls(self) -> tuple[str, ...]:
@@ -138,11 +139,11 @@ class Laid(NamedTuple):
     @property
     def exposes(self) -> bool:
         """It has an exposure of its own."""
-        return any(name == EXPOSURE for name, _ in self.toggles)
+        return self.mode is not None or any(name == EXPOSURE for name, _ in self.toggles)
 
 
 NOTHING_LAID = Laid()
-MAX_LAID = 64
+MAX_LAID = 256
 """Tables kept of toggles with something laid over them."""
 
 
@@ -284,7 +285,7 @@ class Decider:
         return _Table(
             hundredths(toggles.exposure_percent),
             control,
-            replace(control, reason="flap_budget"),
+            replace(control, reason=HELD),
             () if alike else self._bounds,
             arms[:1] if alike else arms,
             {cohort: replace(it, reason=FROZEN) for cohort, it in new.items()},

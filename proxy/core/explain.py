@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from proxy.core.decide import CURSOR, FROZEN, POPULARITY, Decision
+from proxy.core.decide import CURSOR, FROZEN, HELD, POPULARITY, Decision
 from proxy.core.experiment import CONTROL, NO_ARM, hundredths
 from proxy.core.identity import Who
 from proxy.core.override import OVERRIDABLE, Verified
@@ -100,8 +100,11 @@ def _steps(it: Explained) -> list[tuple[str, str]]:
         steps.append((CURSOR, "a further page: as the first one, unless what follows is stricter"))
         exposed = "as on the first page"
     frozen = decision.reason == FROZEN
+    held = decision.reason == HELD
     goes_on = decision.exposed or frozen
-    steps.append(("exposure_percent", f"{exposed}: {'goes on' if goes_on else 'control answers'}"))
+    steps.append(("exposure_percent", f"{exposed}: {'goes on' if goes_on or held else 'control answers'}"))
+    if held:
+        steps.append((HELD, "changed too often within the hour: control answers"))
     names = ["disable_cf", "disable_content", "candidate_fallback_level", "cache_mode", "policy_mode",
              "alpha_override"]  # fmt: skip
     last = decision.policy in (CONTROL, POPULARITY)

@@ -147,27 +147,47 @@ class FlapBook(NamedTuple):
     apart by their scope as it is written.
     """
 
-    places: Mapping[Place, Flaps]
+    wanted: Mapping[Place, int]
+    """What is asked for, everywhere."""
+    rules: Sequence[Rule]
+    """Where that is from: the very same ones ask for the same, however many they are."""
+    restless: Mapping[Place, Flaps]
+    """Where something has changed within the hour."""
 
     @classmethod
     def at(cls, toggles: Toggles) -> "FlapBook":
-        return cls({place: Flaps.at(wanted) for place, wanted in _wanted(toggles).items()})
+        return cls(_wanted(toggles), toggles.rules, {})
 
     def moved(self, toggles: Toggles, now: float, budget: int) -> "FlapBook":
         """With `toggles` in force from `now` on."""
-        wanted = _wanted(toggles)
-        general = self.places[None]
-        places: dict[Place, Flaps] = {}
-        for place in (*wanted, *(it for it in self.places if it not in wanted)):
-            flaps = self.places.get(place, general).moved(now, wanted.get(place, wanted[None]), budget)
-            if place in wanted or not flaps.calm:
-                places[place] = flaps
-        return FlapBook(places)
+        before, wanted = self.wanted, self._wanted(toggles)
+        changed: set[Place] = {None} if before[None] != wanted[None] else set()
+        if self.rules is not toggles.rules:
+            changed |= {place for place in {**before, **wanted} if before.get(place) != wanted.get(place)}
+        restless = {}
+        for place in (*self.restless, *(changed - self.restless.keys())):
+            known = self.restless.get(place)
+            if known is None:
+                known = Flaps.at(before[place]) if place in before else self._general
+            flaps = known.moved(now, wanted.get(place, wanted[None]), budget)
+            if not flaps.calm:
+                restless[place] = flaps
+        return FlapBook(wanted, toggles.rules, restless)
 
     def held(self, budget: int) -> dict[Place, tuple[Held, ...]]:
-        """Who is held, of every place that is known; empty: nobody is anywhere."""
-        found = {place: flaps.held(budget) for place, flaps in self.places.items()}
+        """Who is held, of every place that is restless; empty: nobody is anywhere."""
+        found = {place: flaps.held(budget) for place, flaps in self.restless.items()}
         return found if any(found.values()) else {}
+
+    @property
+    def _general(self) -> Flaps:
+        return self.restless.get(None) or Flaps.at(self.wanted[None])
+
+    def _wanted(self, toggles: Toggles) -> Mapping[Place, int]:
+        if toggles.rules is not self.rules:
+            return _wanted(toggles)
+        general = hundredths(toggles.exposure_percent)
+        return self.wanted if general == self.wanted[None] else {**self.wanted, None: general}
 
 
 def _wanted(toggles: Toggles) -> dict[Place, int]:

@@ -55,8 +55,8 @@ def sift(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> O
     are no reason to leave an item out. One whose title, year or genres neither of the two knows is.
     """
     items: list[Item] = []
-    pruned: tuple[list[Item], list[Item]] = [], []
     k, filters = ask.k, ask.filters
+    pruned: tuple[list[Item], ...] = () if filters is NO_FILTERS else ([], [])
     rank = 1
     for minus, key, source, fields in ranked:
         try:

@@ -102,12 +102,14 @@ class Preview:
 
 
 @dataclass(slots=True)
-class _Pair:
-    """Requests of one route with one decision before and one after."""
+class _Group:
+    """Requests of one route that are served alike before, and alike after."""
 
     route: Route
     before: Decision
     after: Decision
+    differing: tuple[str, ...]
+    """Aspects."""
     requests: int = 0
     users: set[bytes] = field(default_factory=set)
     slots: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # requests by age
@@ -122,39 +124,57 @@ class Replay:
         """`now` is monotonic; `seen` as `Decider` has it."""
         self._now = now
         self._after = after
-        # Routes that only one of the policies has are nobody's whose requests could be compared.
         scopes = Scopes.of(before.toggles, None)
         befores = _deciders(before, scopes, seen)
         afters = _deciders(after, Scopes.of(after.toggles, scopes), seen)
-        self._routes = {name: (befores[name], afters[name]) for name in befores if name in afters}
-        self._policy_routes = {route.name: route for route in after.routes}
-        self._pairs: dict[tuple[str, int, int], _Pair] = {}  # by identity: the deciders keep them all
+        # Requests of a route that only one of the policies has cannot be compared.
+        self._deciders = {name: (befores[name], afters[name]) for name in befores if name in afters}
+        self._routes = {route.name: route for route in after.routes}
+        self._pairs: dict[tuple[str, int, int], _Group] = {}  # by identity: the deciders keep them all
+        self._groups: dict[tuple[object, ...], _Group] = {}
         self._oldest = now
         self._replayed = 0
+        self._weight = 0
 
     def add(self, inputs: Iterable[Input]) -> None:
         for one in inputs:
-            found = self._routes.get(one.route)
+            self._weight += one.weight
+            found = self._deciders.get(one.route)
             if found is None:
                 continue
             before, after = (it.fixed or it.decide(one.who, one.key, one.bucket) for it in found)
             at = one.route, id(before), id(after)
-            pair = self._pairs.get(at)
-            if pair is None:
-                pair = self._pairs[at] = _Pair(self._policy_routes[one.route], before, after)
-            pair.requests += one.weight
-            pair.slots[int((self._now - one.at) // SLOT_S)] += one.weight
+            group = self._pairs.get(at)
+            if group is None:
+                group = self._pairs[at] = self._group(one.route, before, after)
+            group.requests += one.weight
+            group.slots[int((self._now - one.at) // SLOT_S)] += one.weight
             if one.who.user:
-                pair.users.add(one.who.user)
+                group.users.add(one.who.user)
             self._oldest = min(self._oldest, one.at)
             self._replayed += 1
 
-    def report(self, shown: Mapping[str, Shown], missed: float | None = None) -> Preview:
-        """`shown` by upstream; one that is missing has shown nothing. `missed` as in `Preview`."""
-        pairs = self._pairs.values()
-        span_s = max(self._now - self._oldest, 1.0)
-        upstreams = tuple(self._loads(span_s, shown, 1.0 if missed is None else missed))
-        moves = _moves(pairs)
+    def _group(self, route: str, before: Decision, after: Decision) -> _Group:
+        """Rules and reasons tell decisions apart that nobody else can."""
+        served = Served.by(before), Served.by(after)
+        key = route, *served, before.calls, after.calls, before.cache_mode, after.cache_mode
+        found = self._groups.get(key)
+        if found is None:
+            differing = tuple(it for it in ASPECTS if getattr(before, it) != getattr(after, it))
+            found = self._groups[key] = _Group(self._routes[route], before, after, differing)
+        return found
+
+    def report(
+        self, shown: Mapping[str, Shown], missed: float | None = None, requests: int | None = None
+    ) -> Preview:
+        """`shown` by upstream; one that is missing has shown nothing. `missed` as in `Preview`.
+
+        `requests` are all that those added stand for; None: their own weights.
+        """
+        scale = 1.0 if requests is None or not self._weight else requests / self._weight
+        groups = self._groups.values()
+        upstreams = tuple(self._loads(shown, 1.0 if missed is None else missed, scale))
+        moves = _moves(groups, scale)
         says = tuple(load.says for load in upstreams if load.says)
         verdicts = {load.verdict for load in upstreams}
         if not self._replayed:
@@ -162,12 +182,12 @@ class Replay:
             says = ("no request for recommendations came in the last minutes, so nothing can be told",)
         return Preview(
             span_s=round(self._now - self._oldest, 3),
-            requests=sum(pair.requests for pair in pairs),
+            requests=round(sum(group.requests for group in groups) * scale),
             replayed=self._replayed,
-            users=len(_users(pairs)),
-            exposed_before=len(_users(pair for pair in pairs if pair.before.exposed)),
-            exposed_after=len(_users(pair for pair in pairs if pair.after.exposed)),
-            changed=_changed(pairs),
+            users=len(_users(groups)),
+            exposed_before=len(_users(group for group in groups if group.before.exposed)),
+            exposed_after=len(_users(group for group in groups if group.after.exposed)),
+            changed=_changed(groups),
             moves=moves[:MOST_MOVES],
             more_moves=len(moves[MOST_MOVES:]),
             upstreams=upstreams,
@@ -176,19 +196,18 @@ class Replay:
             says=says,
         )
 
-    def _loads(self, span_s: float, shown: Mapping[str, Shown], missed: float) -> Iterable[Load]:
-        routes = [self._policy_routes[name] for name in self._routes]
-        names = {name for route in routes for name in _upstreams(route) if name}
+    def _loads(self, shown: Mapping[str, Shown], missed: float, scale: float) -> Iterable[Load]:
+        span_s = max(self._now - self._oldest, 1.0)
+        names = {name for route in self._deciders for name in _upstreams(self._routes[route]) if name}
         calls = {name: (_Calls(span_s), _Calls(span_s)) for name in sorted(names)}
-        for pair in self._pairs.values():
-            for side, decision in enumerate((pair.before, pair.after)):
+        for group in self._groups.values():
+            for side, decision in enumerate((group.before, group.after)):
                 for kind in decision.calls:
-                    share = missed if _read_through(pair.before, decision, kind) else 1.0
-                    calls[getattr(pair.route.sources, kind)][side].add(pair, share)
+                    share = missed if _read_through(group.before, decision, kind) else 1.0
+                    calls[getattr(group.route.sources, kind)][side].add(group, share * scale)
         for name, (before, after) in calls.items():
-            yield _load(
-                name, before, after, shown.get(name, NOTHING), self._after.upstreams[name].max_inflight
-            )
+            most = self._after.upstreams[name].max_inflight
+            yield _load(name, before, after, shown.get(name, NOTHING), most)
 
 
 class _Calls:
@@ -199,9 +218,9 @@ class _Calls:
         self._requests = 0.0
         self._slots: dict[int, float] = defaultdict(float)
 
-    def add(self, pair: _Pair, share: float) -> None:
-        self._requests += pair.requests * share
-        for slot, requests in pair.slots.items():
+    def add(self, group: _Group, share: float) -> None:
+        self._requests += group.requests * share
+        for slot, requests in group.slots.items():
             self._slots[slot] += requests * share
 
     @property
@@ -217,7 +236,7 @@ class _Calls:
 
 def _deciders(policy: Policy, scopes: Scopes, seen: Container[bytes] | None) -> dict[str, Decider]:
     return {
-        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen)
+        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen=seen, held=policy.held)
         for route in policy.routes
         if route.kind == "recommend"
     }
@@ -232,27 +251,28 @@ def _read_through(before: Decision, decision: Decision, kind: str) -> bool:
     return decision.cache_mode == before.cache_mode == "prewarm" and kind in before.calls
 
 
-def _users(pairs: Iterable[_Pair]) -> set[bytes]:
-    return set[bytes]().union(*(pair.users for pair in pairs))
+def _users(groups: Iterable[_Group]) -> set[bytes]:
+    return set[bytes]().union(*(group.users for group in groups))
 
 
-def _differ(pair: _Pair, *aspects: str) -> bool:
-    return any(getattr(pair.before, name) != getattr(pair.after, name) for name in aspects)
+def _changed(groups: Iterable[_Group]) -> Changed:
+    counts = {name: len(_users(it for it in groups if name in it.differing)) for name in ASPECTS}
+    return Changed(users=len(_users(it for it in groups if it.differing)), **counts)
 
 
-def _changed(pairs: Iterable[_Pair]) -> Changed:
-    counts = {name: len(_users(pair for pair in pairs if _differ(pair, name))) for name in ASPECTS}
-    return Changed(users=len(_users(pair for pair in pairs if _differ(pair, *ASPECTS))), **counts)
-
-
-def _moves(pairs: Iterable[_Pair]) -> tuple[Move, ...]:
-    """Pairs that only routes, rules or reasons tell apart are one move."""
-    alike: dict[tuple[Served, Served], list[_Pair]] = defaultdict(list)
-    for pair in pairs:
-        if _differ(pair, *ASPECTS):
-            alike[Served.by(pair.before), Served.by(pair.after)].append(pair)
+def _moves(groups: Iterable[_Group], scale: float) -> tuple[Move, ...]:
+    """Groups that only routes tell apart are one move."""
+    alike: dict[tuple[Served, Served], list[_Group]] = defaultdict(list)
+    for group in groups:
+        if group.differing:
+            alike[Served.by(group.before), Served.by(group.after)].append(group)
     moves = (
-        Move(before=before, after=after, users=len(_users(of)), requests=sum(pair.requests for pair in of))
+        Move(
+            before=before,
+            after=after,
+            users=len(_users(of)),
+            requests=round(sum(group.requests for group in of) * scale),
+        )
         for (before, after), of in alike.items()
     )
     return tuple(sorted(moves, key=lambda move: -move.requests))

@@ -23,7 +23,7 @@ from proxy.core.toggle_values import (
     values,
 )
 from proxy.core.toggles import Toggles
-from proxy.core.toggles_document import Fault, read_document
+from proxy.core.toggles_document import Fault, contradicting, read_document
 
 MAX_RETURNS = 20
 """Changes with a time limit that may be under way: each later change is checked against all of them."""
@@ -61,14 +61,16 @@ def changed(current: Document, wanted: Values, world: World) -> tuple[Document, 
     A flag that no route asks for is a fault where it is set, not where it stands: a reload that removes a
     route must not turn on what somebody has turned off.
     """
-    before = values(current)
-    after = {**before, **wanted}
+    after = {**values(current, rules=False), **wanted}
     raw = laid(after)
     raw.pop("experiment", None)
     standing = {place[1] for place in after if place[0] == "flags" and place not in wanted}
     toggles, faults = read_document({"metadata": {}, **raw}, world.flags | standing)
     if RULES not in wanted:
         toggles = replace(toggles, rules=current.toggles.rules)  # the same object: its index is kept
+        faults += (
+            Fault(("rules", at, "toggles"), message) for at, message in contradicting(toggles.rules, toggles)
+        )
     document = Document(
         toggles=replace(toggles, version=current.toggles.version),
         environment=current.environment,
@@ -96,17 +98,32 @@ def unmet(toggles: Toggles, world: World) -> Iterator[Fault]:
         return
     offered = {kind for kind in ("cf", "content") if any(getattr(sources, kind) for sources in asked)}
     overlays: list[tuple[tuple[str | int, ...], Mapping[str, Any]]] = [(("toggles",), {})]
-    overlays += [(("rules", at, "toggles"), rule.toggles) for at, rule in enumerate(toggles.rules)]
+    overlays += [
+        (("rules", at, "toggles"), rule.toggles)
+        for at, rule in enumerate(toggles.rules)
+        if "policy_mode" in rule.toggles or "cache_mode" in rule.toggles
+    ]
     for place, overlay in overlays:
         mode = overlay.get("policy_mode", None if overlay else toggles.policy_mode)
         level = overlay.get("candidate_fallback_level", toggles.candidate_fallback_level)
         source = SOURCE_OF_MODE.get(mode or "")
+        if overlay.get("cache_mode", None if overlay else toggles.cache_mode) == "warm_only" and level != "D":
+            yield from _without_cache(place, world)
         if source and source not in offered and level != "D":
             yield Fault(
                 (*place, "policy_mode"),
                 f"{mode} asks {source}, and no route has that source",
                 "choose another mode, or candidate_fallback_level D with it",
             )
+
+
+def _without_cache(place: tuple[str | int, ...], world: World) -> Iterator[Fault]:
+    if not world.policy.cache.max_bytes:
+        yield Fault(
+            (*place, "cache_mode"),
+            "warm_only asks the cache alone, and there is none",
+            "set [cache] max_bytes, or candidate_fallback_level D with it",
+        )
 
 
 def after_all(document: Document, returns: Sequence[Return], world: World) -> list[Fault]:
@@ -155,18 +172,15 @@ def laid_over(returns: Iterable[Return], new: Return) -> tuple[Return, ...]:
     """With a further one. What lies wholly below it and ends before it would only hand on what it returns
     to: that is done at once, so whoever asks for the same again and again leaves one behind.
     """
-    left: list[Return] = []
-    before = dict(new.before)
-    for each in sorted(returns, key=lambda it: it.version, reverse=True):
+    left = (*returns, new)
+    for each in left[:-1]:
         if each.at <= new.at and each.before.keys() <= new.before.keys():
-            before |= each.before
-        else:
-            left.append(each)
-    return (*reversed(left), new._replace(before=before))
+            _, left = over(left, each.version)
+    return left
 
 
 def limited(current: Document, after: Document, wanted: Values) -> dict[Place, Any]:
     """To what a change with a time limit returns: `before` of its Return."""
-    before, now = values(current), values(after)
+    before, now = (values(it, rules=RULES in wanted) for it in (current, after))
     places = set(wanted) | ({EXPERIMENT} if before[EXPERIMENT] != now[EXPERIMENT] else set())
     return {place: before.get(place, True) for place in sorted(places)}  # a flag not named is on

@@ -4,14 +4,14 @@ A place is where a value stands in the document: `("toggles", "exposure_percent"
 `("flags", "billing")`, and `("experiment",)`, the experiment that is frozen. Values are JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from proxy.core.experiment import Arm, Experiment
-from proxy.core.toggles import BASELINES, BY_NAME, CATALOGUE, NORMAL, Scope, Toggles
+from proxy.core.toggles import BASELINES, BY_NAME, CATALOGUE, NORMAL, Rule, Scope, Toggles
 from proxy.core.toggles_document import read_document
 
 Place = tuple[str, ...]
@@ -39,20 +39,26 @@ class Damaged(ValueError):
     """What was kept as a document is none; the text says why."""
 
 
-def values(document: Document) -> dict[Place, Any]:
-    """Everything in it."""
+def values(document: Document, *, rules: bool = True) -> dict[Place, Any]:
+    """Everything in it. `rules` may be thousands: without, for whoever has no use for them."""
     toggles = document.toggles
     found: dict[Place, Any] = {("toggles", it.name): _json(getattr(toggles, it.name)) for it in CATALOGUE}
-    found[RULES] = [
+    if rules:
+        found[RULES] = rules_json(toggles.rules)
+    found |= {("flags", name): on for name, on in toggles.flags.items()}
+    found[EXPERIMENT] = None if document.experiment is None else _experiment_json(document.experiment)
+    return found
+
+
+def rules_json(rules: Iterable[Rule]) -> list[dict[str, Any]]:
+    """As they stand in a document."""
+    return [
         {
             "scope": {part: list(names) for part, names in rule.scope._asdict().items() if names},
             "toggles": {name: _json(value) for name, value in rule.toggles.items()},
         }
-        for rule in toggles.rules
+        for rule in rules
     ]
-    found |= {("flags", name): on for name, on in toggles.flags.items()}
-    found[EXPERIMENT] = None if document.experiment is None else _experiment_json(document.experiment)
-    return found
 
 
 def laid(given: Values) -> dict[str, Any]:
@@ -126,7 +132,8 @@ def shown(place: Place) -> str:
 
 def difference(before: Document, after: Document) -> dict[Place, tuple[Any, Any]]:
     """What differs, with its value in each."""
-    one, other = values(before), values(after)
+    rules = before.toggles.rules != after.toggles.rules
+    one, other = values(before, rules=rules), values(after, rules=rules)
     return {
         place: (had, has)
         for place in {**one, **other}

@@ -198,8 +198,9 @@ CATALOGUE: tuple[Toggle, ...] = (
         depends=("exposure_percent", "policy_mode", "alpha_override"),
         does="Salt and arms of the experiment stay what they were when it was switched on, whatever the "
         "settings say by then; users first seen after that get its arm `control`.",
-        safety="Outlives reload and restart. Who sends no user id is drawn as before; where nothing says who "
-        "was seen, nobody counts as new, and `fusebox status` tells.",
+        safety="Outlives reload and restart; a revert to a version that was frozen brings back what was. Who "
+        "sends no user id is drawn as before; where nothing says who was seen, nobody counts as new, and "
+        "`fusebox status` tells.",
         before="The experiment that runs is the one to keep.",
         after="`metadata.arm` of a known user is what it was; of a new one it is `control`.",
     ),

@@ -66,7 +66,7 @@ def read_document(raw: Any, flags: Collection[str]) -> tuple[Toggles, list[Fault
             faults.append(Fault(("flags", flag), "no route has this flag", known=tuple(flags)))
     toggles = replace(DEFAULTS, version=version, flags=dict(switched), **values)
     faults += (Fault(("toggles", name), why) for name, why in contradictions(toggles))
-    return replace(toggles, rules=tuple(_rules(rules, toggles, faults))), faults
+    return replace(toggles, rules=_rules(rules, toggles, faults)), faults
 
 
 def read_values(chosen: Mapping[str, Any], allowed: Collection[Toggle]) -> tuple[dict[str, Any], list[Fault]]:
@@ -164,16 +164,15 @@ def wrong_names(toggle: Toggle, value: Any) -> Fault | None:
     return None
 
 
-def _rules(raw: list[Any], toggles: Toggles, faults: list[Fault]) -> Iterator[Rule]:
+def _rules(raw: list[Any], toggles: Toggles, faults: list[Fault]) -> tuple[Rule, ...]:
+    rules: list[Rule] = []
     if len(raw) > MAX_RULES:
         faults.append(Fault(("rules",), f"are {len(raw)}; at most {MAX_RULES}"))
-        return
+        return ()
+    at: list[int] = []  # where each stands in `raw`
     seen: dict[Scope, int] = {}
     combinations = 0
     scoped = [toggle for toggle in CATALOGUE if toggle.scoped]
-    # Requests outside the document's scope see the rule over the defaults.
-    bases = (toggles,) if toggles.scope == Scope() else (toggles, DEFAULTS)
-    known = set(contradictions(toggles))
     for index, each in enumerate(raw):
         place = ("rules", index)
         if _of(dict, each, place, faults) is None:
@@ -191,10 +190,8 @@ def _rules(raw: list[Any], toggles: Toggles, faults: list[Fault]) -> Iterator[Ru
         if first != index:
             faults.append(Fault((*place, "scope"), f"never counts: rules[{first}] comes first"))
         combinations += (len(scope.region) or 1) * (len(scope.cohort) or 1) * (len(scope.client) or 1)
-        for name, why in _contradictions(values, bases):
-            if (name, why) not in known:
-                faults.append(Fault((*place, "toggles"), f"{name} {why}"))
-        yield Rule(scope=scope, toggles=values)
+        rules.append(Rule(scope=scope, toggles=values))
+        at.append(index)
     if combinations > MAX_COMBINATIONS:
         faults.append(
             Fault(
@@ -203,6 +200,20 @@ def _rules(raw: list[Any], toggles: Toggles, faults: list[Fault]) -> Iterator[Ru
                 "use fewer names in one scope",
             )
         )
+    faults += (
+        Fault(("rules", at[rule], "toggles"), message) for rule, message in contradicting(rules, toggles)
+    )
+    return tuple(rules)
+
+
+def contradicting(rules: Sequence[Rule], toggles: Toggles) -> Iterator[tuple[int, str]]:
+    """What rules that are fine in themselves contradict, laid over these toggles: which rule, and what."""
+    # Requests outside the document's scope see the rule over the defaults.
+    bases = (toggles,) if toggles.scope == Scope() else (toggles, DEFAULTS)
+    known = set(contradictions(toggles))
+    for index, rule in enumerate(rules):
+        for name, why in _contradictions(rule.toggles, bases) - known:
+            yield index, f"{name} {why}"
 
 
 def _contradictions(values: Mapping[str, Any], bases: Sequence[Toggles]) -> set[tuple[str, str]]:

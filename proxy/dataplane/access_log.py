@@ -2,6 +2,7 @@
 
 import logging
 
+from proxy.core.override import ASIDE
 from proxy.core.scopes import NO_RULE
 from proxy.dataplane.request_head import RequestHead
 
@@ -33,6 +34,8 @@ class AccessLog:
             decided = {"arm": decision.arm, "policy": decision.policy, "decided_by": decision.reason}
             if decision.rule != NO_RULE:
                 decided["rule"] = f"rules[{decision.rule}]"
+            if decision.aside == ASIDE:
+                decided["override"] = head.overridden.verified.override.id
         _log.info(
             "request",
             extra={

@@ -241,7 +241,8 @@ class Call:
         now = monotonic()
         connection = self._connection
         self._connection = None
-        self._disarm()
+        if not self.one_deadline:
+            self._disarm()
         if connection is not None:
             self.pool.give_up(connection)
             if connection.reused and self._may_repeat(failure):
@@ -251,6 +252,7 @@ class Call:
                 self._retry(now, None)
                 return
             self._blame(connection.address, now)
+        self._disarm()
         self._settle(failure, detail, now)
         self.on_failed(failure, detail)
 

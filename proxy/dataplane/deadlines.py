@@ -56,14 +56,15 @@ class Ticker:
 
     def __init__(self, clock: Clock = monotonic) -> None:
         self._clock = clock
-        self._lanes: dict[float, Lane] = {}
+        self._lanes: dict[tuple[float, str], Lane] = {}
         self._also: list[Callable[[float], None]] = []
         self._handle: asyncio.TimerHandle | None = None
 
-    def lane(self, seconds: float) -> Lane:
-        found = self._lanes.get(seconds)
+    def lane(self, seconds: float, of: str = "") -> Lane:
+        """For who has two deadlines at once, `of` keeps them apart even where they are as long."""
+        found = self._lanes.get((seconds, of))
         if found is None:
-            found = self._lanes[seconds] = Lane(seconds)
+            found = self._lanes[seconds, of] = Lane(seconds)
         return found
 
     def also(self, work: Callable[[float], None]) -> None:

@@ -181,7 +181,7 @@ class Pool:
                 return
             self.leave(shed)
         self.cell.queued += 1
-        lane = self.ticker.lane(self.settings.queue_timeout_ms / 1000)
+        lane = self.ticker.lane(self.settings.queue_timeout_ms / 1000, "queue")
         self._queues[waiter.priority][waiter] = lane
         lane.set(waiter, monotonic())
         if shed is not None:  # told last: its client's next request may come at once

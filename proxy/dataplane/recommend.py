@@ -16,7 +16,7 @@ from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.fetch import CacheResult, Fetch
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
 
@@ -139,6 +139,7 @@ class Recommend:
             len(self._rounds[0].kept) < self._ask.k
             and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
             and not self._client.plane.killed
+            and bool(pool.neighbours_path)  # a reload may have taken it away
         )
 
     def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:
@@ -150,13 +151,18 @@ class Recommend:
         self.source_over(now)
 
     def _answer(self) -> Answer:
+        failed = False
+        cache: CacheResult = "bypass"
+        for fetch in self._fetches:
+            failed = failed or fetch.failed or fetch.cache == "stale"
+            cache = max(cache, fetch.cache)
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
             rounds=self._rounds,
             popularity=self._client.plane.popularity,
-            failed=any(fetch.failed or fetch.cache == "stale" for fetch in self._fetches),
-            cache=max(fetch.cache for fetch in self._fetches),
+            failed=failed,
+            cache=cache,
             bucket=self._head.bucket,
             decision=self._bound.decision,
             toggles_version=self._bound.version,

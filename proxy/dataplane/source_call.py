@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
-from proxy.dataplane.call import OVER, Call
+from proxy.dataplane.call import Call
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import ResponseHead
 
@@ -33,6 +33,8 @@ class SourceCall(Call):
     _body: tuple[bytes, ...] = ()
     _size = 0
     _head: ResponseHead
+    _others: "list[Fetch] | None" = None
+    _waiting = 1
 
     def __init__(self, fetch: "Fetch", request: bytes) -> None:
         bound = fetch.bound
@@ -43,16 +45,9 @@ class SourceCall(Call):
         if bound.decision.aside:
             self.aside = bound.counters.upstream(pool.name)
         self.key = fetch.key
-        self._shape = pool.shape  # with the key: a reload may change how answers are read
+        self._shape = fetch.shape
         self._memory = bound.memory
-        self._fetches = [fetch]
-        self._waiting = 1
-
-    def start(self, now: float, bucket: int) -> None:
-        """Raises `Refusal` as `begin` does."""
-        self.begin(now, bucket)
-        if self.phase != OVER:
-            self._memory.calls[self.key] = self
+        self._first = fetch
 
     # -- who waits
 
@@ -65,7 +60,9 @@ class SourceCall(Call):
         return (self.aside is None or bool(bound.decision.aside)) and self.priority >= bound.priority
 
     def join(self, fetch: "Fetch") -> None:
-        self._fetches.append(fetch)
+        if self._others is None:
+            self._others = []
+        self._others.append(fetch)
         self._waiting += 1
 
     def left(self, now: float, *, keep: bool) -> None:
@@ -75,9 +72,11 @@ class SourceCall(Call):
             self.abandon(now)
 
     def abandon(self, now: float) -> None:
-        self._fetches = []
+        """End it, telling nobody."""
         self.give_up(Failure.ABORTED, now)
-        self._end(None, now)
+        calls = self._memory.calls
+        if calls.get(self.key) is self:
+            del calls[self.key]
 
     # -- the answer
 
@@ -124,13 +123,12 @@ class SourceCall(Call):
 
     def _end(self, items: list[Candidate] | None, now: float) -> None:
         calls = self._memory.calls
-        if calls.get(self.key) is self:
+        if calls.get(self.key) is self:  # nobody can join any more
             del calls[self.key]
-        fetches, self._fetches = self._fetches, []
-        if len(fetches) == 1:
-            fetches[0].told(items, now)
-        elif fetches:
-            self._tell(fetches, items)
+        if self._others is None:
+            self._first.told(items, now)
+        else:
+            self._tell([self._first, *self._others], items)
 
     def _tell(self, fetches: "list[Fetch]", items: list[Candidate] | None) -> None:
         """A few at a time: each makes an answer of it."""

@@ -55,14 +55,17 @@ class Sidecar:
         self._settings = settings
         self._logs = logs
         self._workers = workers
+        self._counters = counters
         self._ledger = ledger = Ledger(settings)
         self._signing = Signing()
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
-        self._previews = Previews(self._plane, counters, recent, seen=self._plane.remembering)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
         self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
+        self._previews = Previews(
+            self._plane, counters, recent, seen=self._plane.remembering, foreseen=flaps.foreseen
+        )
         self._kill = kill = KillSwitch(flaps, KillFile(settings.kill_file), numbers=numbers)
         self._toggles = toggles = ToggleControl(
             flaps,
@@ -81,6 +84,7 @@ class Sidecar:
             counters,
             kill=kill,
             breakers=breakers,
+            toggles=toggles,
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,
@@ -144,7 +148,9 @@ class Sidecar:
         return supervisor, supervisor
 
     def _troubles(self) -> list[str]:
-        found = self._signing.trouble, self._plane.remembering.trouble
+        found = [self._signing.trouble, self._plane.remembering.trouble]
+        if self._counters.warm_unreadable:
+            found.append("the warm list cannot be used: the log has the reason")
         return [*self._toggles.troubles(), *self._ledger.troubles(), *filter(None, found)]
 
     def unready(self) -> list[str]:

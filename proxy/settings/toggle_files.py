@@ -172,7 +172,6 @@ def specification() -> str:
             "",
             *_table([*COHORT_ALPHAS], [[str(alpha) for alpha in COHORT_ALPHAS.values()]]),
             *_LADDER.splitlines(),
-            *_OPEN.splitlines(),
             "",
         ]
     )  # fmt: skip
@@ -183,8 +182,9 @@ _INTRODUCTION = """\
 
 <!-- Made from proxy/core/toggles.py by `make generated`; a test compares. -->
 
-Twelve toggles decide per request what a recommend route does. They stand in the document that
-`[toggles] file` names ([settings](settings.md#toggles)); its JSON Schema is
+Twelve toggles decide per request what a recommend route does. At the first start they are those of the
+document that `[toggles] file` names ([settings](settings.md#toggles)); from then on they are changed by API
+and command ([operations](operations.md#toggles)) and kept. The document's JSON Schema is
 [config/runtime_toggles.schema.json](../config/runtime_toggles.schema.json), an example with everything in it
 [config/runtime_toggles.example.json](../config/runtime_toggles.example.json). `fusebox check` tells every
 mistake at once.
@@ -257,13 +257,6 @@ What fills an answer, from the top down; `level` says which was the lowest that 
 - Who is not exposed gets what control offers that passes all filters, then popularity: no B, no C.
 - `coverage` counts A to C. An answer of B or C is `degraded` only if a source failed; one of D always is.
 - Scores never rise on the way from A to C; those of popularity are its own.
-"""
-
-_OPEN = """
-## What is not there yet
-
-- The document is read from its file, at the start and on `SIGHUP`: changes by API and command, history,
-  preview and time limits come later.
 """
 
 

@@ -45,7 +45,7 @@ def restore(backup: Path, place: StorePlace, base_dir: Path, *, replace: bool, s
 
 def not_empty(name: str) -> StoreError:
     return StoreError(
-        f"{name}: holds a log already: --replace moves it aside and restores in its place; "
+        f"{name}: holds something already: --replace moves it aside and restores in its place; "
         "to look at a backup, name another file in storage.url of a copy of the settings"
     )
 

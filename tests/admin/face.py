@@ -185,7 +185,9 @@ class Admin:
         self.toggles.restore()
         breakers = BreakerControl(self.plane)
         self.plane.on_transition = breakers.heard
-        self.board = StatusBoard(self.plane, self.counters, kill=kill, breakers=breakers)
+        self.board = StatusBoard(
+            self.plane, self.counters, kill=kill, breakers=breakers, toggles=self.toggles
+        )
         self.services = replace(
             Services(
                 tokens=tokens,

@@ -194,7 +194,7 @@ class TestChanges:
         assert told[0] == ["version", "8,", "after", "7"]
         assert told[2:] == [
             ["exposure_percent", "100", "50", AT], ["region_scope", "all", "eu", "-"],
-            ["rules", "0", "rules", "1", "rules", "-"], ["flags.billing", "on", "OFF", "-"],
+            ["rules", "0", "rules", "1", "rule", "-"], ["flags.billing", "on", "OFF", "-"],
         ]  # fmt: skip
 
     def test_what_was_so_already_is_told(self, change):

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import orjson
 import pytest
 from toggling import Rig
 
@@ -75,6 +76,15 @@ async def test_whoever_changes_it_the_second_way_back_within_the_hour_waits(benc
     assert bench.guard.policy.toggles == IN  # what was asked for is what is shown
 
 
+async def test_who_would_wait_can_be_foreseen_and_nothing_happens(bench):
+    bench.set(OUT, IN, OUT)
+    before = bench.target.policy
+    foreseen = bench.guard.foreseen(replace(before, toggles=IN))
+    assert (foreseen.toggles, foreseen.held) == (IN, {None: ((1_000, 5_000),)})
+    assert bench.target.policy is before
+    assert bench.set(IN) == foreseen.held
+
+
 async def test_they_come_back_by_themselves(bench):
     began = bench.now
     bench.set(OUT, IN, OUT, IN)
@@ -114,8 +124,9 @@ async def test_rules_have_their_own(bench):
         return replace(IN, rules=(Rule(EU, {"exposure_percent": percent}),))
 
     bench.set(eu(0), eu(50), eu(0), eu(50))
-    assert bench.held == {None: (), EU: ((0, 5_000),)}
-    assert bench.guard.status()[0].scope == EU
+    assert bench.held == {EU: ((0, 5_000),)}
+    (told,) = orjson.loads(orjson.dumps(bench.guard.status()))  # as GET /v1/status writes it
+    assert told["scope"] == {"region": ["eu"], "cohort": [], "client": []}
 
 
 async def test_a_kill_and_its_release_are_no_changes(bench):

@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from proxy.control import preview
 from proxy.control.preview import Previews
 from proxy.core.identity import Who
@@ -18,6 +20,7 @@ class Rig:
 
     def __init__(self, **toggles):
         self.now = 1_000.0
+        self.look_s = 0.0  # what each look at the clock takes
         route = Route(name="films", path="/films", kind="recommend", sources=Sources(cf="cf", content="co"))
         self.policy = Policy(
             routes=(route,),
@@ -26,8 +29,12 @@ class Rig:
         )
         self.counters = Counters()
         self.recent = Recent()
-        self.previews = Previews(self, self.counters, self.recent, monotonic=lambda: self.now)
+        self.previews = Previews(self, self.counters, self.recent, monotonic=self.clock)
         self.previews.look()
+
+    def clock(self):
+        self.now += self.look_s
+        return self.now
 
     def came(self, *users, at=None):
         at = self.now if at is None else at
@@ -83,9 +90,11 @@ async def test_what_is_older_than_ten_minutes_is_forgotten_without_being_asked_f
     assert (await rig.preview()).verdict == "unknown"
 
 
-async def test_others_get_their_turn_in_between():
+async def test_others_get_their_turn_after_each_millisecond(monkeypatch):
+    monkeypatch.setattr(preview, "_REST", 0.0)
     rig = Rig()
-    rig.came(*map(str, range(10 * preview._PIECE)))
+    rig.came(*map(str, range(2_000)))
+    rig.look_s = 0.0005
     turns = 0
 
     async def others():
@@ -98,12 +107,41 @@ async def test_others_get_their_turn_in_between():
     found = await rig.preview(disable_cf=True)
     running.cancel()
     assert (found.replayed, found.changed.users) == (2_000, 2_000)
-    assert turns >= 10
+    assert turns > 40
+
+
+async def test_what_there_is_no_time_for_is_stood_for_by_the_rest(monkeypatch):
+    """As with ten thousand rules: a part of the requests, over all the time; loads are those of all."""
+    monkeypatch.setattr(preview, "_REST", 0.0)
+    rig = Rig()
+    for second in range(600):
+        rig.came(*(f"{second}-{n}" for n in range(10)), at=rig.now - second)
+    rig.look_s = 0.01
+    found = await rig.preview(disable_cf=True)
+    assert (found.requests, found.changed.users) == (6_000, found.replayed)
+    assert 500 < found.replayed < 2_000
+    cf = found.upstreams[0]
+    assert cf.before_per_s == pytest.approx(10.0, rel=0.02)
+    assert cf.busiest_before_per_s == pytest.approx(10.0, rel=0.4)
+    assert found.span_s > 590
+
+
+async def test_it_is_compared_with_what_would_be_in_force():
+    """A flap budget holds back some of those whom the toggles let in."""
+    rig = Rig(exposure_percent=0)
+    rig.came("u", "v")
+
+    def foreseen(policy):
+        return replace(policy, held={None: ((0, 5_000),)})
+
+    rig.previews = Previews(rig, rig.counters, rig.recent, foreseen=foreseen, monotonic=rig.clock)
+    assert (await rig.preview()).exposed_after == 0
 
 
 async def test_a_policy_applied_meanwhile_does_not_mix_in():
     rig = Rig()
-    rig.came(*map(str, range(3 * preview._PIECE)))
+    rig.came(*map(str, range(100)))
+    rig.look_s = 0.001
     asked = spawn(rig.preview(disable_cf=True), "preview")
     await asyncio.sleep(0)
     rig.policy = replace(rig.policy, toggles=Toggles(kill_switch=True))

@@ -3,10 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from auditing import Direct
 
-from proxy.control import BreakerControl, KillSwitch, Reload, StatusBoard
+from proxy.control import BreakerControl, KillSwitch, Numbers, Reload, StatusBoard, ToggleControl
+from proxy.control.toggle_plans import patch
 from proxy.core.policy import Policy, Route, Shadow, Sources, Toggles, Upstream
 from proxy.storage.kill_file import KillFile
+from proxy.storage.memory import MemoryStore
+from proxy.storage.toggles_file import TogglesFile
 from proxy.telemetry.counters import Counters
 
 
@@ -38,10 +42,22 @@ class Rig:
         self.now = 100.0
         self.plane = Plane()
         self.counters = Counters()
+        numbers = Numbers()
+        self.kill = KillSwitch(self.plane, KillFile(directory / "kill.json"), numbers=numbers)
+        self.toggles = ToggleControl(
+            self.plane,
+            self.kill,
+            file=TogglesFile(directory / "toggles.json"),
+            journal=Direct(MemoryStore()),
+            trail=None,
+            numbers=numbers,
+        )
+        self.toggles.restore()
         self.board = StatusBoard(
             self.plane,
             self.counters,
-            kill=KillSwitch(self.plane, KillFile(directory / "kill.json")),
+            kill=self.kill,
+            toggles=self.toggles,
             breakers=BreakerControl(self.plane),
             troubles=lambda: ["the store is gone"],
             monotonic=lambda: self.now,
@@ -55,6 +71,15 @@ def rig(tmp_path):
 
 def test_what_keeps_no_traffic_away_is_told(rig):
     assert rig.board.read().troubles == ("the store is gone",)
+
+
+async def test_toggles_are_told_with_whose_they_are_and_what_returns(rig):
+    wanted = patch({"exposure_percent": 50, "experiment_freeze": True}, ttl_s=60)
+    await rig.toggles.carry_out(rig.toggles.plan(wanted), reason="slow", by="ann")
+    told = rig.board.read().toggles
+    assert (told.version, told.by, told.reason, told.baseline, told.frozen) == (5, "ann", "slow", None, "")
+    assert told.changed == {"exposure_percent": 50, "experiment_freeze": True}
+    assert told.reverts[0].names == ("experiment_freeze", "exposure_percent")
 
 
 def test_routes_say_whom_they_ask_and_whether_their_flag_is_on(rig):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decide import KILLED, NOTHING_LAID, Decider, Decision, Laid
+from proxy.core.decide import KILLED, Decider, Decision
 from proxy.core.experiment import HYBRID_V1, Arm, Experiment, bounds
 from proxy.core.identity import Who
 from proxy.core.policy import Route, Sources
@@ -359,59 +359,3 @@ class TestHash:
     @given(st.binary(max_size=40), st.sampled_from([b"exposure", b"hybrid_v1"]))
     def test_buckets_are_of_that_hash(self, key, salt):
         assert bucket(key, salt) == murmur3(salt + b":" + key) * 10_000 >> 32
-
-
-class TestHeldBack:
-    """Buckets that the flap budget keeps in control."""
-
-    @staticmethod
-    def made(held, route=BOTH, experiment=NONE, **toggles):
-        made = Toggles(**toggles)
-        return Decider(route, made, experiment, Scopes(made.scope, made.rules), held=held)
-
-    @staticmethod
-    def reason(made, at, *, user=b"u", region=b"", client=b"", laid=NOTHING_LAID):
-        decision = made.decide(Who(user, region, b"", client), user or b"r", at, laid)
-        assert decision.exposed is (decision.reason not in ("flap_budget", "exposure_percent"))
-        return decision.reason
-
-    def test_they_get_what_the_unexposed_get_and_the_reason_says_why(self):
-        made = self.made({None: ((1_000, 2_000), (3_000, 4_000))}, exposure_percent=50)
-        found = [self.reason(made, at) for at in (999, 1_000, 1_999, 2_000, 3_000, 4_000, 5_000)]
-        assert found == ["default", "flap_budget", "flap_budget", "default", "flap_budget", "default",
-                         "exposure_percent"]  # fmt: skip
-        held = made.decide(Who(b"u", b"", b"", b""), b"u", 1_000)
-        out = made.decide(Who(b"u", b"", b"", b""), b"u", 9_999)
-        assert replace(held, reason=out.reason) == out
-
-    def test_nobody_has_a_decision_beforehand_while_anybody_is_held(self):
-        assert self.made({None: ((0, 1),)}).fixed is None
-        assert self.made({}).fixed
-        assert self.made({None: ((0, 1),)}, kill_switch=True).fixed is KILLED
-
-    def test_requests_without_a_user_flap_for_nobody(self):
-        assert self.reason(self.made({None: ((0, 10_000),)}), 5, user=b"") == "default"
-
-    def test_rules_hold_their_own(self):
-        eu, tv = Scope(region=("eu",)), Scope(client=("tv",))
-        rules = (Rule(eu, {"exposure_percent": 50}), Rule(tv, {"policy_mode": "content_only"}))
-        made = self.made({None: ((0, 10),), eu: ((10, 20),)}, rules=rules)
-        assert [self.reason(made, at, region=b"eu") for at in (5, 15)] == ["default", "flap_budget"]
-        assert [self.reason(made, at, client=b"tv") for at in (5, 15)] == ["flap_budget", "policy_mode"]
-        assert [self.reason(made, at) for at in (5, 15)] == ["flap_budget", "default"]
-
-    def test_those_of_a_rule_that_is_gone_are_held_by_its_scope(self):
-        eu = Scope(region=("eu",))
-        made = self.made({None: ((0, 10),), eu: ((10, 20),)})
-        assert [self.reason(made, at, region=b"eu") for at in (5, 15)] == ["default", "flap_budget"]
-        assert [self.reason(made, at, region=b"us") for at in (5, 15)] == ["flap_budget", "default"]
-
-    def test_outside_the_documents_scope_nobody_is(self):
-        made = self.made({None: ((0, 10),), Scope(client=("tv",)): ((0, 10),)}, region_scope=("eu",))
-        assert self.reason(made, 5, region=b"eu") == "flap_budget"
-        assert self.reason(made, 5, region=b"us", client=b"tv") == "default"
-
-    def test_an_override_of_the_exposure_is_above_it(self):
-        made = self.made({None: ((0, 10),)})
-        assert self.reason(made, 5, laid=Laid((("exposure_percent", 100),), "override")) == "default"
-        assert self.reason(made, 5, laid=Laid((("alpha_override", 1.0),), "override")) == "flap_budget"

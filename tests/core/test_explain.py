@@ -31,8 +31,20 @@ SOURCES = (
 )
 
 
-def told(toggles=DEFAULTS, *, who=ANN, bucket=1_234, experiment=None, over=(), mode=None, clamped=(), **more):
-    decider = Decider(ROUTE, toggles, experiment or Experiment(), Scopes.of(toggles, None))
+def told(
+    toggles=DEFAULTS,
+    *,
+    who=ANN,
+    bucket=1_234,
+    experiment=None,
+    over=(),
+    mode=None,
+    clamped=(),
+    decider=None,
+    **more,
+):
+    scopes = Scopes.of(toggles, None)
+    decider = Decider(ROUTE, toggles, experiment or Experiment(), scopes, **(decider or {}))
     laid = Laid(over, "override", mode)
     decision = decider.decide(who, who.user, bucket, laid)
     rule, inside = decider.place(who)
@@ -108,6 +120,17 @@ def test_the_arm_is_told_where_it_decided():
     found = told(experiment=Experiment(name="hybrid_v1"))
     assert found["decision"]["reason"] == "experiment"
     assert steps(found)["experiment"] == f"arm {found['decision']['arm']}"
+
+
+def test_who_is_held_back_or_new_in_a_freeze_is_told_so():
+    hybrid = Experiment(name="hybrid_v1")
+    found = told(experiment=hybrid, decider={"held": {None: ((0, 10_000),)}})
+    assert found["decision"]["reason"] == "flap_budget"
+    assert steps(found)["flap_budget"] == "changed too often within the hour: control answers"
+    assert steps(found)["experiment"] == NOT_REACHED
+    found = told(Toggles(experiment_freeze=True), experiment=hybrid, decider={"seen": ()})
+    assert found["decision"]["reason"] == "experiment_freeze"
+    assert steps(found)["experiment"] == "frozen, and this user was not seen before: control"
 
 
 def test_a_further_page_is_told_as_one():

@@ -1,5 +1,6 @@
 """The flap budget: replayed bucket by bucket beside it, and by hand."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -197,7 +198,7 @@ class TestPlaces:
         made = book([toggles(100, eu=100), toggles(100, eu=0), toggles(100, eu=100), toggles(100, eu=0),
                      toggles(100, eu=100)])  # fmt: skip
         assert held(made) == {EU: [(0, 10_000)]}
-        assert made.held(2)[None] == ()
+        assert None not in made.held(2)
 
     def test_a_rule_that_comes_and_goes_is_a_change_each_time(self):
         made = book([toggles(100), toggles(100, eu=0), toggles(100), toggles(100, eu=0), toggles(100)])
@@ -212,12 +213,20 @@ class TestPlaces:
     def test_rules_without_an_exposure_have_no_place(self):
         rule = Rule(EU, {"disable_cf": True})
         made = book([toggles(100), Toggles(rules=(rule,))])
-        assert set(made.places) == {None}
+        assert made.restless == {}
 
     def test_calm_places_are_forgotten(self):
         made = book([toggles(100), toggles(100, eu=0), toggles(100)])
-        assert set(made.places) == {None, EU}
-        assert set(made.moved(toggles(100), 2 * HOUR_S, 2).places) == {None}
+        assert set(made.restless) == {EU}
+        assert made.moved(toggles(100), 2 * HOUR_S, 2) == FlapBook.at(toggles(100))
+
+    def test_a_change_of_something_else_looks_at_no_rule(self):
+        """A kill must not wait for ten thousand of them."""
+        before = toggles(100, eu=50)
+        made = FlapBook.at(before)
+        later = made.moved(replace(before, kill_switch=True), 60, 2)
+        assert later.wanted is made.wanted
+        assert later.moved(replace(before, exposure_percent=50), 120, 2).restless.keys() == {None}
 
     def test_where_nobody_is_held_nothing_is_said(self):
         assert book([toggles(100, eu=10), toggles(50, eu=20)]).held(2) == {}

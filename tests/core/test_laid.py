@@ -44,9 +44,13 @@ WHO = st.builds(
 BUCKET = st.integers(0, 9_999)
 
 
-def decider(toggles, experiment, sources):
+HELD = {None: ((0, 10_000),)}
+"""The flap budget keeps everybody in control."""
+
+
+def decider(toggles, experiment, sources, **more):
     route = Route(name="films", path="/", kind="recommend", sources=sources, alpha=0.6)
-    return Decider(route, toggles, experiment, Scopes.of(toggles, None))
+    return Decider(route, toggles, experiment, Scopes.of(toggles, None), **more)
 
 
 def same(one, other):
@@ -79,13 +83,14 @@ def test_a_further_page_is_decided_as_the_first_when_nothing_changes(
     assert same(made.decide(who, who.user, bucket, Laid(mode=ServingMode.of(first))), first)
 
 
-@given(TOGGLES, TOGGLES, EXPERIMENTS, EXPERIMENTS, SOURCES, WHO, WHO, BUCKET, BUCKET)
+@given(TOGGLES, TOGGLES, EXPERIMENTS, EXPERIMENTS, SOURCES, WHO, WHO, BUCKET, BUCKET, st.booleans())
 def test_whatever_changes_a_page_stays_in_its_mode_and_safety_wins(
-    before, after, experiment, other, sources, who, then, bucket, later
+    before, after, experiment, other, sources, who, then, bucket, later, held
 ):
     first = decider(before, experiment, sources).decide(who, who.user, bucket)
     mode = ServingMode.of(first)
-    made = decider(after, other, sources)
+    more = {"seen": (), "held": HELD} if held else {}
+    made = decider(replace(after, experiment_freeze=held), other, sources, **more)
     page = made.decide(then, then.user, later, Laid(mode=mode))
     in_force = made.effective(*made.place(then))
     assert page.exposed == first.exposed

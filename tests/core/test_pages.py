@@ -1,15 +1,15 @@
 """Pages of an answer, whatever the sources do between them."""
 
+from dataclasses import replace
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from test_recommend_properties import alphas, asks, catalogues, sources
 
-from proxy.core.blending import blend, ranking
 from proxy.core.decide import NOTHING_LAID, Decision
-from proxy.core.ladder import sift
 from proxy.core.paging import Asked, first, opened, paged
-from proxy.core.recommend import compose
+from proxy.core.recommend import compose, first_round, second_round
 
 KEY = b"k" * 32
 NOW = 1_800_000_000
@@ -24,16 +24,15 @@ SIZED = SIZES.flatmap(lambda it: st.tuples(st.just(it), st.tuples(*[OFFERS] * le
 def composed(ask, popularity, offers, alpha):
     """One answer, made of what cf, content and its neighbours offer."""
     cf, content, neighbours = offers
-    rounds = [blend(alpha, cf, content), ranking("content", neighbours)]
-    if ask.page is not None:
-        rounds = [ask.page.unseen(each) for each in rounds]
+    decision = replace(DECISION, alpha=alpha)
+    _, offered = first_round(decision, {"cf": cf, "content": content}, ask, popularity.catalogue)
     answer = compose(
         request_id="r",
         ask=ask,
-        rounds=[sift(each, ask, popularity.catalogue) for each in rounds],
+        rounds=[offered, second_round(neighbours, ask, popularity.catalogue)],
         popularity=popularity,
         bucket=0,
-        decision=DECISION,
+        decision=decision,
         toggles_version=1,
     )
     document = orjson.loads(answer.body)

@@ -1,5 +1,6 @@
 """`X-Fusebox-Override` on the wire: what it changes, for whom, and what it never does."""
 
+import logging
 from dataclasses import replace
 
 import orjson
@@ -8,12 +9,12 @@ from harness import answering, reply
 from recommending import FILMS, GET, many, offering, stage
 
 from proxy.clock import wall
+from proxy.core.decide import MAX_LAID
 from proxy.core.experiment import Experiment
 from proxy.core.override import Override, Overrides, sign
 from proxy.core.policy import Route, Toggles
 from proxy.core.signing import Kind
 from proxy.core.toggles import Rule, Scope
-from proxy.dataplane.deciding import MAX_LAID
 
 KEY = b"k" * 32
 CF = offering(*many("cf", 20))
@@ -92,6 +93,15 @@ async def test_nothing_is_counted_but_apart_and_no_cache_may_keep_it():
         aside = rig.counters.aside("override")
         assert aside.cell("films", "none").status[2] == 1
         assert (aside.slots_asked, aside.levels) == (4, {"A": 1})
+
+
+async def test_the_access_log_names_it(caplog):
+    caplog.set_level(logging.INFO, "fusebox.access")
+    async with opened(access_log_sample=1.0) as rig:
+        await overridden(rig, header(policy_mode="content_only"))
+        await rig.recommend(4)
+    lines = [record for record in caplog.records if record.name == "fusebox.access"]
+    assert [getattr(it, "override", None) for it in lines] == ["o-1", None]
 
 
 async def test_scope_rule_and_arm_hold_as_for_all():

@@ -77,7 +77,7 @@ async def test_waiting_ends_with_its_deadline_and_only_then():
     async with served(max_inflight=1, queue_timeout_ms=400) as (pool, _):
         running = await Caller(pool).ask().connected()
         waiting = Caller(pool).ask()
-        lane, now = pool.ticker.lane(0.4), monotonic()
+        lane, now = pool.ticker.lane(0.4, "queue"), monotonic()
         lane.expire(now + 0.3)
         assert waiting.failure is None
         lane.expire(now + 0.5)
@@ -92,7 +92,7 @@ async def test_who_was_served_has_no_deadline_in_the_queue_any_more():
         running = await Caller(pool).ask().connected()
         waiting = Caller(pool).ask()
         running.done()
-        pool.ticker.lane(0.4).expire(monotonic() + 9)
+        pool.ticker.lane(0.4, "queue").expire(monotonic() + 9)
         assert (waiting.failure, waiting.connection) == (None, running.connection)
         assert not pool.leave(waiting)
         waiting.done()

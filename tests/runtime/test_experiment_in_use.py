@@ -1,7 +1,9 @@
 """A freeze and the flap budget in real processes, across kill -9 and restart."""
 
+import asyncio
 import signal
 
+import aiohttp
 import pytest
 
 from proxy.core.routing import SALT, bucket
@@ -73,3 +75,34 @@ async def test_who_was_seen_and_who_is_held_outlive_the_process(box, options):
     assert await arms(box, KNOWN) == before
     assert set((await arms(box, NEW)).values()) == {"control"}
     assert (await status(box, token))["troubles"] == []
+
+
+async def test_shadows_of_all_workers_are_told_as_one(box):
+    """And a reload takes them away, with nothing in between going wrong."""
+    token = box.token()
+    box.options = ("--workers", "2")
+    box.write()
+    plain = box.settings.read_text()
+    box.settings.write_text(plain + '[routes.shadow]\npercent = 100\nupstream = "cf"\n')
+    await box.start()
+    for n in range(20):
+        async with aiohttp.ClientSession() as session, session.get(f"{box.listen}/payment/{n}") as answer:
+            assert await answer.text() == f"/payment/{n}"
+    for _ in range(200):  # workers tell their counters every 250 ms
+        shadow = (await status(box, token))["shadows"]["payment"]
+        if shadow["compared"] == 20:
+            break
+        await asyncio.sleep(0.05)
+    assert (shadow["same"], shadow["to"], shadow["results"]) == (20, "cf", {"same": 20})
+    assert sorted(box.upstream.paths) == sorted(f"/payment/{n}" for n in range(20) for _ in range(2))
+    metrics = (await box.api("GET", "/metrics"))[1]
+    assert 'fusebox_shadow_requests_total{result="same",route="payment"} 20.0' in metrics
+    assert 'fusebox_upstream_requests_total{outcome="success",upstream="payment"} 20.0' in metrics
+    assert 'fusebox_upstream_requests_total{outcome="success",upstream="cf"} 0.0' in metrics
+
+    box.settings.write_text(plain)
+    box.signal(signal.SIGHUP)
+    await box.logged("reloaded")
+    assert (await box.get("/payment/x")).status == 200
+    assert (await status(box, token))["shadows"] == {}
+    assert box.upstream.paths.count("/payment/x") == 1

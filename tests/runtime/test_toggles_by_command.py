@@ -14,7 +14,7 @@ from proxy.core.roles import Role
 async def fusebox(box):
     """A running sidecar, and the command line on it; an operator's token."""
     settings = box.settings.read_text().replace('cf = "cf" }', 'cf = "cf", content = "payment" }')
-    box.settings.write_text(f'{settings}flag = "billing"\n')  # of the last route
+    box.settings.write_text(f'{settings}flag = "billing"\n[flaps]\nchanges_per_hour = 1\n')
     await box.start()
     token = box.token(Role.OPERATOR)
 
@@ -50,6 +50,13 @@ async def test_a_change_holds_is_told_and_is_taken_back(fusebox, box):
     (at,) = [it["at"] for it in (await as_json(fusebox, "toggles", "get"))["reverts"]]
     row = next(line.split() for line in told.splitlines() if line.startswith("exposure_percent"))
     assert row == ["exposure_percent", "100", "12.5", at]
+
+
+async def test_a_preview_knows_whom_the_flap_budget_holds(fusebox, box):
+    await fusebox("toggles", "set", "exposure_percent=0", "--reason", "r")
+    await box.get("/recommendations?k=2&user_id=u1")
+    found = await as_json(fusebox, "toggles", "preview", "exposure_percent=100")
+    assert (found["users"], found["exposed_before"], found["exposed_after"]) == (1, 0, 0)
 
 
 async def test_what_is_refused_changes_nothing(fusebox):

@@ -74,7 +74,7 @@ def test_a_store_that_holds_something_is_not_touched(backup, url, work, tmp_path
     with closing(open_store(url, tmp_path)) as store:
         store.write(work)
     before = kept(url, tmp_path)
-    with pytest.raises(StoreError, match="holds a log already: --replace moves it aside"):
+    with pytest.raises(StoreError, match="holds something already: --replace moves it aside"):
         restore(backup, parse(url), tmp_path, replace=False, stamp=STAMP)
     assert kept(url, tmp_path) == before
 

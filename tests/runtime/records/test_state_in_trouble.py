@@ -152,6 +152,7 @@ async def test_a_spool_that_is_full(records, choice):
     if choice == "refuse":
         assert set(answered) == {200, 503}
         assert sum(path.startswith("/payment/user-") for path in seen) == answered[200]
+        await records.until(lambda: refused(records))  # four at once are refused before one is
         await actions(records, 503, "audit_full")
         lost = 0
     else:

@@ -1,0 +1,399 @@
+"""What a start finds: the last good file, the store, the newer of both, neither; and what it says of that."""
+
+import errno
+import os
+from dataclasses import replace
+
+import pytest
+from toggling import RUNNING, Rig, policy
+
+from proxy.control.toggle_plans import patch
+from proxy.core.experiment import Arm, Experiment
+from proxy.core.toggles import Toggles
+from proxy.ports import StoreError
+
+GONE = "the store is gone"
+
+
+@pytest.fixture
+def rig(tmp_path):
+    return Rig(tmp_path)
+
+
+async def changed(rig, *shares):
+    """A sidecar that made these changes and ended."""
+    async with rig.started():
+        for share in shares:
+            await rig.patch(exposure_percent=share)
+
+
+async def test_a_restart_without_the_store_has_the_same_toggles_under_the_same_version(rig):
+    await changed(rig, 50, 20)
+    rig.journal.trouble = GONE
+    async with rig.started() as control:
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (3, 20)
+        with pytest.raises(StoreError):
+            await rig.patch(exposure_percent=100)
+        rig.journal.trouble = ""
+        assert (await rig.patch(exposure_percent=100)).version == 4
+        assert list(control.troubles()) == []
+
+
+async def test_the_settings_toggles_count_at_the_first_start_only(rig, caplog):
+    await changed(rig, 50)
+    assert "has changed" not in caplog.text
+    rig.settings = policy(Toggles(exposure_percent=7, version=99))
+    async with rig.started():
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (2, 50)
+        assert "counts at the first start only" in caplog.text
+        assert "fusebox toggles" in caplog.text
+        await rig.turn()
+    caplog.clear()
+    async with rig.started():
+        assert "has changed" not in caplog.text, "it is told once"
+
+
+async def test_the_stores_version_holds_where_it_is_newer(rig, tmp_path):
+    await changed(rig, 50)
+    old = rig.file.read_bytes()
+    await changed(rig, 20)
+    rig.file.write_bytes(old)
+    rig.journal.trouble = GONE
+    async with rig.started():
+        assert rig.toggles.version == 2
+        rig.journal.trouble = ""
+        await rig.turn()
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (3, 20)
+    rig.journal.trouble = GONE
+    async with rig.started():
+        assert rig.toggles.version == 3, "the file has it now"
+
+
+async def test_the_files_version_holds_where_it_is_newer_and_the_store_gets_it(rig):
+    await changed(rig, 50)
+    older, rig.journal.store = rig.journal.store, type(rig.store)()
+    async with rig.started():
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (2, 50)
+    newest = rig.journal.store.read(lambda it: it.toggles.newest())
+    assert newest == older.read(lambda it: it.toggles.newest())
+
+
+async def test_a_state_directory_that_is_lost_takes_the_stores_toggles_before_anything_listens(rig):
+    await changed(rig, 50)
+    rig.file.unlink()
+    rig.file.with_name("toggles.json.before").unlink()
+    rig.settings = policy(Toggles(version=99))
+    rig.made().restore()
+    await rig.control._state.begin()
+    assert (rig.toggles.version, rig.toggles.exposure_percent) == (2, 50)
+
+
+async def test_without_file_and_store_the_settings_hold_until_the_store_opens_and_that_is_told(rig):
+    await changed(rig, 50)
+    rig.file.unlink()
+    rig.file.with_name("toggles.json.before").unlink()
+    rig.journal.trouble = GONE
+    async with rig.started() as control:
+        assert rig.toggles.exposure_percent == 100
+        assert "those of the settings until the store opens" in " ".join(control.troubles())
+        assert not rig.file.exists(), "nobody knows yet whether they are right"
+        rig.journal.trouble = ""
+        await rig.turn()
+        assert rig.toggles.exposure_percent == 50
+        assert list(control.troubles()) == []
+
+
+@pytest.mark.parametrize("spoilt", ["", "\n", "{}\n{}", '{"format": 2, "sha256": ""}\n{}', "cut", "flipped"])
+async def test_of_a_damaged_file_the_one_before_holds_and_that_is_told_until_the_store_opens(rig, spoilt):
+    await changed(rig, 50, 20)
+    content = rig.file.read_bytes()
+    damaged = {"cut": content[:-20], "flipped": content.replace(b"20", b"21")}.get(spoilt, spoilt.encode())
+    rig.file.write_bytes(damaged)
+    rig.journal.trouble = GONE
+    async with rig.started() as control:
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (2, 50)
+        assert "toggles.json cannot be used" in " ".join(control.troubles())
+        rig.journal.trouble = ""
+        await rig.turn()
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (3, 20)
+        assert list(control.troubles()) == []
+
+
+def spoil(rig):
+    rig.file.write_text("{")
+    rig.file.with_name("toggles.json.before").write_text("[]\n")
+
+
+async def test_damaged_beyond_use_and_no_store_means_killed_and_is_told(rig, caplog):
+    await changed(rig, 50, 20)
+    spoil(rig)
+    rig.journal.trouble = GONE
+    async with rig.started() as control:
+        assert rig.toggles.kill_switch is True
+        assert "nobody can tell which toggles hold" in rig.kill.status.reason
+        assert "toggles.json cannot be used" in " ".join(control.troubles())
+        assert "remove both files" in caplog.text
+        assert rig.file.read_text() == "{", "what is left stays for whoever looks"
+        rig.journal.trouble = ""
+        await rig.turn()
+        assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (False, 20)
+        assert list(control.troubles()) == []
+    assert not rig.kill_file.exists()
+
+
+async def test_damaged_beyond_use_the_store_tells_before_anything_listens(rig):
+    await changed(rig, 50, 20)
+    spoil(rig)
+    rig.made().restore()
+    await rig.control._state.begin()
+    assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (False, 20)
+    assert True not in [kill for _, kill in rig.plane.applied]
+
+
+async def test_damaged_beyond_use_and_an_empty_store_stays_killed_until_a_person_decides(rig):
+    await changed(rig, 50)
+    spoil(rig)
+    rig.journal.store = type(rig.store)()
+    async with rig.started():
+        assert rig.toggles.kill_switch is True
+    async with rig.started():
+        assert rig.toggles.kill_switch is True, "a restart is killed too"
+        assert "the store is empty" in rig.kill.status.reason
+        await rig.kill.set(False, reason="I looked", by="ann")
+        assert rig.toggles.exposure_percent == 100
+
+
+async def test_a_person_who_releases_a_sidecar_that_knows_nothing_is_obeyed(rig):
+    await changed(rig, 50)
+    spoil(rig)
+    rig.journal.trouble = GONE
+    async with rig.started():
+        await rig.kill.set(False, reason="I looked", by="ann")
+        rig.journal.trouble = ""
+        await rig.turn()
+        assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (False, 50)
+
+
+async def test_two_sidecars_that_made_the_same_number_settle_on_the_stores(rig, tmp_path):
+    """One of them by a kill, which asks no store."""
+    (tmp_path / "other").mkdir()
+    other = Rig(tmp_path / "other")
+    other.store, other.journal = rig.store, rig.journal
+    async with rig.started(), other.started():
+        rig.journal.trouble = GONE
+        await other.kill.set(True, reason="r", by="bob")
+        rig.journal.trouble = ""
+        await rig.patch(exposure_percent=50)
+        assert (rig.toggles.version, other.toggles.version) == (2, 2)
+        for _ in range(3):
+            await other.turn()
+        assert (other.toggles.version, other.toggles.kill_switch, other.toggles.exposure_percent) == (
+            3, True, 50,
+        )  # fmt: skip
+        assert not other.control._behind
+    assert rig.kinds() == [(1, "file"), (2, "patch"), (3, "kill")]
+
+
+async def test_a_full_disk_refuses_changes_and_what_was_there_stays(rig, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with rig.started() as control:
+        before = rig.file.read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(StoreError, match=r"toggles\.json.*No space left"):
+                await rig.patch(exposure_percent=50)
+            assert (rig.toggles.version, rig.kinds()) == (1, [(1, "file")])
+            assert rig.file.read_bytes() == before
+            await rig.kill.set(True, reason="r", by="ann")
+            await rig.turn()
+            assert "would bring back older toggles" in " ".join(control.troubles())
+        await rig.turn()
+        assert list(control.troubles()) == []
+    rig.journal.trouble = GONE
+    async with rig.started():
+        assert rig.toggles.kill_switch is True
+
+
+async def test_a_file_that_cannot_be_replaced_in_the_end_is_told_and_tried_again(rig):
+    """The store has it by then, so it holds."""
+    async with rig.started() as control:
+        rig.file.unlink()
+        rig.file.mkdir()
+        assert (await rig.patch(exposure_percent=50)).version == 2
+        assert "would bring back older toggles" in " ".join(control.troubles())
+        rig.file.rmdir()
+        await rig.turn()
+        assert list(control.troubles()) == []
+
+
+async def test_what_the_store_may_have_although_it_was_refused_never_takes_effect(rig):
+    """The commit's answer was lost: the client was told 503."""
+    async with rig.started():
+        rig.journal.lost = "no answer within 5 s, it may or may not have been written"
+        with pytest.raises(StoreError, match="may or may not"):
+            await rig.patch(exposure_percent=50)
+        assert (rig.toggles.version, rig.toggles.exposure_percent) == (1, 100)
+        await rig.turn()
+    async with rig.started():  # killed before the store came back
+        rig.journal.trouble = ""
+        await rig.turn()
+        assert rig.toggles.exposure_percent == 100
+        assert rig.kinds() == [(1, "file"), (2, "patch"), (3, "kept")]
+        assert "version 2 was refused" in rig.control.read().metadata["reason"]
+
+
+class TestFreeze:
+    NEXT = Experiment(name="next", salt="s", arms=(Arm(name="all", percent=100, policy_mode="collab_only"),))
+
+    async def test_salt_and_arms_stay_over_restarts_reloads_and_kills(self, rig):
+        async with rig.started():
+            await rig.patch(experiment_freeze=True)
+        rig.settings = policy(experiment=self.NEXT)
+        for store in (GONE, ""):
+            rig.journal.trouble = store
+            async with rig.started() as control:
+                assert rig.plane.policy.experiment == RUNNING
+                await control.reload(replace(rig.settings))
+                await rig.kill.set(True, reason="r", by="ann")
+                await rig.kill.set(False, reason="r", by="ann")
+                assert rig.plane.policy.experiment == RUNNING
+
+    async def test_thawed_the_settings_count_again(self, rig):
+        async with rig.started():
+            await rig.patch(experiment_freeze=True)
+        rig.settings = policy(experiment=self.NEXT)
+        async with rig.started():
+            await rig.patch(experiment_freeze=False)
+            assert rig.plane.policy.experiment is self.NEXT
+            await rig.change(await rig.control.revert_to(2))
+            assert rig.plane.policy.experiment == RUNNING, "a revert goes back to what was frozen then"
+
+    async def test_a_freeze_in_the_settings_holds_what_ran_at_the_first_start(self, rig):
+        rig.settings = policy(Toggles(experiment_freeze=True))
+        async with rig.started():
+            await rig.turn()
+        rig.settings = policy(Toggles(experiment_freeze=True), experiment=self.NEXT)
+        async with rig.started():
+            assert rig.plane.policy.experiment == RUNNING
+
+    async def test_a_thaw_with_a_time_limit_returns_to_what_was_frozen(self, rig):
+        async with rig.started():
+            await rig.patch(experiment_freeze=True)
+            await rig.patch(ttl_s=60, experiment_freeze=False)
+        rig.settings = policy(experiment=self.NEXT)
+        async with rig.started():
+            assert rig.plane.policy.experiment is self.NEXT
+            rig.pass_time(60)
+            await rig.turn()
+            assert rig.plane.policy.experiment == RUNNING
+
+
+class TestKill:
+    async def test_a_kill_is_a_version_of_whoever_threw_it(self, rig):
+        async with rig.started():
+            await rig.patch(exposure_percent=50)
+            await rig.kill.set(True, reason="burns", by="bob")
+            await rig.turn()
+            assert [(it.version, it.kind, it.by) for it in rig.rows()][1:] == [
+                (2, "patch", "ann"),
+                (3, "kill", "bob"),
+            ]
+            now = rig.control.read()
+            assert (now.kill, now.toggles["kill_switch"], now.metadata["reason"]) == (True, True, "burns")
+
+    async def test_numbers_go_on_over_kills_that_no_store_has_and_no_file(self, rig):
+        """Killed right after the kill was remembered: a version that was once told never comes again."""
+        async with rig.started():
+            await rig.patch(exposure_percent=50)
+            rig.journal.trouble = GONE
+            for on in (True, False, True):
+                await rig.kill.set(on, reason="r", by="bob")
+            assert rig.toggles.version == 5
+        rig.made().restore()
+        assert (rig.toggles.version, rig.toggles.kill_switch) == (5, True)
+
+    async def test_kills_without_the_store_come_into_its_history_later_even_after_a_restart(self, rig):
+        async with rig.started():
+            rig.journal.trouble = GONE
+            for on in (True, False):
+                await rig.kill.set(on, reason="r", by="bob")
+            await rig.turn()
+        async with rig.started():
+            rig.journal.trouble = ""
+            await rig.turn()
+            assert rig.kinds() == [(1, "file"), (2, "kill"), (3, "kill")]
+
+    async def test_a_kill_while_a_change_is_kept_lies_over_it(self, rig):
+        async with rig.started():
+            rig.journal.store = MeanwhileStore(rig)
+            now = await rig.patch(exposure_percent=50)
+            assert (now.kill, now.toggles["exposure_percent"]) == (True, 50)
+            rig.journal.store = rig.store
+            await rig.turn()
+            assert rig.kinds() == [(1, "file"), (2, "patch"), (4, "kill")]
+            versions = [version for version, _ in rig.plane.applied]
+            assert versions == sorted(set(versions)), "each policy has a number of its own, and a higher one"
+
+    async def test_a_kill_that_moved_there_and_back_meanwhile_leaves_a_higher_version(self, rig):
+        async with rig.started():
+            rig.journal.store = MeanwhileStore(rig, True, False)
+            now = await rig.patch(exposure_percent=50)
+            assert (now.kill, now.version, now.toggles["exposure_percent"]) == (False, 5, 50)
+
+    async def test_whoever_released_it_knowing_of_no_throw_after_that_has_not(self, rig):
+        async with rig.started():
+            await rig.kill.set(True, reason="r", by="ann")
+            plan = rig.control.plan(patch({"kill_switch": False}))
+            await rig.kill.set(True, reason="again!", by="bob")
+            with pytest.raises(Exception, match="have become version 3"):
+                await rig.control.carry_out(plan, reason="r", by="ann")
+            assert rig.toggles.kill_switch is True
+
+    async def test_settings_that_say_killed_are_obeyed_when_the_store_opens_late(self, rig):
+        await changed(rig, 50)
+        rig.file.unlink()
+        rig.file.with_name("toggles.json.before").unlink()
+        rig.settings = policy(Toggles(kill_switch=True))
+        rig.journal.trouble = GONE
+        async with rig.started():
+            assert rig.toggles.kill_switch is True
+            rig.journal.trouble = ""
+            await rig.turn()
+            assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (True, 50)
+            assert False not in [kill for _, kill in rig.plane.applied]
+
+    async def test_a_kill_file_alone_is_enough(self, rig):
+        await changed(rig, 50)
+        rig.kill_file.write_text('{"kill": true, "reason": "by hand"}')
+        async with rig.started():
+            assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (True, 50)
+            assert rig.rows()[-1].kind == "kill"
+
+    async def test_settings_that_newly_say_killed_are_obeyed_where_nobody_has_decided(self, rig):
+        await changed(rig, 50)
+        rig.settings = policy(Toggles(kill_switch=True))
+        async with rig.started():
+            assert (rig.toggles.kill_switch, rig.kill.status.by) == (True, "toggles file")
+
+
+class MeanwhileStore:
+    """A store in which the kill switch moves while it writes."""
+
+    def __init__(self, rig, *moves):
+        self.rig = rig
+        self.moves = moves or (True,)
+
+    def write(self, work):
+        for on in self.moves:
+            if on:
+                self.rig.kill.throw(reason="now", by="bob")
+            else:  # as a release does it, its decision remembered
+                self.rig.kill.decision = replace(self.rig.kill.decision, kill=False)
+                self.rig.kill._put(False, self.rig.control._state.numbers.next())
+                self.rig.kill.heard()
+        return self.rig.store.write(work)
+
+    def read(self, work):
+        return self.rig.store.read(work)
