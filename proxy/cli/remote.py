@@ -7,7 +7,7 @@ import click
 
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, tell_json, tell_table
-from proxy.cli.toggle_words import shown, shown_at
+from proxy.cli.toggle_words import held_words, shown, shown_at
 
 
 @click.command(context_settings=HELP)
@@ -34,7 +34,7 @@ def status(api: Admin, *, as_json: bool) -> None:
     for trouble in answer["troubles"]:
         click.echo(f"trouble: {trouble}")
     for held in answer["held"]:
-        click.echo(_held_text(held))
+        click.echo(held_words(held))
     click.echo()
     tell_table(
         ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),
@@ -162,15 +162,6 @@ def _shadow_row(route: str, it: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _held_text(held: dict[str, Any]) -> str:
-    scope = held["scope"] or {}
-    whose = "".join(f", {part} {' or '.join(names)}" for part, names in scope.items() if names)
-    return (
-        f"held in control by the flap budget: buckets {held['low']} to {held['high']}, "
-        f"{held['percent']:g} % of the users{whose}, until {held['until']}"
-    )
-
-
 def _tell_toggles(toggles: dict[str, Any]) -> None:
     """What is not as usual, who wanted it so, and when it returns: an incident begins with this."""
     told = [f"{name}={shown(value)}" for name, value in toggles["changed"].items()]
@@ -179,6 +170,8 @@ def _tell_toggles(toggles: dict[str, Any]) -> None:
     if told:
         why = " ".join(str(toggles["reason"]).split())
         click.echo(f"toggles {', '.join(told)}; last change {toggles['at']} by {toggles['by']}: {why}")
+    if frozen := toggles["frozen"]:
+        click.echo(f"experiment {frozen} is frozen")
     for it in toggles["reverts"]:
         click.echo(f"returns {it['at']}: {', '.join(it['names'])}")
 

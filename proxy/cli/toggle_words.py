@@ -91,6 +91,16 @@ def returns(document: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def held_words(held: Mapping[str, Any]) -> str:
+    """Who waits for the flap budget, and until when; as `GET /v1/status` tells it."""
+    scope = held["scope"] or {}
+    whose = "".join(f", {part} {' or '.join(names)}" for part, names in scope.items() if names)
+    return (
+        f"held in control by the flap budget: buckets {held['low']} to {held['high']}, "
+        f"{held['percent']:g} % of the users{whose}, until {held['until']}"
+    )
+
+
 def assigned(words: tuple[str, ...], read: Callable[[str, str], Any]) -> dict[str, Any]:
     """What `NAME=VALUE …` says; BadParameter names every word that is wrong, and why."""
     found: dict[str, Any] = {}

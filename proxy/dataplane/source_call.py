@@ -101,15 +101,16 @@ class SourceCall(Call):
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
         status = head.status if head.is_json() or head.status != 200 else 0
         items: list[Candidate] | None = None
+        broken = ""
         if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
             try:
                 items = parse_candidates(body, self._shape)
-            except ContractBroken:
-                items = None
+            except ContractBroken as error:
+                broken = str(error)
         if items is not None or 400 <= status < 500:
             self.concluded(status, now)
         else:
-            self.concluded(status if status >= 500 else 0, now)
+            self.concluded(status if status >= 500 else 0, now, broken or _strange(head))
         cache = self._memory.cache
         if cache is not None:
             if items and not _forbids_keeping(head.lines):
@@ -140,6 +141,13 @@ class SourceCall(Call):
                 fetch.told(items, now)
             except Exception:  # noqa: BLE001 - a fault of ours in one answer is not the others'
                 _log.exception("answering with what a source said failed")
+
+
+def _strange(head: ResponseHead) -> str:
+    """What keeps an answer from being read at all."""
+    if head.status != 200:
+        return f"status {head.status}"
+    return "the answer is too long" if head.is_json() else "its Content-Type is not JSON"
 
 
 def _forbids_keeping(lines: bytes) -> bool:

@@ -113,11 +113,13 @@ def test_status_says_what_is_not_as_usual_whose_it_is_and_when_it_returns(run, a
         reason="cf is\nslow",
         changed={"policy_mode": "content_only", "exposure_percent": 50.0},
         rules=1,
+        frozen="hybrid_v1",
         reverts=(ReturnStatus(at="T1", version=2, names=("exposure_percent", "rules")),),
     )
     admin.answer = wire(replace(STATUS, toggles=told))
     assert (
         "toggles policy_mode=content_only, exposure_percent=50, 1 rule; last change T0 by otto: cf is slow\n"
+        "experiment hybrid_v1 is frozen\n"
         "returns T1: exposure_percent, rules\n"
     ) in run("status", "--admin", admin.url).output
 

@@ -197,6 +197,14 @@ class TestChanges:
             ["rules", "0", "rules", "1", "rule", "-"], ["flags.billing", "on", "OFF", "-"],
         ]  # fmt: skip
 
+    def test_whoever_is_not_let_in_yet_is_told(self, change, admin):
+        held = [{"scope": None, "low": 1000, "high": 4999, "percent": 40.0, "until": "T1"}]
+        admin.scripted["GET", "/v1/status"] = 200, {"held": held}
+        said = "held in control by the flap budget: buckets 1000 to 4999, 40 % of the users, until T1\n"
+        words = ("toggles", "set", "exposure_percent=50", "--reason", "r")
+        assert change(*words, after=document(exposure_percent=50))[0].output.endswith(said)
+        assert said not in change(*words, after=document(disable_cf=True))[0].output
+
     def test_what_was_so_already_is_told(self, change):
         result, *_ = change("toggles", "set", "disable_cf=off", "--reason", "r", after=DOCUMENT)
         assert result.output == "all was so already (version 7)\n"
