@@ -4,6 +4,7 @@ import asyncio
 import gc
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from recommending import FILMS, film, offers, stage
 from test_overrides import KEY, header
 
 from proxy.core.breaker import BreakerSettings
-from proxy.core.cache import CacheSettings
+from proxy.core.cache import CacheSettings, WarmList
 from proxy.core.candidates import Fields
 from proxy.core.policy import Shadow, Toggles
 from proxy.core.routing import parameters
@@ -137,7 +138,7 @@ class Storm:
         assert said["level"] == document["metadata"]["level"]
         assert (answer.get("x-fusebox-explanation") is not None) <= (b"Override" in raw)
 
-    async def weather(self) -> None:
+    async def weather(self, warm_file: str) -> None:
         """Policies come and go."""
         rig, chance, version = self.rig, self.chance, 1
         while not self.over:
@@ -168,12 +169,21 @@ class Storm:
             (route,) = before.routes
             route = replace(route, deadline_ms=chance.choice((None, 25, 50)))
             cache = CacheSettings(
-                max_bytes=chance.choice((0, 200_000, 4_000_000)), candidates_ttl_s=chance.choice((1e-6, 60.0))
+                max_bytes=chance.choice((0, 200_000, 4_000_000)),
+                candidates_ttl_s=chance.choice((1e-6, 60.0)),
+                warm_per_s=1_000.0,
             )
+            warm = WarmList(file=warm_file, read_at=chance.choice((1.0, 2.0)))
             films = chance.choice((FILMS, FILMS[5:]))
             rig.plane.apply(
                 replace(
-                    before, toggles=toggles, upstreams=ups, routes=(route,), cache=cache, popularity=films
+                    before,
+                    toggles=toggles,
+                    upstreams=ups,
+                    routes=(route,),
+                    cache=cache,
+                    popularity=films,
+                    warm=warm,
                 )
             )
             for _ in range(chance.randrange(60)):
@@ -189,12 +199,16 @@ def living() -> int:
 def counted(counters: Any) -> int:
     """Requests, in the columns of all kinds."""
     own = sum(sum(cell.status) for cell in counters.routes.values())
-    return own + sum(counted(aside) for why, aside in counters.asides.items() if why != "mirror")
+    return own + sum(
+        counted(aside) for why, aside in counters.asides.items() if why not in ("mirror", "warm")
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_a_storm(seed: int) -> None:
+async def test_a_storm(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
+    warm_file = tmp_path / "warm.json"
+    warm_file.write_bytes(orjson.dumps([f"user_id={n}&k=4" for n in range(60)]))
     breaker = BreakerSettings(consecutive_failures=6, cooldown_s=0.02)
     settings: dict[str, Any] = {"breaker": breaker, "max_inflight": 8}
     sources = [Source(name, chance) for name in ("cf", "co", "ctl")]
@@ -206,10 +220,11 @@ async def test_a_storm(seed: int) -> None:
         signing_key=KEY,
     ) as rig:
         storm = Storm(rig, chance)
-        weather = spawn(storm.weather(), "weather")
+        weather = spawn(storm.weather(str(warm_file)), "weather")
         await asyncio.gather(*(storm.client(REQUESTS // 30) for _ in range(30)))
         storm.over = True
         await weather
+        rig.plane.apply(replace(rig.plane.policy, warm=None))
         rig.close_clients()
         memories = [rig.plane._memory, *(it._memory for it in rig.plane._shadowing._routes.values())]
         await until(lambda: rig.quiet and not any(it.calls for it in memories), "the last call")
