@@ -23,6 +23,7 @@ SCRIPTS = {
     "connections": ["--rounds", "3", "--seconds", "3"],
     "audit": ["--rounds", "3"],
     "decide": ["--rounds", "5", "--seconds", "4"],
+    "toggles": ["--rounds", "3"],
 }
 QUICK = {
     "peers": ["--rounds", "1", "--seconds", "1"],
@@ -35,6 +36,7 @@ QUICK = {
     "connections": ["--rounds", "1", "--seconds", "1"],
     "audit": ["--rounds", "1", "--seconds", "0.5", "--entries", "20000", "--postgres-entries", "5000"],
     "decide": ["--rounds", "1", "--seconds", "1", "--requests", "5000"],
+    "toggles": ["--rounds", "1", "--seconds", "2"],
 }
 VERDICTS = {0: "ok", 1: "FAILED or target missed", 2: "could not run"}
 
