@@ -123,6 +123,9 @@ class Cache:
             else:
                 self._small.append(entry)
                 self._small_bytes += size
+        elif entry.body == body:  # as most are that come again: then memory stays as it is
+            entry.at = now
+            return True
         else:
             if not entry.body:
                 self._empty -= 1
