@@ -16,23 +16,27 @@ SCRIPTS = {
     "peers": ["--rounds", "5", "--seconds", "4"],
     "fallback": ["--rounds", "5", "--seconds", "4"],
     "recommend": ["--rounds", "5", "--seconds", "4"],
+    "cache": ["--rounds", "5", "--seconds", "4"],
     "breaker": ["--rounds", "5", "--seconds", "4"],
     "actions": ["--rounds", "5", "--seconds", "4"],
     "bodies": ["--rounds", "5"],
     "connections": ["--rounds", "3", "--seconds", "3"],
     "audit": ["--rounds", "3"],
     "decide": ["--rounds", "5", "--seconds", "4"],
+    "toggles": ["--rounds", "3"],
 }
 QUICK = {
     "peers": ["--rounds", "1", "--seconds", "1"],
     "fallback": ["--rounds", "1", "--seconds", "1"],
     "recommend": ["--rounds", "1", "--seconds", "1"],
+    "cache": ["--rounds", "1", "--seconds", "1"],
     "breaker": ["--rounds", "1", "--seconds", "1"],
     "actions": ["--rounds", "1", "--seconds", "1"],
     "bodies": ["--rounds", "1", "--mib", "256"],
     "connections": ["--rounds", "1", "--seconds", "1"],
     "audit": ["--rounds", "1", "--seconds", "0.5", "--entries", "20000", "--postgres-entries", "5000"],
     "decide": ["--rounds", "1", "--seconds", "1", "--requests", "5000"],
+    "toggles": ["--rounds", "1", "--seconds", "2"],
 }
 VERDICTS = {0: "ok", 1: "FAILED or target missed", 2: "could not run"}
 

@@ -301,6 +301,8 @@ trusted_proxies = ["10.0.0.0/8"]
 address = "127.0.0.1:{admin}"
 [state]
 directory = "state-{port}"
+[storage]
+url = "sqlite:///state-{port}/fusebox.db"
 [deadlines]
 idle_client_s = {IDLE_S}
 [popularity]

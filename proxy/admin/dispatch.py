@@ -120,8 +120,7 @@ class Dispatch:
                     now = endpoint.version(self._services)
                     # The kill switch that this very request has thrown is no change by somebody else.
                     own = thrown is not None and thrown.version == now
-                    asked = request.headers.get("If-Match")
-                    if _match(asked, looked_at if own else now, required=endpoint.required):
+                    if _match(request, looked_at if own else now, required=endpoint.required):
                         call = replace(call, version=now)
                 change: Change[Any] = await endpoint.handle(call, **arguments)
                 return await self._carried_out(endpoint, change, call), change.changed
@@ -162,8 +161,10 @@ def _although_killed(error: Refusal | StoreError, thrown: Thrown) -> Problem:
     return Problem(code, detail, errors=errors or (), version=version)
 
 
-def _match(asked: str | None, version: int | None, *, required: bool) -> bool:
+def _match(request: web.Request, version: int | None, *, required: bool) -> bool:
     """Whether this very version was asked for. RFC 9110, 13.1.1, by strong comparison."""
+    lines = request.headers.getall("If-Match", ())  # several are one list (5.3)
+    asked = ", ".join(lines) if lines else None
     if asked is None and required:
         detail = f'Say which version the change was decided on: If-Match: "{version}" is the present one.'
         raise Problem("precondition_required", detail, version=version)

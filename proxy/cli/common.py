@@ -2,9 +2,12 @@
 
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -52,11 +55,38 @@ def tell_json(answer: Any) -> None:
 
 
 def tell_table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-    """On stdout, for a person: columns as wide as they need be; None and nothing are shown as `-`."""
+    """On stdout, for a person: columns as wide as they need be; None and nothing are shown as `-`.
+
+    On a terminal that is too narrow cells go on below, where breaking between words is enough.
+    """
     lines = [head, *(tuple("-" if it is None or it == "" else str(it) for it in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if sys.stdout.isatty():
+        _narrow(widths, lines, shutil.get_terminal_size().columns - 2 * (len(widths) - 1))
     for line in lines:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        parts = [_folded(cell, width) for cell, width in zip(line, widths, strict=True)]
+        for cells in zip_longest(*parts, fillvalue=""):
+            click.echo(
+                "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+            )
+
+
+def _narrow(widths: list[int], lines: list[tuple[str, ...]], room: int) -> None:
+    """Make the columns fit that have most to give; all stay as they are where words are too long for that."""
+    least = [
+        max(len(word) for cell in column for word in cell.split()) for column in zip(*lines, strict=True)
+    ]
+    if sum(least) > room:
+        return
+    while sum(widths) > room:
+        most = max(range(len(widths)), key=lambda at: widths[at] - least[at])
+        widths[most] -= 1
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    if len(cell) <= width:
+        return [cell]
+    return textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False)
 
 
 class Main(click.Group):

@@ -7,6 +7,7 @@ import click
 
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, tell_json, tell_table
+from proxy.cli.toggle_words import held_words, shown, shown_at
 
 
 @click.command(context_settings=HELP)
@@ -26,13 +27,14 @@ def status(api: Admin, *, as_json: bool) -> None:
         f"{answer['connections']} connections, policy {answer['policy_version']}"
     )
     _tell_kill(answer["kill"])
+    _tell_toggles(answer["toggles"])
     if (reload := answer["reload"]) and not reload["ok"]:
         click.echo(f"the reload at {reload['at']} was refused:")
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
     for trouble in answer["troubles"]:
         click.echo(f"trouble: {trouble}")
     for held in answer["held"]:
-        click.echo(_held_text(held))
+        click.echo(held_words(held))
     click.echo()
     tell_table(
         ("UPSTREAM", "BREAKER", "SINCE", "IN FLIGHT", "QUEUED", "URL", "WHY"),
@@ -160,13 +162,18 @@ def _shadow_row(route: str, it: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _held_text(held: dict[str, Any]) -> str:
-    scope = held["scope"] or {}
-    whose = "".join(f", {part} {' or '.join(names)}" for part, names in scope.items() if names)
-    return (
-        f"held in control by the flap budget: buckets {held['low']} to {held['high']}, "
-        f"{held['percent']:g} % of the users{whose}, until {held['until']}"
-    )
+def _tell_toggles(toggles: dict[str, Any]) -> None:
+    """What is not as usual, who wanted it so, and when it returns: an incident begins with this."""
+    told = [f"{name}={shown(value)}" for name, value in toggles["changed"].items()]
+    if rules := toggles["rules"]:
+        told.append(shown_at("rules", rules))
+    if told:
+        why = " ".join(str(toggles["reason"]).split())
+        click.echo(f"toggles {', '.join(told)}; last change {toggles['at']} by {toggles['by']}: {why}")
+    if frozen := toggles["frozen"]:
+        click.echo(f"experiment {frozen} is frozen")
+    for it in toggles["reverts"]:
+        click.echo(f"returns {it['at']}: {', '.join(it['names'])}")
 
 
 def _tell_kill(kill: dict[str, Any]) -> None:

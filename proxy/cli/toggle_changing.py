@@ -9,7 +9,7 @@ import click
 
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import Duration, tell_json, tell_table
-from proxy.cli.toggle_words import returns, shown_at
+from proxy.cli.toggle_words import held_words, returns, shown_at
 
 _Command = Callable[..., None]
 
@@ -35,10 +35,14 @@ class Changing:
         if self.as_json:
             tell_json(after)
         else:
-            _tell(before, after)
+            changed = _tell(before, after)
+            if not {"exposure_percent", "rules"}.isdisjoint(changed):  # who was let in may not be in yet
+                for held in self.api.call("GET", "/v1/status").get("held", ()):
+                    click.echo(held_words(held))
 
 
-def _tell(before: dict[str, Any], after: dict[str, Any]) -> None:
+def _tell(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Say what changed; it is named."""
     back = returns(after)
     rows = [
         (name, shown_at(name, was), shown_at(name, now), back.get(name))
@@ -47,9 +51,10 @@ def _tell(before: dict[str, Any], after: dict[str, Any]) -> None:
     ]
     if not rows:
         click.echo(f"all was so already (version {after['version']})")
-        return
+        return []
     click.echo(f"version {after['version']}, after {before['version']}")
     tell_table(("CHANGED", "BEFORE", "NOW", "RETURNS"), rows)
+    return [name for name, *_ in rows]
 
 
 def _places(document: dict[str, Any]) -> dict[str, Any]:

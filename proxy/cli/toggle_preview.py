@@ -76,4 +76,6 @@ def _from_to(before: float, after: float) -> str:
 
 
 def _rate(per_s: float | None) -> str:
-    return "-" if per_s is None else f"{per_s:.4g}"
+    if per_s is None:
+        return "-"
+    return f"{per_s:.4g}" if per_s < 1_000 else f"{per_s:.0f}"  # never 2.5e+05

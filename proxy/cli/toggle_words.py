@@ -64,7 +64,8 @@ def shown(value: Any) -> str:
 def shown_at(name: str, value: Any) -> str:
     """The same by its name in a diff: rules and flags are told apart from toggles."""
     if name == "rules":
-        return f"{value if isinstance(value, int) else len(value or ())} rules"
+        count = value if isinstance(value, int) else len(value or ())
+        return f"{count} rule{'' if count == 1 else 's'}"
     if name.startswith("flags."):
         return "OFF" if value is False else "on"
     return shown(value) or "all"
@@ -88,6 +89,16 @@ def returns(document: Mapping[str, Any]) -> dict[str, str]:
         for name in each["names"]:
             found[name] = min(each["at"], found.get(name, each["at"]))
     return found
+
+
+def held_words(held: Mapping[str, Any]) -> str:
+    """Who waits for the flap budget, and until when; as `GET /v1/status` tells it."""
+    scope = held["scope"] or {}
+    whose = "".join(f", {part} {' or '.join(names)}" for part, names in scope.items() if names)
+    return (
+        f"held in control by the flap budget: buckets {held['low']} to {held['high']}, "
+        f"{held['percent']:g} % of the users{whose}, until {held['until']}"
+    )
 
 
 def assigned(words: tuple[str, ...], read: Callable[[str, str], Any]) -> dict[str, Any]:

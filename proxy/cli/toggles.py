@@ -97,7 +97,8 @@ def baseline(change: Changing, name: str) -> None:
 def revert(change: Changing, version: int) -> None:
     """Go back to how all was at a version.
 
-    `fusebox toggles history` lists them. It becomes a new version.
+    `fusebox toggles history` lists them. It becomes a new version. To take back the newest change,
+    revert to the version before it.
     """
     change.make("POST", f"/v1/toggles/revert/{version}", {})
 
@@ -238,6 +239,8 @@ def _tell(answer: dict[str, Any]) -> None:
     )
     if rules := answer["rules"]:
         click.echo()
+        if "rules" in back:
+            click.echo(f"rules return {back['rules']}")
         tell_table(
             ("RULE", "FOR", "TOGGLES"),
             ((at, *rule_words(rule)) for at, rule in enumerate(rules[:SHOWN_RULES])),

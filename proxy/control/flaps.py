@@ -13,7 +13,7 @@ from typing import TypeAlias
 from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.core.flaps import BUCKETS, HOUR_S, FlapBook, Held, Place
 from proxy.core.policy import Policy
-from proxy.core.toggles import Scope, Toggles
+from proxy.core.toggles import Toggles
 from proxy.ports import PolicyTarget, StoreError
 from proxy.tasks import spawn
 
@@ -32,7 +32,7 @@ PATIENCE_S = 0.5
 class HeldStatus:
     """Users whom exposure would let in and the flap budget does not."""
 
-    scope: Scope | None  # of a rule; none: whoever no rule gives an exposure of its own
+    scope: dict[str, tuple[str, ...]] | None  # of a rule; none: whoever no rule gives an exposure of its own
     low: int  # their buckets: from this one
     high: int  # … to this one
     percent: float  # of the users there
@@ -108,7 +108,7 @@ class FlapGuard:
         offset = self._wall() - self._monotonic()
         return tuple(
             HeldStatus(
-                scope=place,
+                scope=None if place is None else place._asdict(),
                 low=it.low,
                 high=it.high - 1,
                 percent=(it.high - it.low) * 100 / BUCKETS,

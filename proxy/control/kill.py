@@ -106,11 +106,9 @@ class KillSwitch:
                 self.decision.at,
             )
         now = self._target.policy.toggles
-        self._numbers.beyond(now.version)
-        if self.decision.version > self._numbers.last:
-            self._numbers.beyond(self.decision.version)
-            self._put(self.decision.kill, self.decision.version)
-        elif self.decision.kill != now.kill_switch:
+        self._numbers.beyond(max(now.version, self.decision.version))
+        if self.decision.version > now.version or self.decision.kill != now.kill_switch:
+            # Not under its own number: what else held under that, nobody remembers.
             self._put(self.decision.kill, self._numbers.next())
 
     def hold(self, why: str) -> None:

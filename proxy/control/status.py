@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from proxy import __version__
 from proxy.clock import Clock, monotonic
@@ -12,6 +12,7 @@ from proxy.control.kill import KillStatus, KillSwitch
 from proxy.control.toggles import ReturnStatus, ToggleControl
 from proxy.core.policy import Shadow
 from proxy.core.shadow import COMPARED
+from proxy.core.toggles import BY_NAME
 from proxy.ports import Plane, ShadowTraffic, Traffic
 
 
@@ -71,6 +72,7 @@ class ToggleStatus:
     by: str
     at: str  # RFC 3339
     reason: str
+    changed: Mapping[str, Any]  # toggles that are not as by default; the kill switch stands for itself
     rules: int
     frozen: str | None  # the experiment that is; None: none is
     reverts: tuple[ReturnStatus, ...]
@@ -227,6 +229,10 @@ def _shadow(settings: Shadow, now: ShadowTraffic | None) -> ShadowStatus:
     )
 
 
+def _is_changed(name: str, value: Any) -> bool:
+    return name != "kill_switch" and bool(value != BY_NAME[name].default)
+
+
 def _toggles(toggles: ToggleControl) -> ToggleStatus:
     now = toggles.held
     frozen = now.document.experiment
@@ -236,6 +242,7 @@ def _toggles(toggles: ToggleControl) -> ToggleStatus:
         by=now.actor,
         at=now.at,
         reason=now.reason,
+        changed={name: value for name, value in toggles.read().toggles.items() if _is_changed(name, value)},
         rules=len(now.document.toggles.rules),
         frozen=None if frozen is None else frozen.name,
         reverts=toggles.reverts,

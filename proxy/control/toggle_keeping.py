@@ -7,8 +7,12 @@ a time limit) takes effect first and is kept as soon as that is possible.
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from operator import attrgetter
 
-from proxy.control.toggle_versions import Held, Memory, memorised, remembered, row
+from proxy.control.toggle_versions import Held, Memory, Numbers, memorised, remembered, row
+from proxy.core.toggle_values import Damaged, Reader
+from proxy.core.toggles import Toggles
 from proxy.ports import LastGood, LastGoodToggles, StoreError, Writing
 from proxy.ports.records import Journal, Records, ToggleLine, ToggleVersion
 
@@ -16,6 +20,8 @@ _log = logging.getLogger("fusebox.toggles")
 
 MAX_SINCE = 500
 """Versions that are looked at of the past."""
+AHEAD = 100
+"""Numbers that a sidecar may show before the file knows of them: a kill waits for no disk."""
 READ_S = 5.0
 """What the store is given to tell its newest version."""
 MAX_WAITING = 20
@@ -29,15 +35,21 @@ class Overtaken(Exception):
 class ToggleKeeper:
     """One change at a time: whoever calls `keep` and `catch_up` sees to it that they do not overlap."""
 
-    def __init__(self, file: LastGoodToggles, journal: Journal) -> None:
+    def __init__(self, file: LastGoodToggles, journal: Journal, numbers: Numbers) -> None:
         self.waiting: list[Held] = []
         """What the store lacks, oldest first."""
         self.settings = ""
         """What the settings said at the last load."""
         self.file_trouble = ""
         self.store_trouble = ""
+        self.sure = 0
+        """The newest version that this sidecar knows the store to have, or goes by without it."""
+        self.promised = 0
+        """Up to here numbers may have been shown."""
         self._file = file
         self._journal = journal
+        self._numbers = numbers
+        self._ahead = AHEAD
         self._given_up: tuple[int, ...] = ()
         self._in_file = False  # the file holds what is in force
 
@@ -47,6 +59,9 @@ class ToggleKeeper:
         if found is not None:
             *self.waiting, _ = found.found.versions
             self._given_up = found.found.given_up
+            self.promised = found.found.promised
+            # Those that wait came after what the store is sure to have.
+            self.sure = found.found.versions[0].version - bool(self.waiting)
             self.settings = found.found.file
             self._in_file = not found.trouble
         return found
@@ -60,6 +75,11 @@ class ToggleKeeper:
 
     def stale(self) -> None:
         """The file does not hold what is in force."""
+        self._in_file = False
+
+    def end(self) -> None:
+        """No number is shown any more that the file does not know of."""
+        self._ahead = 0
         self._in_file = False
 
     def gave_up(self, number: int) -> bool:
@@ -82,6 +102,7 @@ class ToggleKeeper:
             raise
         del self.waiting[: len(rows) - 1]
         self._given_up = ()
+        self.sure = version.version
         await asyncio.to_thread(self._commit, written)
 
     async def catch_up_file(self, now: Held) -> None:
@@ -103,6 +124,7 @@ class ToggleKeeper:
             raise Overtaken from error
         known = {it.version for it in rows}
         self.waiting = [it for it in self.waiting if it.version not in known]
+        self.sure = rows[-1].version
         self.store_trouble = ""
 
     async def newest(self) -> ToggleVersion | None:
@@ -116,8 +138,10 @@ class ToggleKeeper:
     async def get(self, number: int) -> ToggleVersion | None:
         return await self._journal.read(lambda records: records.toggles.get(number))
 
-    async def since(self, at: str) -> list[ToggleVersion]:
-        """What held from then on (RFC 3339), oldest first; of very many the newest."""
+    async def since(self, at: str) -> list[tuple[str, Toggles]]:
+        """What held from then on (RFC 3339) and since when, oldest first; of very many the newest. What
+        cannot be read is left out.
+        """
         return await self._journal.read(lambda records: _since(records, at))
 
     async def page(self, before: int | None, limit: int) -> list[ToggleLine]:
@@ -132,7 +156,10 @@ class ToggleKeeper:
 
     def _prepare(self, versions: Sequence[Held]) -> tuple[list[ToggleVersion], Writing]:
         rows = _rows(versions)
-        return rows, self._file.prepare(memorised(rows[-1:], self.settings))
+        return rows, self._file.prepare(memorised(rows[-1:], self.settings, promised=self._promise()))
+
+    def _promise(self) -> int:
+        return self._numbers.last + self._ahead
 
     def _commit(self, written: Writing) -> None:
         try:
@@ -145,7 +172,8 @@ class ToggleKeeper:
     def _save(self, now: Held) -> None:
         versions = [*(it for it in self.waiting if it.version < now.version), now]
         try:
-            self._file.prepare(memorised(_rows(versions), self.settings, self._given_up)).commit()
+            content = memorised(_rows(versions), self.settings, self._given_up, self._promise())
+            self._file.prepare(content).commit()
         except StoreError as error:
             self._failed(error)
         else:
@@ -158,12 +186,23 @@ class ToggleKeeper:
         self._in_file, self.file_trouble = False, told
 
 
-def _since(records: Records, at: str) -> list[ToggleVersion]:
-    found: list[ToggleVersion] = []
+def same(one: ToggleVersion | None, other: ToggleVersion) -> bool:
+    """Whether they are one version. Its document may be written anew by a newer sidecar."""
+    return one is not None and _mark(one) == _mark(other)
+
+
+_mark = attrgetter("version", "at", "actor", "reason", "kind", "diff")
+
+
+def _since(records: Records, at: str) -> list[tuple[str, Toggles]]:
+    """In the store's thread: many versions of many rules would keep the loop for minutes."""
+    found: list[tuple[str, Toggles]] = []
+    reader = Reader()
     for line in records.toggles.page(before=None, limit=MAX_SINCE):
         version = records.toggles.get(line.version)
         if version is not None:
-            found.append(version)
+            with suppress(Damaged):
+                found.append((line.at, reader.read(version.document).toggles))
         if line.at <= at:
             break
     return found[::-1]
@@ -179,5 +218,5 @@ def _append(records: Records, rows: list[ToggleVersion]) -> None:
         # What was only too slow may be there all the same.
         if newest is None or each.version > newest.version:
             records.toggles.append(each)
-        elif records.toggles.get(each.version) != each:
+        elif not same(records.toggles.get(each.version), each):
             raise ValueError(f"there is another version {newest.version} already")

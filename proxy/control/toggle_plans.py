@@ -148,7 +148,7 @@ def plan(held: Held, wanted: Wanted, world: World, *, now: float, thrown: bool =
     if not wanted.values and not wanted.whole:
         raise TogglesRefused([Fault((), "changes nothing: name at least one value")])
     current = held.document
-    after, faults = changed(current, wanted.values, world)
+    after, faults = changed(current, wanted.values, world, back=wanted.whole)
     ttl_s = wanted.ttl_s or 0.0
     if wanted.ttl_s is not None and not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
         faults.append(Fault(("ttl_s",), f"should be {MIN_TTL_S} to {MAX_TTL_S} seconds (7 days)"))

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 from datetime import datetime
+from typing import Any
 
 from proxy.clock import Clock
 from proxy.control.kill import KillRefused
 from proxy.control.toggle_plans import named
 from proxy.control.toggle_state import SIDECAR, ToggleState
 from proxy.core.audit import Outcome
-from proxy.core.toggle_changes import Return, changed, over
-from proxy.core.toggle_values import KILL, Values, laid
+from proxy.core.toggle_changes import Return, over, returned
+from proxy.core.toggle_values import KILL, Place, Values, laid
 from proxy.ports import StoreError
 from proxy.ports.audit import AuditTrail
 
@@ -61,39 +62,46 @@ class ToggleReturns:
 
     async def _return(self, ended: Return) -> None:
         state = self._state
-        back, _ = over(state.held.returns, ended.version)
-        kill = back.pop(KILL, None)
         reason = f"the time of version {ended.version} is over"
         await self._record("toggles.expired", ended, reason)
-        if kill is True and not state.kill.status.kill:
+        # Whoever moves the kill switch while this waits takes it out of what returns.
+        if self._over(ended)[0].get(KILL) is True and not state.kill.status.kill:
             await state.kill.set(True, reason=reason, by=SIDECAR)
-        again: tuple[Return, ...] = ()
-        self._set(ended, back, reason)
+        back, left = self._over(ended)
+        kill = back.pop(KILL, None)
+        self._set(back, left, reason)
         if kill is False and state.kill.status.kill:
+            decision = state.kill.decision
             try:
                 await state.kill.set(False, reason=reason, by=SIDECAR)
             except KillRefused as error:
                 _log.error("the kill switch stays on although its time is over: %s", error)
-                again = (ended._replace(before={KILL: False}),)
-        if again:
-            state.held = state.following(
-                actor=SIDECAR, reason=reason, kind="expired", returns=(*state.held.returns, *again)
-            )
-            state.note(state.held)
-            self._deadlines[ended.version] = self._monotonic() + RELEASE_AGAIN_S
+                if state.kill.decision is decision:  # nobody has thrown it again
+                    self._release_again(ended, reason)
 
-    def _set(self, ended: Return, back: Values, reason: str) -> None:
+    def _over(self, ended: Return) -> tuple[dict[Place, Any], tuple[Return, ...]]:
+        returns = self._state.held.returns
+        if all(it.version != ended.version for it in returns):
+            return {}, returns
+        return over(returns, ended.version)
+
+    def _release_again(self, ended: Return, reason: str) -> None:
         state = self._state
-        _, left = (
-            over(state.held.returns, ended.version)
-            if ended in state.held.returns
-            else ({}, state.held.returns)
+        again = ended._replace(before={KILL: False})
+        state.note(
+            state.following(
+                actor=SIDECAR, reason=reason, kind="expired", returns=(*state.held.returns, again)
+            )
         )
-        document, faults = changed(state.held.document, back, state.world)
-        if faults:
-            # Each change was checked against what returns after it; a reload is not.
+        self._deadlines[ended.version] = self._monotonic() + RELEASE_AGAIN_S
+
+    def _set(self, back: Values, left: tuple[Return, ...], reason: str) -> None:
+        state = self._state
+        document, faults = returned(state.held.document, back, state.world)
+        if faults:  # each change was checked against what returns after it
             said = "; ".join(it.message for it in faults)
-            _log.error("%s, but it cannot return, and stays: %s", reason, said)
+            reason = f"{reason}, but it cannot return, and stays: {said}"
+            _log.error("%s", reason)
             document = state.held.document
         state.note(
             state.following(actor=SIDECAR, reason=reason, kind="expired", document=document, returns=left)

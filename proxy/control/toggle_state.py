@@ -9,14 +9,15 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from proxy.clock import Clock, rfc3339
 from proxy.control.kill import KillSwitch
-from proxy.control.toggle_keeping import ToggleKeeper
-from proxy.control.toggle_versions import Held, Numbers, following, held
+from proxy.control.toggle_keeping import ToggleKeeper, same
+from proxy.control.toggle_versions import Held, Numbers, following, held, row
 from proxy.core.policy import Policy
-from proxy.core.toggle_changes import World, without
+from proxy.core.toggle_changes import World, unmet, without
 from proxy.core.toggle_values import KILL, Damaged, Document, written
 from proxy.ports import PolicyTarget, StoreError
 from proxy.ports.records import ToggleVersion
@@ -26,6 +27,8 @@ _log = logging.getLogger("fusebox.toggles")
 SIDECAR = "fusebox"
 """Who changes what nobody asked for at that moment."""
 FILE = "toggles file"
+MOST_UNMET = 5
+"""Of what toggles ask for and the settings cannot give so many are told; rules may be ten thousand."""
 _HINT = "PATCH /v1/toggles or `fusebox toggles set` changes them"
 _WAY_OUT = "mend the store, or remove both files to begin with the toggles of the settings"
 
@@ -74,6 +77,8 @@ class ToggleState:
         """What is wrong and keeps no traffic away."""
         keeper = self.keeper
         yield from filter(None, (self.lost, self._trouble, keeper.file_trouble, keeper.store_trouble))
+        for fault in islice(unmet(self.held.document.toggles, self.world), MOST_UNMET):
+            yield f"{'.'.join(map(str, fault.place))}: {fault.message}{fault.way_out}"
 
     def following(self, **what: Any) -> Held:
         """The next version, now."""
@@ -191,10 +196,11 @@ class ToggleState:
                     )
                     _log.error("%s", self._trouble)
         self._compare()
-        self.numbers.beyond(self.held.version)
+        self.numbers.beyond(max(self.held.version, self.keeper.promised))
         self._apply(on=self.held.document.toggles.kill_switch)
         self.kill.restore()
         self.follow_kill()
+        self.keeper.stale()  # what it promises is used up
 
     async def begin(self) -> None:
         """Before anything listens: ask the store where the file did not help."""
@@ -220,7 +226,7 @@ class ToggleState:
             await self._begin_store()
         elif self.keeper.gave_up(kept.version) and kept.version > self.held.version:
             self._keep_on(kept.version, "was refused, and is in the store all the same")
-        elif kept.version > self.held.version or not self.known or self._is_another(kept):
+        elif not self.known or self._is_news(kept):
             if not self.known and self.settings.toggles.kill_switch and self.kill.decision is None:
                 await self.kill.set(True, reason="kill_switch is true", by=FILE)
             try:
@@ -230,18 +236,24 @@ class ToggleState:
                     raise StoreError(f"the newest version in the store cannot be read: {error}") from error
                 self._keep_on(kept.version, f"cannot be read in the store: {error}")
         elif kept.version < self.held.version and self.held not in self.keeper.waiting:
+            _log.warning(
+                "toggles: the newest version in the store is %d; version %d of the last good file holds, and "
+                "the store gets it",
+                kept.version,
+                self.held.version,
+            )
             self._keep(self.held)
         self.reconciled = self.known = True
         self._trouble = ""
 
-    def _is_another(self, kept: ToggleVersion) -> bool:
-        """Of the same number as ours, and made by another sidecar."""
-        ours = self.held
-        return kept.version == ours.version and (kept.at, kept.actor, kept.kind) != (
-            ours.at,
-            ours.actor,
-            ours.kind,
-        )
+    def _is_news(self, kept: ToggleVersion) -> bool:
+        """Whether what the store has came after all that this sidecar knows to be there. What has happened
+        here since is no change by a person: none is taken without the store.
+        """
+        if self.keeper.gave_up(kept.version):
+            return False
+        later = kept.version > self.keeper.sure or kept.version == self.held.version
+        return later and not any(same(kept, row(ours)) for ours in (*self.keeper.waiting, self.held))
 
     async def _begin_store(self) -> None:
         if self.lost:
@@ -266,6 +278,7 @@ class ToggleState:
         self.kill.let_go()
         self.keeper.waiting.clear()
         self.keeper.stale()
+        self.keeper.sure = newer.version
         self.put(newer)
 
 

@@ -11,8 +11,8 @@ from proxy.core.toggle_values import Damaged, Document, difference, laid, placed
 from proxy.ports.records import ToggleVersion
 
 Kind = Literal["file", "patch", "baseline", "revert", "flags", "kill", "reload", "expired", "kept"]
-"""How a version came about. `file`: the settings' at the first start. `kept`: as before, since nobody can
-tell whether the store has the refused version between them."""
+"""How a version came about. `file`: the settings' at the first start. `kept`: what holds goes on
+under a new number, since the store has another version than it should; the reason says which."""
 
 
 class Numbers:
@@ -120,20 +120,24 @@ class Memory(NamedTuple):
     """What the settings said at the last load, as `control.toggles` compares it."""
     given_up: tuple[int, ...] = ()
     """Versions that were refused, and that the store may have all the same."""
+    promised: int = 0
+    """Up to here numbers may have been shown: a start after a crash goes on above."""
 
 
 _LINE = ("version", "at", "actor", "reason", "kind", "expires_at")
 _JSON = ("diff", "document", "returns")
 
 
-def memorised(versions: Sequence[ToggleVersion], file: str, given_up: Sequence[int] = ()) -> bytes:
+def memorised(
+    versions: Sequence[ToggleVersion], file: str, given_up: Sequence[int] = (), promised: int = 0
+) -> bytes:
     """What `remembered` makes a Memory of."""
     rows = [
         {name: getattr(it, name) for name in _LINE}
         | {name: orjson.Fragment(getattr(it, name)) for name in _JSON}
         for it in versions
     ]
-    said = {"versions": rows, "file": file, "given_up": given_up}
+    said = {"versions": rows, "file": file, "given_up": given_up, "promised": promised}
     return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -142,7 +146,8 @@ def remembered(content: bytes) -> Memory:
     try:
         raw = orjson.loads(content)
         versions = [held(_kept(it)) for it in raw["versions"]]
-        return Memory([*versions[:-1], versions[-1]], str(raw["file"]), tuple(map(int, raw["given_up"])))
+        given_up = tuple(map(int, raw["given_up"]))
+        return Memory([*versions[:-1], versions[-1]], str(raw["file"]), given_up, int(raw.get("promised", 0)))
     except (ValueError, TypeError, LookupError) as error:
         raise Damaged(str(error) or type(error).__name__) from error
 

@@ -79,7 +79,7 @@ class ToggleControl:
     ) -> None:
         self._target = target
         self._kill = kill
-        self._keeper = ToggleKeeper(file, journal)
+        self._keeper = ToggleKeeper(file, journal, numbers)
         self._state = ToggleState(target, kill, self._keeper, numbers, environment=environment, wall=wall)
         self._returns = ToggleReturns(self._state, trail, monotonic=monotonic, wall=wall)
         self._wall = wall
@@ -154,12 +154,11 @@ class ToggleControl:
         now = self._wall()
         kept = await self._keeper.since(rfc3339(now - within_s))
         found: list[tuple[float, Toggles]] = []
-        for each in kept:
-            with suppress(Damaged):
-                ago = now - datetime.fromisoformat(each.at).timestamp()
-                if found:
-                    ago = min(ago, found[-1][0])  # clocks jump; each came after the one before it
-                found.append((max(0.0, ago), held(each).document.toggles))
+        for at, toggles in kept:
+            ago = now - datetime.fromisoformat(at).timestamp()
+            if found:
+                ago = min(ago, found[-1][0])  # clocks jump; each came after the one before it
+            found.append((max(0.0, ago), toggles))
         return found
 
     async def revert_to(self, version: int) -> Wanted:
@@ -208,6 +207,14 @@ class ToggleControl:
 
     async def _carry_out(self, plan: Plan, reason: str, by: str, *, strict: bool) -> None:
         state = self._state
+        try:
+            await self._in_turn(plan, reason, by, strict=strict)
+        finally:
+            state.news.set()  # a failure, too, may leave something to be looked after
+        await self._target.settled()
+
+    async def _in_turn(self, plan: Plan, reason: str, by: str, *, strict: bool) -> None:
+        state = self._state
         async with state.changing:
             await state.reconcile()
             if plan.looked_at != state.held.version:
@@ -228,8 +235,6 @@ class ToggleControl:
                     await self._kill.set(False, reason=reason, by=by)
                 finally:
                     state.releasing = False
-        await self._target.settled()
-        state.news.set()
 
     async def _change(self, plan: Plan, reason: str, by: str) -> None:
         state = self._state
@@ -254,7 +259,8 @@ class ToggleControl:
             await state.reconcile()
             raise TogglesStale(f"the store has version {self.version}, which is in force now") from None
         except StoreError:
-            state.reconciled = False  # the store may have it all the same
+            state.reconciled = False  # the store may have it all the same, and a restart has to know that
+            await self._keeper.catch_up_file(state.held)
             raise
         state.put(new)
         _log.warning("toggles are version %d by %s: %s", new.version, by, reason, extra={"diff": new.diff})
@@ -280,6 +286,7 @@ class ToggleControl:
             await asyncio.wait([self._running])
             with suppress(TimeoutError):
                 async with asyncio.timeout(END_S):
+                    self._keeper.end()
                     await self._catch_up()
 
     async def _run(self) -> None:
@@ -320,9 +327,9 @@ class ToggleControl:
         async with state.changing:
             newly_on = policy.toggles.kill_switch and not state.settings.toggles.kill_switch
             state.reload(policy, environment)
-        await self._target.settled()
         if newly_on and not self._kill.status.kill:
             await self._kill.set(True, reason="kill_switch is newly true", by="toggles file")
+        await self._target.settled()
 
 
 async def _told(work: Coroutine[Any, Any, None]) -> FuseboxError | None:

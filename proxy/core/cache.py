@@ -34,7 +34,17 @@ class CacheSettings:
     max_bytes: Annotated[int, Ge(0)] = 64 * 1024 * 1024  # 0: there is no cache
     candidates_ttl_s: Annotated[float, Gt(0)] = 24 * 3600.0  # (facts 1)
     neighbours_ttl_s: Annotated[float, Gt(0)] = 7 * 24 * 3600.0  # (facts 1)
+    warm_file: str = ""  # queries that are asked for beforehand; empty: none
+    warm_per_s: Annotated[float, Gt(0)] = 20.0  # calls that are made for that
     stale_s: Annotated[float, Ge(0)] = 24 * 3600.0  # past the ttl, in place of a source that fails
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmList:
+    """Where the warm list is, and when settings that name it were read: each time is reason to use it."""
+
+    file: str
+    read_at: float
 
 
 class Lifetime(NamedTuple):
@@ -113,6 +123,9 @@ class Cache:
             else:
                 self._small.append(entry)
                 self._small_bytes += size
+        elif entry.body == body:  # as most are that come again: then memory stays as it is
+            entry.at = now
+            return True
         else:
             if not entry.body:
                 self._empty -= 1

@@ -43,9 +43,10 @@ class Fields:
 class Shape:
     """`Fields`, made ready to read by."""
 
-    __slots__ = ("_error", "_items", "_named", "_number_ids")
+    __slots__ = ("_error", "_items", "_named", "_number_ids", "names")
 
     def __init__(self, named: Fields) -> None:
+        self.names = named
         paths = {name: tuple(path.split(".")) if path else () for name, path in named.paths.items()}
         self._items = paths.pop("items")
         self._error = paths.pop("error")
@@ -93,7 +94,7 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
     else:
         items, said = None, None
     if type(items) is not list:
-        raise ContractBroken("no list of items")
+        raise ContractBroken(f"no list of items at {_names(shape).items or 'its top'}")
     if len(items) > MAX_CANDIDATES:
         raise ContractBroken(f"more than {MAX_CANDIDATES} items")
     if not items and said:
@@ -103,7 +104,8 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
         for item in items:
             key, score = item["id"], item["score"]
             if type(key) is not str or not key:
-                raise ContractBroken("an id that is no text")
+                number = " but a number, which number_ids = true would take" if type(key) is int else ""
+                raise ContractBroken(f"an id that is no text{number}")
             if type(score) is not float:
                 if type(score) is not int:
                     raise ContractBroken("a score that is no number")
@@ -111,10 +113,15 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
             if key not in candidates:
                 candidates[key] = key, score, item
     except (KeyError, TypeError) as error:
-        raise ContractBroken("an item without id and score") from error
+        named = _names(shape)
+        raise ContractBroken(f"an item without {named.id} or {named.score}") from error
     if len(items) > 2 * len(candidates):
         raise ContractBroken("more repeated ids than items")
     return list(candidates.values())
+
+
+def _names(shape: Shape | None) -> Fields:
+    return Fields() if shape is None else shape.names
 
 
 def _at(value: Any, path: _Path) -> Any:

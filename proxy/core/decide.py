@@ -54,8 +54,8 @@ class Decision:
     cache_mode: CacheMode = "cold"
     """Whether sources are asked, or the cache in their place (facts 2.15)."""
     aside: str = ""
-    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`;
-    empty: it is traffic like all (facts 2.18)."""
+    """Why the request must not be judged, and counts in columns of its own: `override`, `drill`, `mirror`,
+    `warm`; empty: it is traffic like all (facts 2.18)."""
 
     @property
     def calls(self) -> tuple[str, ...]:

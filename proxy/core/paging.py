@@ -117,7 +117,7 @@ def opened(cursor: bytes, asked: Asked, key: bytes, room: int, now: float) -> Pa
         raise _refused(str(error)) from None
     if not begun.at - _SKEW_S <= now <= begun.at + LIFE_S:
         raise _refused("has expired; begin again with an empty one")
-    names = ("user", "filters", "path", "X-Fusebox-Override")[: 3 if asked.laid is None else 4]
+    names = ("user", "set of filters", "path", "X-Fusebox-Override")[: 3 if asked.laid is None else 4]
     same = zip(names, (begun.user, begun.filters, begun.route, begun.laid), asked.marks(), strict=False)
     if other := [name for name, before, now_ in same if before != now_]:
         raise _refused(f"was begun with another {' and '.join(other)}")

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from proxy.core.audit_settings import STRICT, Action
 from proxy.core.breaker import BreakerSettings
-from proxy.core.cache import CacheSettings
+from proxy.core.cache import CacheSettings, WarmList
 from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget, Place, Ranges
@@ -178,6 +178,7 @@ class Policy:
     held: Mapping[Place, Ranges] = field(default_factory=dict)  # buckets kept in control; empty: nobody's
     popularity: tuple[Film, ...] = ()
     cache: CacheSettings = field(default_factory=CacheSettings)
+    warm: WarmList | None = None
     trusted_proxies: tuple[str, ...] = ()  # networks in CIDR form
     authorities: Mapping[str, str] = field(default_factory=dict)  # each `ca_file`: the PEM text in it
     actions: tuple[Action, ...] = ()  # `when_full` is set in each

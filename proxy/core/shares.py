@@ -9,16 +9,20 @@ from proxy.core.policy import Policy, Route, Upstream
 def share_of(policy: Policy, workers: int) -> Policy:
     """The policy of one of so many workers: totals are divided, counts rounded up.
 
-    Totals are `limits.connections`, `cache.max_bytes`, of each upstream `max_inflight`, `max_queue` and
-    `retry_floor_per_s`, of each route `shadow.max_inflight`. Rates, deadlines and the rules of breakers
-    mean the same for any share.
+    Totals are `limits.connections`, `cache.max_bytes`, `cache.warm_per_s`, of each upstream `max_inflight`,
+    `max_queue` and `retry_floor_per_s`, of each route `shadow.max_inflight`. Other rates, deadlines and the
+    rules of breakers mean the same for any share.
     """
     if workers == 1:
         return policy
     return replace(
         policy,
         limits=replace(policy.limits, connections=ceil(policy.limits.connections / workers)),
-        cache=replace(policy.cache, max_bytes=ceil(policy.cache.max_bytes / workers)),
+        cache=replace(
+            policy.cache,
+            max_bytes=ceil(policy.cache.max_bytes / workers),
+            warm_per_s=policy.cache.warm_per_s / workers,
+        ),
         upstreams={name: _share(upstream, workers) for name, upstream in policy.upstreams.items()},
         routes=tuple(_shadow_share(route, workers) for route in policy.routes),
     )

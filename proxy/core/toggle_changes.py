@@ -55,16 +55,34 @@ class World(NamedTuple):
         return {route.flag for route in self.policy.routes if route.flag}
 
 
-def changed(current: Document, wanted: Values, world: World) -> tuple[Document, list[Fault]]:
+def changed(
+    current: Document, wanted: Values, world: World, *, back: bool = False
+) -> tuple[Document, list[Fault]]:
     """The document with these values, and all that is wrong with it; for use only without faults.
 
     A flag that no route asks for is a fault where it is set, not where it stands: a reload that removes a
-    route must not turn on what somebody has turned off.
+    route must not turn on what somebody has turned off. Nor is it one where the change goes `back` to what
+    was once.
     """
+    document, faults = _over(current, wanted, world, back=back)
+    if not faults and (missing := list(unmet(document.toggles, world))):
+        known = set(unmet(current.toggles, world))
+        faults += [it for it in missing if it not in known]
+    return document, faults
+
+
+def returned(current: Document, back: Values, world: World) -> tuple[Document, list[Fault]]:
+    """The same when the time of a change is over. What `unmet` finds keeps nothing from returning: it held
+    before, and a reload is what took it away.
+    """
+    return _over(current, back, world, back=True)
+
+
+def _over(current: Document, wanted: Values, world: World, *, back: bool) -> tuple[Document, list[Fault]]:
     after = {**values(current, rules=False), **wanted}
     raw = laid(after)
     raw.pop("experiment", None)
-    standing = {place[1] for place in after if place[0] == "flags" and place not in wanted}
+    standing = {place[1] for place in after if place[0] == "flags" and (back or place not in wanted)}
     toggles, faults = read_document({"metadata": {}, **raw}, world.flags | standing)
     if RULES not in wanted:
         toggles = replace(toggles, rules=current.toggles.rules)  # the same object: its index is kept
@@ -76,9 +94,6 @@ def changed(current: Document, wanted: Values, world: World) -> tuple[Document, 
         environment=current.environment,
         experiment=_frozen(toggles, current, wanted, world.policy.experiment),
     )
-    if not faults:
-        known = set(unmet(current.toggles, world))
-        faults += [it for it in unmet(toggles, world) if it not in known]
     return document, faults
 
 
@@ -132,7 +147,7 @@ def after_all(document: Document, returns: Sequence[Return], world: World) -> li
     while returns:
         due = min(returns, key=lambda it: it.at)
         back, returns = over(returns, due.version)
-        document, found = changed(document, back, world)
+        document, found = returned(document, back, world)
         faults += [
             it._replace(message=f"{it.message}, once the change of version {due.version} is over at {due.at}")
             for it in found

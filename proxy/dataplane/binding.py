@@ -48,6 +48,7 @@ class Bound:
         "actions",
         "allow",
         "asks",
+        "cache_results",
         "cell",
         "choices",
         "counters",
@@ -88,9 +89,7 @@ class Bound:
         counters: Counters,
         ticker: Ticker,
         actions: RouteRules | None = None,
-        memory: Memory | None = None,
     ) -> None:
-        """Without a `memory` of the data plane's a recommend route has one of its own, without a cache."""
         self.route = route
         self.actions = actions
         self.name = route.name
@@ -102,7 +101,7 @@ class Bound:
         self.deadline: Lane | None = None  # when to answer with what is there; None: the sources' end it
         self.decision = UNDECIDED
         self.judged = False
-        self.memory = memory or Memory()
+        self.memory = Memory()  # one of its own, without a cache, unless it is given the data plane's
         self.reads_cache = False
         self.asks = True  # its sources; otherwise the cache alone
         self.shadow: RouteShadow | None = None
@@ -110,6 +109,7 @@ class Bound:
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version
         self.counters = counters
+        self.cache_results = counters.cache
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
@@ -148,6 +148,7 @@ class Bound:
         if decision.aside:
             bound.lines = NO_STORE  # a cache in front would give it to others
             bound.counters = self.counters.aside(decision.aside)
+            bound.cache_results = bound.counters.cache
         bound.cell = bound.counters.cell(self.name, decision.arm)
         bound.answers(popular)
         bound.decision_start = self._decision_start(decision.arm)

@@ -204,8 +204,8 @@ class Call:
         cell.buckets[bucket_of(seconds)] += 1
         cell.seconds += seconds
 
-    def concluded(self, status: int, now: float) -> None:
-        """A whole answer, judged by its content: `status` 0 says that it broke the contract."""
+    def concluded(self, status: int, now: float, broken: str = "") -> None:
+        """A whole answer, judged by its content: `status` 0: it broke the contract, and `broken` says how."""
         if not self.first_byte_s:
             self._clock_first_byte(now)
         if status:
@@ -213,7 +213,7 @@ class Call:
         else:
             self._connection = None
             self._disarm()
-            self._settle(Failure.INVALID, "not what sources answer", now)
+            self._settle(Failure.INVALID, f"not what sources answer: {broken}", now)
 
     def succeeded(self, status: int, now: float) -> None:
         """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""

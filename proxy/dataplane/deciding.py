@@ -7,6 +7,7 @@ from proxy.core.popularity import Popularity
 from proxy.core.recommend import PopularAnswers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
+from proxy.dataplane.memory import Memory
 from proxy.dataplane.remembering import Remembering
 from proxy.dataplane.request_head import RequestHead
 
@@ -20,9 +21,11 @@ class Deciding:
         popularity: Popularity,
         previous: "Deciding | None",
         remembering: Remembering | None = None,
+        memory: Memory | None = None,
     ) -> None:
         toggles = policy.toggles
         self._remembering = remembering
+        self._memory = memory
         self._policy = policy
         self._popularity = popularity
         # By its labels only: ten thousand rules must not keep as many renderings of one answer.
@@ -38,6 +41,8 @@ class Deciding:
         bound.answers(self._popular(KILLED))
         if policy.experiment.name and not policy.toggles.experiment_freeze:
             bound.remembering = self._remembering
+        if self._memory is not None:
+            bound.memory = self._memory
         decider = Decider(
             bound.route,
             policy.toggles,

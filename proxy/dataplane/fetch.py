@@ -7,6 +7,7 @@ from proxy.core.cache import Entry, Lifetime
 from proxy.core.candidates import Candidate, parse_candidates
 from proxy.dataplane import rewrite
 from proxy.dataplane.binding import NEIGHBOURS, Bound
+from proxy.dataplane.call import OVER
 from proxy.dataplane.deadlines import Lane
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.pool import Pool
@@ -57,15 +58,15 @@ class Fetch:
     (facts 2.18)."""
     over = False
     milliseconds = 0.0
-    """From sent, or from when this request began to wait, to the end of the answer; 0: it was not asked."""
+    """From sent, or from when this request joined, to the end of the answer or the waiting; 0: not asked."""
     outcome = "answered"
     """Or `remembered`, `late`, `not_asked`, `client_error` (4xx), or the outcome of a call that failed."""
     cache: CacheResult = "bypass"
     """`stale`: what the cache has is too old, and still better than nothing."""
 
     _call: SourceCall | None = None
+    _joined = 0.0
     _lane: Lane | None = None
-    _began = 0.0
 
     def __init__(self, asker: Asker, kind: str, pool: Pool, target: bytes, bound: Bound) -> None:
         """`target`: path and query that the source is asked for."""
@@ -79,41 +80,44 @@ class Fetch:
 
     def begin(self, now: float, bucket: int) -> None:
         """The asker is told once, perhaps before this returns."""
+        bound = self.bound
         try:
-            if not (self.bound.reads_cache and self._recalled(now)):
-                self._ask(now, bucket)
+            if bound.reads_cache and self._recalled(now):
+                return
+            if not bound.asks:
+                self.by_decision = True
+                self.outcome = "not_asked"
+                self._end(now)
+                return
+            calls = bound.memory.calls
+            call = calls.get(self.key)
+            if call is not None and call.suits(self):
+                self._join(call, now)
+                return
+            request = rewrite.candidates_request(self.pool, self._target, self._asker.source_lines())
+            self._call = call = SourceCall(self, request)
+            call.begin(now, bucket)
+            if call.phase != OVER:
+                calls[self.key] = call
+        except Refusal:
+            self.by_decision = self.pool.breaker.forced == "open"
+            self.told(None, now)
         except Exception:  # noqa: BLE001 - a fault of ours: this source has failed, and the others answer
             _log.exception("asking a source failed")
             if self._call is not None:
                 self._call.expire(Failure.INTERNAL, "a fault in the sidecar", now)
             self.told(None, now)
 
-    def _ask(self, now: float, bucket: int) -> None:
+    def _join(self, call: SourceCall, now: float) -> None:
         bound = self.bound
-        if not bound.asks:
-            self.by_decision = True
-            self.outcome = "not_asked"
-            self._end(now)
-            return
-        self._began = now
-        memory = bound.memory
-        call = memory.calls.get(self.key)
-        if call is not None and call.suits(self):
-            self._call = call
-            call.join(self)
-            bound.counters.coalesced += 1
-            lane = bound.source_lanes[self.kind]
-            if lane is not call.first_byte:
-                self._lane = lane
-                lane.set(self, now)
-            return
-        request = rewrite.candidates_request(self.pool, self._target, self._asker.source_lines())
-        self._call = call = SourceCall(self, request)
-        try:
-            call.start(now, bucket)
-        except Refusal:
-            self.by_decision = self.pool.breaker.forced == "open"
-            self.told(None, now)
+        self._joined = now
+        call.join(self)
+        self._call = call
+        bound.counters.coalesced += 1
+        lane = bound.source_lanes[self.kind]
+        if lane is not call.first_byte:
+            self._lane = lane
+            lane.set(self, now)
 
     def _recalled(self, now: float) -> bool:
         """Whether the cache is all that is needed."""
@@ -141,8 +145,8 @@ class Fetch:
         if self.over:
             return
         call = self._call
-        if call is not None and call.sent_at:
-            self.milliseconds = (now - max(call.sent_at, self._began)) * 1000
+        if call is not None and (since := self._joined or call.sent_at):
+            self.milliseconds = (now - since) * 1000
         self.items = items
         if items is None:
             failed = "aborted" if call is None else call.outcome
@@ -172,7 +176,8 @@ class Fetch:
         if self.over:
             return
         call = self._call
-        self.milliseconds = (now - self._began) * 1000
+        if call is not None and (since := self._joined or call.sent_at):
+            self.milliseconds = (now - since) * 1000
         self.outcome = "late"
         self._failed(now)
         self._finish()
@@ -201,4 +206,4 @@ class Fetch:
             self._lane.clear(self)
             self._lane = None
         if counts:
-            self.bound.counters.cache[self.cache] += 1
+            self.bound.cache_results[self.cache] += 1

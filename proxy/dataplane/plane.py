@@ -39,6 +39,7 @@ from proxy.dataplane.request_head import RequestHead, RequestReader
 from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.sampling import Sampling, keeping_nothing
 from proxy.dataplane.shadow import Shadowing
+from proxy.dataplane.warming import Warming
 from proxy.errors import Fault, Refusal
 from proxy.telemetry.counters import Counters
 
@@ -95,6 +96,7 @@ class DataPlane:
         self._access = AccessLog()
         self._deciding: Deciding | None = None
         self._memory = Memory()
+        self._warming = Warming(self)
         self.remembering = Remembering(seen)
         self._shadowing = Shadowing(self, self._responses)
         self.apply(policy)
@@ -125,9 +127,7 @@ class DataPlane:
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
         self._memory.configure(policy.cache)
         self._bound = {
-            route.name: Bound(
-                route, policy, pools, self.counters, self.ticker, actions.of(route), self._memory
-            )
+            route.name: Bound(route, policy, pools, self.counters, self.ticker, actions.of(route))
             for route in policy.routes
         }
         self._table = RouteTable((*policy.routes, RESERVED))
@@ -139,11 +139,12 @@ class DataPlane:
         self._overriding = Overriding(policy.overrides, policy.signing_key)
         self.paging = Paging(policy.signing_key, identity, policy.limits.target_bytes)
         self.remembering.turn(policy.experiment, frozen=policy.toggles.experiment_freeze)
-        self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering)
+        self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering, self._memory)
         self._shadowing.apply(policy, pools, self._bound, self._deciding)
         for bound in self._bound.values():
             if bound.recommends:
                 self._deciding.bind(bound)
+        self._warming.apply(policy, self._bound, identity)
         names = identity.header_names | actions.header_names
         if previous is None or previous.limits != policy.limits or names != self._header_names:
             self._header_names = names
@@ -223,6 +224,7 @@ class DataPlane:
             server.close()
         for connection in tuple(self._connections):
             connection.transport.abort()
+        self._warming.close()
         self._memory.close(monotonic())
         if self._recorder is not None:
             self._recorder.close()
@@ -236,6 +238,7 @@ class DataPlane:
             return
         self._next_tick = now + _TICK_S
         self._memory.tell(self.counters)
+        self._warming.tick(now)
         if now >= self._next_sweep:
             idle_s = self.policy.deadlines.idle_client_s
             if self.draining:

@@ -16,7 +16,7 @@ from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
-from proxy.dataplane.fetch import Fetch
+from proxy.dataplane.fetch import CacheResult, Fetch
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
 
@@ -99,6 +99,7 @@ class Recommend:
     def _go_on(self, now: float, *, in_time: bool) -> None:
         """A round is over: ask once more, or answer."""
         bound, ask = self._bound, self._ask
+        judged = bound.judged
         try:
             catalogue = self._client.plane.popularity.catalogue
             if not self._rounds:
@@ -108,8 +109,10 @@ class Recommend:
                 pool = bound.expansion
                 asks = bool(ranked) or bound.asks  # of the cache alone nothing is asked without seeds
                 if in_time and pool is not None and asks and self._expands(pool):
-                    self._ask_neighbours(pool, ranked, now)
-                    return
+                    if not self._client.plane.killed:
+                        self._ask_neighbours(pool, ranked, now)
+                        return
+                    judged = False  # popularity has the rest by decision (facts 2.18)
             else:
                 self._rounds.append(second_round(self._fetches[-1].items, ask, catalogue))
             answer = self._answer()
@@ -121,7 +124,6 @@ class Recommend:
             _popular(self._client, self._head, bound, ask)
             return
         timings = b""
-        judged = bound.judged
         fetches = self._end()
         for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
@@ -133,12 +135,11 @@ class Recommend:
 
     def _expands(self, pool: Pool) -> bool:
         """Whether to ask `pool` in a second round: slots are open; who has failed this request is not asked
-        again, and nobody is since a kill.
+        again.
         """
         return (
             len(self._rounds[0].kept) < self._ask.k
             and not any(fetch.failed and fetch.pool is pool for fetch in self._fetches)
-            and not self._client.plane.killed
             and bool(pool.neighbours_path)  # a reload may have taken it away
         )
 
@@ -151,7 +152,8 @@ class Recommend:
         self.source_over(now)
 
     def _answer(self) -> Answer:
-        failed, cache = False, ""
+        failed = False
+        cache: CacheResult = "bypass"
         for fetch in self._fetches:
             failed = failed or fetch.failed or fetch.cache == "stale"
             cache = max(cache, fetch.cache)

@@ -167,8 +167,9 @@ class RouteShadow:
         if not shadow.upstream:
             self._copies = Plan
             counters = self.plane.counters.aside(ASIDE)
-            self.plan = Bound(route, policy, pools, counters, self.plane.ticker, memory=self._memory)
-            Deciding(policy, self.plane.popularity, deciding, self.plane.remembering).bind(self.plan)
+            self.plan = Bound(route, policy, pools, counters, self.plane.ticker)
+            remembering = self.plane.remembering
+            Deciding(policy, self.plane.popularity, deciding, remembering, self._memory).bind(self.plan)
             self.laid = Laid(tuple(sorted({**shadow.toggles, **_WITHOUT_CACHE}.items())))
 
     # -- which

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
-from proxy.dataplane.call import OVER, Call
+from proxy.dataplane.call import Call
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import ResponseHead
 
@@ -33,6 +33,8 @@ class SourceCall(Call):
     _body: tuple[bytes, ...] = ()
     _size = 0
     _head: ResponseHead
+    _others: "list[Fetch] | None" = None
+    _waiting = 1
 
     def __init__(self, fetch: "Fetch", request: bytes) -> None:
         bound = fetch.bound
@@ -45,14 +47,7 @@ class SourceCall(Call):
         self.key = fetch.key
         self._shape = fetch.shape
         self._memory = bound.memory
-        self._fetches = [fetch]
-        self._waiting = 1
-
-    def start(self, now: float, bucket: int) -> None:
-        """Raises `Refusal` as `begin` does."""
-        self.begin(now, bucket)
-        if self.phase != OVER:
-            self._memory.calls[self.key] = self
+        self._first = fetch
 
     # -- who waits
 
@@ -65,7 +60,9 @@ class SourceCall(Call):
         return (self.aside is None or bool(bound.decision.aside)) and self.priority >= bound.priority
 
     def join(self, fetch: "Fetch") -> None:
-        self._fetches.append(fetch)
+        if self._others is None:
+            self._others = []
+        self._others.append(fetch)
         self._waiting += 1
 
     def left(self, now: float, *, keep: bool) -> None:
@@ -75,9 +72,11 @@ class SourceCall(Call):
             self.abandon(now)
 
     def abandon(self, now: float) -> None:
-        self._fetches = []
+        """End it, telling nobody."""
         self.give_up(Failure.ABORTED, now)
-        self._end(None, now)
+        calls = self._memory.calls
+        if calls.get(self.key) is self:
+            del calls[self.key]
 
     # -- the answer
 
@@ -102,15 +101,16 @@ class SourceCall(Call):
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
         status = head.status if head.is_json() or head.status != 200 else 0
         items: list[Candidate] | None = None
+        broken = ""
         if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
             try:
                 items = parse_candidates(body, self._shape)
-            except ContractBroken:
-                items = None
+            except ContractBroken as error:
+                broken = str(error)
         if items is not None or 400 <= status < 500:
             self.concluded(status, now)
         else:
-            self.concluded(status if status >= 500 else 0, now)
+            self.concluded(status if status >= 500 else 0, now, broken or _strange(head))
         cache = self._memory.cache
         if cache is not None:
             if items and not _forbids_keeping(head.lines):
@@ -124,13 +124,12 @@ class SourceCall(Call):
 
     def _end(self, items: list[Candidate] | None, now: float) -> None:
         calls = self._memory.calls
-        if calls.get(self.key) is self:
+        if calls.get(self.key) is self:  # nobody can join any more
             del calls[self.key]
-        fetches, self._fetches = self._fetches, []
-        if len(fetches) == 1:
-            fetches[0].told(items, now)
-        elif fetches:
-            self._tell(fetches, items)
+        if self._others is None:
+            self._first.told(items, now)
+        else:
+            self._tell([self._first, *self._others], items)
 
     def _tell(self, fetches: "list[Fetch]", items: list[Candidate] | None) -> None:
         """A few at a time: each makes an answer of it."""
@@ -142,6 +141,13 @@ class SourceCall(Call):
                 fetch.told(items, now)
             except Exception:  # noqa: BLE001 - a fault of ours in one answer is not the others'
                 _log.exception("answering with what a source said failed")
+
+
+def _strange(head: ResponseHead) -> str:
+    """What keeps an answer from being read at all."""
+    if head.status != 200:
+        return f"status {head.status}"
+    return "the answer is too long" if head.is_json() else "its Content-Type is not JSON"
 
 
 def _forbids_keeping(lines: bytes) -> bool:

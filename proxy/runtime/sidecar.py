@@ -55,6 +55,7 @@ class Sidecar:
         self._settings = settings
         self._logs = logs
         self._workers = workers
+        self._counters = counters
         self._ledger = ledger = Ledger(settings)
         self._signing = Signing()
         recent = Recent()
@@ -147,7 +148,9 @@ class Sidecar:
         return supervisor, supervisor
 
     def _troubles(self) -> list[str]:
-        found = self._signing.trouble, self._plane.remembering.trouble
+        found = [self._signing.trouble, self._plane.remembering.trouble]
+        if self._counters.warm_unreadable:
+            found.append("the warm list cannot be used: the log has the reason")
         return [*self._toggles.troubles(), *self._ledger.troubles(), *filter(None, found)]
 
     def unready(self) -> list[str]:

@@ -64,6 +64,8 @@ def identity(identity: Identity, report: Report) -> None:
 def cache(cache: CacheSettings, report: Report) -> None:
     if 0 < cache.max_bytes < _LEAST_CACHE:
         report.add(("cache", "max_bytes"), f"should be {_LEAST_CACHE} or more", "0 means no cache")
+    if cache.warm_file and not cache.max_bytes:
+        report.add(("cache", "warm_file"), "does nothing without a cache", "max_bytes is 0")
 
 
 def experiment(experiment: Experiment, report: Report) -> None:

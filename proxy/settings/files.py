@@ -1,12 +1,13 @@
 """What the settings point to: the popularity list, the toggles document, files of certificates."""
 
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from proxy.core.policy import Film
 from proxy.core.toggles import Toggles
 from proxy.core.toggles_document import read_document
+from proxy.core.warm_list import NoWarmList, read_warm_list
 from proxy.settings.read import Place, Report, likeness, read_json, record
 
 MOST_PROBLEMS = 20
@@ -59,6 +60,20 @@ def toggles(path: Path, flags: Collection[str], report: Report) -> tuple[Toggles
         own.add(fault.place, fault.message, hint)
     _take_over(own, report)
     return found, "" if faults else raw.get("metadata", {}).get("environment", "")
+
+
+def warm_list(path: Path, refuses: Callable[[bytes], str], report: Report) -> None:
+    """The warm list, which is read again when it is used; `refuses` says why no route takes a query."""
+    own = Report(path)
+    try:
+        for index, query in enumerate(read_warm_list(path.read_bytes())):
+            if why := refuses(query):
+                own.add((index,), f"no route takes it: {why}")
+    except OSError as error:
+        own.add((), f"cannot be read: {error.strerror or error}")
+    except NoWarmList as error:
+        own.add((), str(error))
+    _take_over(own, report)
 
 
 def _take_over(own: Report, report: Report) -> None:

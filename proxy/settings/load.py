@@ -2,16 +2,20 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from proxy.clock import wall
 from proxy.core.audit_settings import Action, Audit
-from proxy.core.cache import CacheSettings
+from proxy.core.cache import CacheSettings, WarmList
 from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget
+from proxy.core.identity import IdentityReader
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
 from proxy.core.toggles import Toggles
+from proxy.core.warm_list import refusal_of
 from proxy.errors import SettingsError
 from proxy.settings import checks, files, record_checks
 from proxy.settings.model import (
@@ -90,6 +94,14 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     record_checks.oidc(sections["oidc"], report)
 
     films, (toggles, environment) = _pointed_to(sections, base, listed, report)
+    warm = None
+    if file := sections["cache"].warm_file:
+        warm = WarmList(file=str(base / file), read_at=wall())
+        refuses: Callable[[bytes], str] = lambda _: ""  # noqa: E731 - unless routes and identity are in order
+        if not report.problems:
+            identity = IdentityReader(sections["identity"])
+            refuses = partial(refusal_of, routes=routes.values(), identity=identity)
+        _read(lambda path, own: files.warm_list(path, refuses, own), base / file, report)
     if report.problems:
         raise SettingsError(report.problems)
     del sections["popularity"], sections["toggles"]
@@ -101,6 +113,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
         popularity=films,
         toggles=toggles,
         environment=environment,
+        warm=warm,
         **sections,
     )
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
-from proxy.core.cache import CacheSettings
+from proxy.core.cache import CacheSettings, WarmList
 from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
@@ -110,6 +110,7 @@ class Settings:
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
     cache: CacheSettings
+    warm: WarmList | None
     toggles: Toggles
     environment: str  # as the toggles document calls it
     experiment: Experiment
@@ -161,6 +162,7 @@ class Settings:
             flaps=self.flaps,
             popularity=self.popularity,
             cache=self.cache,
+            warm=self.warm,
             trusted_proxies=self.listen.trusted_proxies,
             authorities=self.authorities,
             actions=tuple(

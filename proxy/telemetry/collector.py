@@ -171,6 +171,10 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "fusebox_cache_evictions", "Answers that made room for others.", counters.cache_evictions
         )
+        yield _counter(
+            "fusebox_cache_warm", "The warm list: asked, had, failed.", ("result",), _by_one(counters.warm)
+        )
+        yield GaugeMetricFamily("fusebox_cache_warm_left", "… still to be looked at.", counters.warm_left)
 
     def _shadows(self) -> Iterator[Metric]:
         total = CounterMetricFamily(

@@ -134,6 +134,9 @@ class Counters:
         self.cache_bytes = 0  # now, as is the next
         self.cache_entries = 0
         self.cache_evictions = 0
+        self.warm = {"asked": 0, "had": 0, "failed": 0}  # calls for the warm list, and what was there already
+        self.warm_left = 0  # now: places on it that are still to be looked at
+        self.warm_unreadable = 0  # processes that cannot read it
         self.unsticky = 0  # recommend requests without a user: the request id chose the bucket (facts 2.12)
         self.refusals: defaultdict[str, int] = defaultdict(int)  # by code
         self.actions: defaultdict[tuple[str, str], int] = defaultdict(int)  # recorded: (action, outcome)

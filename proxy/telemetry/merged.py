@@ -38,6 +38,8 @@ class Merged:
         self.total.connections -= last.connections
         self.total.cache_bytes -= last.cache_bytes
         self.total.cache_entries -= last.cache_entries
+        self.total.warm_left -= last.warm_left
+        self.total.warm_unreadable -= last.warm_unreadable
         for name, cell in last.upstreams.items():
             upstream = self.total.upstream(name)
             upstream.inflight -= cell.inflight
@@ -65,6 +67,9 @@ class Merged:
         total.audit_lost += now.audit_lost - before.audit_lost
         total.slots_asked += now.slots_asked - before.slots_asked
         total.slots_covered += now.slots_covered - before.slots_covered
+        _add_counts(total.warm, before.warm, now.warm)
+        total.warm_left += now.warm_left - before.warm_left
+        total.warm_unreadable += now.warm_unreadable - before.warm_unreadable
         total.coalesced += now.coalesced - before.coalesced
         total.cache_bytes += now.cache_bytes - before.cache_bytes
         total.cache_entries += now.cache_entries - before.cache_entries

@@ -150,6 +150,15 @@ async def test_the_version_is_told_and_asked_for(admin):
         assert released.status == 200
 
 
+async def test_several_lines_of_if_match_are_one_list(admin):
+    tag = (await admin.ask("GET", "/v1/kill", role=Role.VIEWER)).headers["ETag"]
+    for match, status in ((tag, 200), ('"9"', 412)):
+        headers = [("If-Match", '"0"'), ("If-Match", match)]
+        headers.append(("Authorization", f"Bearer {admin.tokens[Role.COMMANDER]}"))
+        async with admin.session.put("/v1/kill", headers=headers, **WHY) as answer:
+            assert answer.status == status
+
+
 @pytest.mark.parametrize("match", ["W/{0}", "{1}", "7", '""', "x" * 300])
 async def test_a_tag_that_is_not_the_version_exactly_is_412(admin, match):
     tag = (await admin.ask("GET", "/v1/kill", role=Role.VIEWER)).headers["ETag"]

@@ -25,6 +25,7 @@ SCRIPTS = [
     "fallback",
     "peers",
     "recommend",
+    "toggles",
 ]
 LOCAL = ["harness", "proc", "report"]
 

@@ -11,7 +11,16 @@ import pytest
 
 from proxy.control.breakers import BreakerControl
 from proxy.control.kill import KillStatus
-from proxy.control.status import Reload, RouteStatus, ShadowStatus, Status, UpstreamStatus, WorkerStatus
+from proxy.control.status import (
+    Reload,
+    RouteStatus,
+    ShadowStatus,
+    Status,
+    ToggleStatus,
+    UpstreamStatus,
+    WorkerStatus,
+)
+from proxy.control.toggles import ReturnStatus
 from proxy.core.breaker import Breaker, BreakerSettings
 
 OFF = KillStatus(kill=False, reason="", by="", at="", persisted=True)
@@ -38,6 +47,11 @@ class Held:
         return self.control.read()["cf"]
 
 
+TOGGLES = ToggleStatus(
+    version=3, baseline="normal", by="ann", at="T0", reason="as usual", changed={}, rules=0, frozen=None,
+    reverts=(), troubles=(),
+)  # fmt: skip
+
 STATUS = Status(
     version="9.9",
     uptime_s=61.5,
@@ -45,6 +59,7 @@ STATUS = Status(
     policy_version=3,
     policy_age_s=1.0,
     kill=ON,
+    toggles=TOGGLES,
     connections=12,
     routes=(
         RouteStatus(
@@ -87,6 +102,26 @@ def test_status_shows_kill_switch_breakers_upstreams_and_routes(run, admin):
     rows = [line.split() for line in lines]
     assert ["cf", "closed", "(dry", "run)", "-", "4", "5", "http://a", "http://b", "-"] in rows
     assert ["pay", "/pay/", "forward", "low", "cf", "billing", "OFF"] in rows
+
+
+def test_status_says_what_is_not_as_usual_whose_it_is_and_when_it_returns(run, admin):
+    admin.answer = wire(STATUS)
+    assert "toggles" not in run("status", "--admin", admin.url).output
+    told = replace(
+        TOGGLES,
+        by="otto",
+        reason="cf is\nslow",
+        changed={"policy_mode": "content_only", "exposure_percent": 50.0},
+        rules=1,
+        frozen="hybrid_v1",
+        reverts=(ReturnStatus(at="T1", version=2, names=("exposure_percent", "rules")),),
+    )
+    admin.answer = wire(replace(STATUS, toggles=told))
+    assert (
+        "toggles policy_mode=content_only, exposure_percent=50, 1 rule; last change T0 by otto: cf is slow\n"
+        "experiment hybrid_v1 is frozen\n"
+        "returns T1: exposure_percent, rules\n"
+    ) in run("status", "--admin", admin.url).output
 
 
 def test_status_shows_workers_where_there_are_any(run, admin):

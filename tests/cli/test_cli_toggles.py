@@ -194,8 +194,16 @@ class TestChanges:
         assert told[0] == ["version", "8,", "after", "7"]
         assert told[2:] == [
             ["exposure_percent", "100", "50", AT], ["region_scope", "all", "eu", "-"],
-            ["rules", "0", "rules", "1", "rules", "-"], ["flags.billing", "on", "OFF", "-"],
+            ["rules", "0", "rules", "1", "rule", "-"], ["flags.billing", "on", "OFF", "-"],
         ]  # fmt: skip
+
+    def test_whoever_is_not_let_in_yet_is_told(self, change, admin):
+        held = [{"scope": None, "low": 1000, "high": 4999, "percent": 40.0, "until": "T1"}]
+        admin.scripted["GET", "/v1/status"] = 200, {"held": held}
+        said = "held in control by the flap budget: buckets 1000 to 4999, 40 % of the users, until T1\n"
+        words = ("toggles", "set", "exposure_percent=50", "--reason", "r")
+        assert change(*words, after=document(exposure_percent=50))[0].output.endswith(said)
+        assert said not in change(*words, after=document(disable_cf=True))[0].output
 
     def test_what_was_so_already_is_told(self, change):
         result, *_ = change("toggles", "set", "disable_cf=off", "--reason", "r", after=DOCUMENT)

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import orjson
 import pytest
 from toggling import Rig
 
@@ -124,7 +125,8 @@ async def test_rules_have_their_own(bench):
 
     bench.set(eu(0), eu(50), eu(0), eu(50))
     assert bench.held == {EU: ((0, 5_000),)}
-    assert bench.guard.status()[0].scope == EU
+    (told,) = orjson.loads(orjson.dumps(bench.guard.status()))  # as GET /v1/status writes it
+    assert told["scope"] == {"region": ["eu"], "cohort": [], "client": []}
 
 
 async def test_a_kill_and_its_release_are_no_changes(bench):

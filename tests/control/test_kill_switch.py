@@ -198,7 +198,7 @@ async def test_every_change_has_a_higher_version_that_a_restart_finds():
     assert versions == [1, 2, 3, 4]
     again = Plane()
     switch(again, store)
-    assert (again.policy.toggles.version, again.policy.toggles.kill_switch) == (4, True)
+    assert (again.policy.toggles.version, again.policy.toggles.kill_switch) == (5, True)
 
 
 async def test_whoever_wants_to_hear_of_it_hears_once_it_is_in_force():

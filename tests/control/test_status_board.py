@@ -78,6 +78,7 @@ async def test_toggles_are_told_with_whose_they_are_and_what_returns(rig):
     await rig.toggles.carry_out(rig.toggles.plan(wanted), reason="slow", by="ann")
     told = rig.board.read().toggles
     assert (told.version, told.by, told.reason, told.baseline, told.frozen) == (5, "ann", "slow", None, "")
+    assert told.changed == {"exposure_percent": 50, "experiment_freeze": True}
     assert told.reverts[0].names == ("experiment_freeze", "exposure_percent")
 
 

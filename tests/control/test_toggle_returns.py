@@ -1,5 +1,6 @@
 """Changes with a time limit return by themselves, whatever happens meanwhile."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -157,6 +158,34 @@ async def test_what_would_contradict_a_return_is_refused_beforehand(rig):
     assert rig.toggles.disable_cf is True
 
 
+async def test_a_route_that_is_gone_keeps_nothing_from_returning_and_no_other_change_from_happening(rig):
+    await rig.patch(exposure_percent=50)
+    await rig.flags(ttl_s=60, billing=False)
+    await rig.control.reload(policy(flag="other"))
+    await rig.patch(exposure_percent=10)
+    await later(rig, 60)
+    assert (rig.control.flags["billing"], rig.control.reverts) == (True, ())
+    await rig.control.reload(policy())
+    await rig.flags(billing=False)
+    await rig.control.reload(policy(flag="other"))
+    await rig.change(await rig.control.revert_to(2))
+    assert (rig.toggles.exposure_percent, rig.control.flags["billing"]) == (50, True)
+
+
+async def test_a_source_that_is_gone_keeps_nothing_from_returning_and_is_told_as_trouble(rig):
+    await rig.patch(policy_mode="content_only")
+    await rig.patch(ttl_s=60, policy_mode="collab_only")
+    await rig.control.reload(policy(sources=Sources(cf="cf")))
+    await rig.patch(exposure_percent=10)
+    assert list(rig.control.troubles()) == []
+    await later(rig, 60)
+    assert rig.toggles.policy_mode == "content_only"
+    [told] = rig.control.troubles()
+    assert told.startswith("toggles.policy_mode: content_only asks content, and no route has that source")
+    await rig.control.reload(policy())
+    assert list(rig.control.troubles()) == []
+
+
 class TestKill:
     async def test_it_returns_to_released_and_to_thrown(self, rig):
         await rig.patch(ttl_s=60, kill_switch=True)
@@ -243,3 +272,33 @@ class TestReload:
         await rig.patch(exposure_percent=50)
         with pytest.raises(TogglesRefused, match="no route has that source"):
             await rig.patch(rules=[{"scope": {"region": ["eu"]}, "toggles": {"policy_mode": "collab_only"}}])
+
+    async def test_whoever_throws_it_while_its_return_is_being_recorded_has_the_last_word(self, rig):
+        await rig.patch(ttl_s=60, kill_switch=True, exposure_percent=20)
+        rig.trail.note = in_between(rig, rig.trail.note)
+        await later(rig, 60)
+        assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (True, 100)
+        assert rig.control.reverts == ()
+
+    async def test_whoever_throws_it_while_it_is_being_released_has_the_last_word(self, rig):
+        await rig.patch(ttl_s=60, kill_switch=True)
+        rig.kill._store.save = in_between(rig, rig.kill._store.save)
+        await later(rig, 60)
+        assert (rig.toggles.kill_switch, rig.control.reverts) == (True, ())
+        await later(rig, 60)
+        assert rig.toggles.kill_switch is True
+
+
+def in_between(rig, work):
+    """`work`, run in a thread, and before its first run somebody throws the kill switch."""
+    loop, thrown = asyncio.get_running_loop(), []
+
+    def called(*given, **more):
+        if not thrown:
+            thrown.append(asyncio.run_coroutine_threadsafe(throw(), loop).result())
+        return work(*given, **more)
+
+    async def throw():
+        return rig.kill.throw(reason="I mean it", by="bob")
+
+    return called

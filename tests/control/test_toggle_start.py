@@ -1,5 +1,6 @@
 """What a start finds: the last good file, the store, the newer of both, neither; and what it says of that."""
 
+import asyncio
 import errno
 import os
 from dataclasses import replace
@@ -11,6 +12,7 @@ from proxy.control.toggle_plans import patch
 from proxy.core.experiment import Arm, Experiment
 from proxy.core.toggles import Toggles
 from proxy.ports import StoreError
+from proxy.storage.memory import MemoryStore
 
 GONE = "the store is gone"
 
@@ -20,9 +22,9 @@ def rig(tmp_path):
     return Rig(tmp_path)
 
 
-async def changed(rig, *shares):
-    """A sidecar that made these changes and ended."""
-    async with rig.started():
+async def changed(rig, *shares, ended=True):
+    """A sidecar that made these changes and ended, or was killed."""
+    async with rig.started(ended=ended):
         for share in shares:
             await rig.patch(exposure_percent=share)
 
@@ -105,7 +107,7 @@ async def test_without_file_and_store_the_settings_hold_until_the_store_opens_an
 
 @pytest.mark.parametrize("spoilt", ["", "\n", "{}\n{}", '{"format": 2, "sha256": ""}\n{}', "cut", "flipped"])
 async def test_of_a_damaged_file_the_one_before_holds_and_that_is_told_until_the_store_opens(rig, spoilt):
-    await changed(rig, 50, 20)
+    await changed(rig, 50, 20, ended=False)
     content = rig.file.read_bytes()
     damaged = {"cut": content[:-20], "flipped": content.replace(b"20", b"21")}.get(spoilt, spoilt.encode())
     rig.file.write_bytes(damaged)
@@ -242,6 +244,104 @@ async def test_what_the_store_may_have_although_it_was_refused_never_takes_effec
         assert rig.toggles.exposure_percent == 100
         assert rig.kinds() == [(1, "file"), (2, "patch"), (3, "kept")]
         assert "version 2 was refused" in rig.control.read().metadata["reason"]
+
+
+async def test_a_restart_knows_what_was_refused_in_doubt_even_if_killed_at_once(rig):
+    """Nothing else wakes whoever looks after it: the caller alone does."""
+    control = rig.made()
+    control.restore()
+    await control.begin()
+    rig.journal.lost = "no answer within 5 s, it may or may not have been written"
+    with pytest.raises(StoreError, match="may or may not"):
+        await rig.patch(exposure_percent=50)
+    control._running.cancel()
+    rig.journal.trouble = ""
+    async with rig.started():
+        assert rig.toggles.exposure_percent == 100
+        assert [kind for _, kind in rig.kinds()] == ["file", "patch", "kept"]
+
+
+async def test_what_is_in_doubt_is_settled_without_anybody_asking(rig):
+    control = rig.made()
+    control.restore()
+    await control.begin()
+    rig.journal.lost = "no answer within 5 s, it may or may not have been written"
+    with pytest.raises(StoreError, match="may or may not"):
+        await rig.patch(exposure_percent=50)
+    rig.journal.trouble = ""
+    async with asyncio.timeout(10):
+        while rig.kinds() != [(1, "file"), (2, "patch"), (3, "kept")]:  # noqa: ASYNC110 - told by nobody
+            await asyncio.sleep(0)
+    await control.stop()
+
+
+async def test_a_number_that_was_shown_before_a_crash_never_comes_again(rig):
+    """Shown, and remembered nowhere: neither disk nor store."""
+    async with rig.started(ended=False):
+        await rig.patch(exposure_percent=50)
+        rig.journal.trouble = GONE
+        rig.kill._store.save = rig.control._keeper._save = lambda _: (_ for _ in ()).throw(StoreError("full"))
+        for _ in range(3):
+            await rig.kill.set(True, reason="r", by="bob")
+        shown = rig.toggles.version
+    rig.journal.trouble = ""
+    async with rig.started(ended=False):
+        assert rig.toggles.version == 2, "that number has the same document"
+        assert (await rig.patch(exposure_percent=20)).version > shown
+        shown = rig.toggles.version
+    async with rig.started():
+        assert rig.toggles.version == shown
+        assert (await rig.patch(exposure_percent=10)).version > shown + 1
+        shown = rig.toggles.version
+    async with rig.started():
+        assert (await rig.patch(exposure_percent=5)).version == shown + 1, "after a clean end without a gap"
+
+
+@pytest.mark.parametrize("promised", [True, False])
+async def test_what_the_store_got_before_a_crash_lies_under_what_came_since(rig, promised):
+    async with rig.started(ended=False):
+        await rig.patch(exposure_percent=50)
+        before = rig.file.read_bytes()
+        await rig.patch(exposure_percent=20)
+    rig.file.write_bytes(before)
+    rig.journal.trouble = GONE
+    async with rig.started(ended=False) as control:
+        if not promised:  # as by a file of before there were promises
+            control._state.numbers.last = 2
+        await rig.kill.set(True, reason="burns", by="bob")
+        rig.journal.trouble = ""
+        for _ in range(3):
+            await rig.turn()
+        shown = rig.toggles.version
+        assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (True, 20)
+        assert (await rig.patch(exposure_percent=10)).version == shown + 1
+    assert [kind for _, kind in rig.kinds()][-1] == "patch"
+    versions = [version for version, _ in rig.plane.applied]
+    assert versions == sorted(set(versions)), "each policy has a number of its own, and a higher one"
+
+
+async def test_a_store_that_is_older_than_the_file_gets_its_version_and_that_is_told(rig, caplog):
+    await changed(rig, 50, 20)
+    backup = MemoryStore()
+    first = rig.store.read(lambda it: it.toggles.get(1))
+    backup.write(lambda it: it.toggles.append(first))
+    rig.store = rig.journal.store = backup
+    async with rig.started():
+        assert rig.toggles.exposure_percent == 20
+        assert rig.kinds() == [(1, "file"), (3, "patch")]
+    assert "the newest version in the store is 1; version 3 of the last good file holds" in caplog.text
+
+
+async def test_a_foreign_file_of_the_same_number_gives_way_to_the_store(rig, tmp_path):
+    await changed(rig, 50)
+    (tmp_path / "other").mkdir()
+    other = Rig(tmp_path / "other")
+    other.wall.now += 1
+    await changed(other, 30)
+    rig.file.write_bytes(other.file.read_bytes())
+    async with rig.started():
+        await rig.turn()
+        assert (rig.toggles.exposure_percent, rig.toggles.version) == (50, 3)
 
 
 class TestFreeze:

@@ -109,13 +109,18 @@ class Rig:
         return self.control
 
     @asynccontextmanager
-    async def started(self):
-        """As a sidecar does it; what should happen by itself happens when `turn` is called."""
+    async def started(self, *, ended=True):
+        """As a sidecar does it; what should happen by itself happens when `turn` is called. Without `ended`
+        it was killed.
+        """
         control = self.made()
         control.restore()
         await control._state.begin()
         await self.turn()
         yield control
+        if ended:
+            control._keeper.end()
+            await control._catch_up()
 
     async def turn(self):
         await self.control._returns.expire()

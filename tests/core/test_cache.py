@@ -95,6 +95,17 @@ def test_an_entry_is_fresh_then_stale_then_gone(age):
         assert entry.fresh(now, LIFE) == (now - 50.0 < 10.0)
 
 
+def test_the_same_answer_again_is_a_fresh_one():
+    cache = Cache(100_000)
+    for now in (0.0, 9.0):
+        assert cache.put(b"a", b"body", now)
+    assert cache.find(b"a", 18.0, LIFE).fresh(18.0, LIFE)
+    taken = cache.bytes
+    cache.erase(b"a")
+    assert cache.put(b"a", b"body", 20.0)
+    assert (cache.bytes, len(cache)) == (taken, 1)
+
+
 def test_what_is_too_large_is_refused_and_takes_its_former_self_along():
     """An older answer is no longer what the source says."""
     cache = Cache(100_000)

@@ -65,12 +65,15 @@ def test_mode_and_what_was_shown_come_back(mode, one, other):
     [
         ({"user": b"bob"}, "another user"),
         ({"user": b""}, "another user"),
-        ({"filters": Filters(frozenset({"drama"}), frozenset(), 1990, None)}, "another filters"),
-        ({"filters": Filters(frozenset({"drama", "war"}), frozenset(), 1990, 2000)}, "another filters"),
+        ({"filters": Filters(frozenset({"drama"}), frozenset(), 1990, None)}, "set of filters"),
+        (
+            {"filters": Filters(frozenset({"drama", "war"}), frozenset(), 1990, 2000)},
+            "another set of filters",
+        ),
         ({"route": "shows"}, "another path"),
         ({"laid": Laid((("disable_cf", True),), "override")}, "another X-Fusebox-Override"),
         ({"laid": Laid((), "override")}, "another X-Fusebox-Override"),
-        ({"user": b"bob", "filters": Filters()}, "another user and filters"),
+        ({"user": b"bob", "filters": Filters()}, "another user and set of filters"),
     ],
 )
 def test_it_counts_for_the_same_user_filters_and_path(change, named):

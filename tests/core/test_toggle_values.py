@@ -11,6 +11,7 @@ from proxy.core.toggle_changes import World, changed
 from proxy.core.toggle_values import (
     Damaged,
     Document,
+    Reader,
     baseline_of,
     baseline_values,
     difference,
@@ -69,6 +70,18 @@ def test_what_is_written_is_read_as_it_was(document):
         experiment=document.experiment,
     )
     assert written(document, {"version": 7, "reason": "é"}) == content
+
+
+@given(st.lists(documents(), max_size=4))
+@settings(deadline=None)
+def test_one_reader_reads_many_as_each_by_itself_and_rules_that_stay_once(given):
+    contents = [written(document, {}) for document in given]
+    contents = [content for content in contents for _ in range(2)]
+    reader = Reader()
+    found = [reader.read(content) for content in contents]
+    assert found == [read(content) for content in contents]
+    for one, same in zip(found[::2], found[1::2], strict=True):
+        assert same.toggles.rules is one.toggles.rules
 
 
 @given(documents(), documents())

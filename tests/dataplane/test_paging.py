@@ -219,8 +219,10 @@ class TestRefusals:
             await refused(
                 rig, "cursor was begun with another user", first.next, user=b"8", more=b"&genres=drama"
             )
-            await refused(rig, "cursor was begun with another filters", first.next)
-            await refused(rig, "another user and filters", first.next, user=b"8", more=b"&genres=comedy")
+            await refused(rig, "cursor was begun with another set of filters", first.next)
+            await refused(
+                rig, "another user and set of filters", first.next, user=b"8", more=b"&genres=comedy"
+            )
             policy = rig.plane.policy
             other = replace(policy.routes[0], name="shows")
             rig.plane.apply(replace(policy, routes=(other,)))

@@ -171,6 +171,23 @@ LIES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        (offers({"id": "a"}), "an item without id or score"),
+        (offers_as(b"text/plain"), "its Content-Type is not JSON"),
+        (reply(b"", status=b"302 Found"), "status 302"),
+    ],
+)
+async def test_the_log_says_what_broke_the_contract(caplog, lie, said):
+    """Whoever maps a source by its fields has nothing else to go by."""
+    async with stage(answering(lie), GOOD) as rig:
+        await rig.recommend(1)
+    assert [it.detail for it in caplog.records if hasattr(it, "detail")] == [
+        f"not what sources answer: {said}"
+    ]
+
+
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
 async def test_an_answer_that_breaks_the_contract_is_a_failure_of_its_source(lie):
     """Counted as `invalid`, held against the source, and nothing of it reaches the user (facts 1)."""

@@ -103,3 +103,16 @@ async def test_neighbours_taken_away_by_a_reload_are_not_asked():
         cf.go.set()
         Recommended(await wire.response(), 4)
         assert len(rig.content.requests) == 1
+
+
+async def test_who_is_caught_by_a_kill_between_rounds_says_nothing_about_the_recommender():
+    """What popularity fills since then it fills by decision (facts 2.18)."""
+    cf = Slow(offers(*many("c", 1)))
+    async with stage(cf, offering(), sources={"content": {"neighbours_path": "/n"}}) as rig:
+        (wire,) = await crowd(rig, cf, 1)
+        rig.plane.apply(replace(rig.policy, toggles=Toggles(version=2, kill_switch=True)))
+        cf.go.set()
+        answer = Recommended(await wire.response(), 4)
+        assert (answer.level, answer.metadata["coverage"]) == ("D", 0.25)
+        assert len(rig.content.requests) == 1
+        assert rig.slots == (0, 0)

@@ -198,6 +198,25 @@ def test_traffic_that_must_not_be_judged_is_shown_apart(counters):
     assert found["fusebox_slots_asked_total",] == 0
 
 
+def test_the_cache_is_shown_by_result_with_what_it_holds(counters):
+    counters.cache.update(hit=85, miss=10, stale=5, bypass=7)
+    counters.cache_bytes, counters.cache_entries, counters.cache_evictions = 4_096, 3, 2
+    counters.coalesced = 9
+    counters.warm.update(asked=4, failed=1)
+    counters.warm_left = 6
+    counters.aside("override").cache["miss"] = 8
+    found = samples(scrape(counters))
+    results = {name: found["fusebox_cache_requests_total", name] for name in counters.cache}
+    assert results == {"hit": 85, "miss": 10, "stale": 5, "bypass": 7}
+    assert found["fusebox_aside_cache_requests_total", "miss", "override"] == 8
+    assert found["fusebox_cache_bytes",] == 4_096
+    assert found["fusebox_cache_entries",] == 3
+    assert found["fusebox_cache_evictions_total",] == 2
+    assert found["fusebox_coalesced_total",] == 9
+    assert (found["fusebox_cache_warm_total", "asked"], found["fusebox_cache_warm_total", "failed"]) == (4, 1)
+    assert found["fusebox_cache_warm_left",] == 6
+
+
 def test_coverage_says_nothing_before_anything_was_asked(counters):
     assert ("fusebox_coverage",) not in samples(scrape(counters))
 

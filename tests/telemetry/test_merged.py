@@ -38,13 +38,21 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         counters.slots_covered += 4
         counters.accepted += 1
         counters.unsticky += 1
+        counters.cache["hit"] += 2
+        counters.cache["stale"] += 1
+        counters.coalesced += 3
+        counters.cache_evictions += 1
+        counters.warm["asked"] += 1
         counters.events_dropped += 1
         aside = counters.aside("override")
         aside.cell("films", "none").count(200, seconds)
         aside.upstream("cf").outcomes["timeout"] += 1
         aside.levels["D"] += 1
         aside.slots_asked += 3
+        aside.cache["miss"] += 1
     counters.connections = counters.upstream("pay").inflight = counters.upstream("pay").queued = inflight
+    counters.cache_bytes, counters.cache_entries = 1_000 * inflight, inflight
+    counters.warm_left = counters.warm_unreadable = inflight
     return counters
 
 

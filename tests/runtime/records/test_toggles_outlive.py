@@ -87,9 +87,11 @@ async def change_without_pause(toggles, told):
 
 
 @pytest.mark.timeout(60 + 20 * ROUNDS)
-async def test_what_was_acknowledged_outlives_kill_9_with_and_without_the_store(toggles):
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_what_was_acknowledged_outlives_kill_9_with_and_without_the_store(toggles, workers):
     """And no number is given twice."""
     box, told = toggles.box, {"all": []}
+    box.options = ("--workers", str(workers)) if workers else ()
     away = toggles.records.database.with_name("away")
 
     async def killed():

@@ -1,0 +1,165 @@
+"""Sources are believed as far as their contract goes."""
+
+import orjson
+import pytest
+
+from proxy.core.candidates import (
+    MAX_CANDIDATES,
+    Candidate,
+    ContractBroken,
+    Fields,
+    Shape,
+    parse_candidates,
+)
+
+
+class TestCandidates:
+    def test_items_keep_all_their_fields(self):
+        body = b'{"items":[{"id":"a","score":0.5,"title":"A"},{"id":"b","score":1}],"more":true}'
+        assert parse_candidates(body) == [
+            ("a", 0.5, {"id": "a", "score": 0.5, "title": "A"}),
+            ("b", 1.0, {"id": "b", "score": 1}),
+        ]
+
+    def test_of_repeated_ids_the_first_counts(self):
+        body = b'{"items":[{"id":"a","score":1},{"id":"b","score":2},{"id":"a","score":3}]}'
+        assert [(key, score) for key, score, _ in parse_candidates(body)] == [("a", 1.0), ("b", 2.0)]
+
+    @pytest.mark.parametrize(
+        ("ids", "usable"), [("aab", True), ("abab", True), ("aaa", False), ("ababa", False)]
+    )
+    def test_who_mostly_repeats_itself_is_broken(self, ids, usable):
+        body = orjson.dumps({"items": [{"id": key, "score": 1} for key in ids]})
+        if usable:
+            assert [key for key, _, _ in parse_candidates(body)] == sorted(set(ids))
+        else:
+            with pytest.raises(ContractBroken, match="repeated"):
+                parse_candidates(body)
+
+    @pytest.mark.parametrize("error", [b'"model not loaded"', b"true", b"500", b'{"code":7}', b"[1]"])
+    def test_no_items_are_an_answer_but_not_beside_an_error(self, error):
+        assert parse_candidates(b'{"items":[]}') == []
+        with pytest.raises(ContractBroken, match="error"):
+            parse_candidates(b'{"items":[],"error":%b}' % error)
+
+    @pytest.mark.parametrize("error", [b"null", b"false", b'""', b"0", b"[]", b"{}"])
+    def test_an_error_that_is_none_is_none(self, error):
+        assert parse_candidates(b'{"items":[],"error":%b}' % error) == []
+
+    def test_an_error_beside_items_takes_nothing_away(self):
+        assert parse_candidates(b'{"items":[{"id":"a","score":1}],"error":"slow"}')[0][0] == "a"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"no json",
+            b'{"items":[',
+            b"[]",
+            b"null",
+            b"{}",
+            b'{"items":null}',
+            b'{"items":{"id":"a","score":1}}',
+            b'{"items":["a"]}',
+            b'{"items":[[]]}',
+            b'{"items":[null]}',
+            b'{"items":[{"id":"a"}]}',
+            b'{"items":[{"score":1}]}',
+            b'{"items":[{"id":1,"score":1}]}',
+            b'{"items":[{"id":"","score":1}]}',
+            b'{"items":[{"id":"a","score":"1"}]}',
+            b'{"items":[{"id":"a","score":true}]}',
+            b'{"items":[{"id":"a","score":null}]}',
+            b'{"items":[{"id":"a","score":NaN}]}',
+            b'{"items":[{"id":"a","score":Infinity}]}',
+            b'{"items":[{"id":"a","score":1e999}]}',
+            b'{"items":[{"id":"a","score":"NaN"}]}',
+            b'{"items":[{"id":"a","score":-Infinity}]}',
+            b'{"items":[{"id":"a","score":1' + b"0" * 400 + b"}]}",
+            b'{"items":[{"id":"a","score":[1]}]}',
+            b'{"items":[{"id":"\\ud800","score":1}]}',
+            b'{"items":' + b"[" * 2000 + b"]" * 2000 + b"}",
+            b'\xef\xbb\xbf{"items":[]}',
+            b'{"items":[{"id":"\xff","score":1}]}',
+            orjson.dumps({"items": [{"id": str(n), "score": 1} for n in range(MAX_CANDIDATES + 1)]}),
+        ],
+    )
+    def test_anything_else_breaks_the_contract(self, body):
+        with pytest.raises(ContractBroken):
+            parse_candidates(body)
+
+
+class TestShapes:
+    """Answers that call things by other names (`[upstreams.NAME.fields]`)."""
+
+    def read(self, document: object, **named: object) -> list[Candidate]:
+        return parse_candidates(orjson.dumps(document), Shape.of(Fields(**named)))
+
+    def test_the_contracts_own_names_need_no_shape(self):
+        assert Shape.of(Fields()) is None
+
+    def test_every_name_may_be_another_and_lie_deeper(self):
+        named = {
+            "items": "data.results", "id": "movie.id", "score": "rank_score", "title": "movie.names.en",
+            "year": "released", "genres": "tags", "providers": "movie.on",
+        }  # fmt: skip
+        movie = {"id": "m1", "names": {"en": "One"}, "on": ["hbo"]}
+        found = self.read(
+            {"data": {"results": [{"movie": movie, "rank_score": 3, "released": 1999, "tags": ["War"]}]}},
+            **named,
+        )
+        shown = {
+            "id": "m1",
+            "score": 3,
+            "title": "One",
+            "year": 1999,
+            "genres": ["War"],
+            "providers": ["hbo"],
+        }
+        assert found == [("m1", 3.0, shown)]
+
+    def test_what_an_item_does_not_have_is_left_to_the_catalogue(self):
+        assert self.read({"items": [{"id": "a", "score": 1, "title": "A"}]}, title="name") == [
+            ("a", 1.0, {"id": "a", "score": 1})
+        ]
+
+    def test_the_answer_may_be_the_list_itself(self):
+        assert self.read([{"id": "a", "score": 1}], items="")[0][0] == "a"
+        assert self.read([], items="") == []
+        with pytest.raises(ContractBroken, match="no list"):
+            self.read({"items": []}, items="")
+
+    def test_numbers_are_ids_only_where_that_is_said(self):
+        items = {"items": [{"id": 318, "score": 1}, {"id": "318", "score": 2}, {"id": 0, "score": 3}]}
+        assert [row[:2] for row in self.read(items, number_ids=True)] == [("318", 1.0), ("0", 3.0)]
+        with pytest.raises(ContractBroken, match="no text but a number, which number_ids = true would take"):
+            self.read(items, title="name")
+
+    def test_a_name_that_is_wrong_is_told(self):
+        answer = {"data": {"results": [{"movie": {"id": "a"}, "score": 1}]}}
+        with pytest.raises(ContractBroken, match=r"no list of items at data\.result$"):
+            self.read(answer, items="data.result", id="movie.id")
+        with pytest.raises(ContractBroken, match=r"an item without movie\.key or score$"):
+            self.read(answer, items="data.results", id="movie.key")
+
+    @pytest.mark.parametrize("key", [True, 1.0, None, "", [1]])
+    def test_whole_numbers_and_text_alone_are_ids(self, key):
+        with pytest.raises(ContractBroken):
+            self.read({"items": [{"id": key, "score": 1}]}, number_ids=True)
+
+    def test_an_error_is_looked_for_where_it_stands(self):
+        with pytest.raises(ContractBroken, match="error"):
+            self.read({"items": [], "status": {"failure": "no model"}}, error="status.failure")
+        assert self.read({"items": [], "error": "not theirs"}, error="status.failure") == []
+
+    @pytest.mark.parametrize(
+        "document",
+        [{"data": None}, {"data": []}, {"data": {"results": {}}}, {"data": {"results": [1]}}, [], 1,
+         {"data": {"results": [{"movie": "m1", "score": 1}]}},
+         {"data": {"results": [{"movie": {"id": "a"}}]}},
+         {"data": {"results": [{"movie": {"id": "a"}, "score": "1"}]}},
+         {"data": {"results": [{"movie": {"id": "a"}, "score": 1}] * (MAX_CANDIDATES + 1)}}],
+    )  # fmt: skip
+    def test_anything_else_breaks_the_contract(self, document):
+        with pytest.raises(ContractBroken):
+            self.read(document, items="data.results", id="movie.id")
