@@ -48,7 +48,7 @@ _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"expect"))
 MOST_CONNECTION_OPTIONS = 32
 """Members of a Connection field; nobody needs more, and each is looked for."""
 
-_REMEMBERED = 256
+_REMEMBERED = 128
 _MEMORABLE_NAMES = 40
 _MEMORABLE_BYTES = 64
 

@@ -22,6 +22,7 @@ directory = "state"
 access_sample = 0.0
 [deadlines]
 drain_s = 5.0
+drain_notice_s = 0.0
 
 [upstreams.cf]
 url = "{cf}"

@@ -17,7 +17,7 @@ from proxy.storage.spool import SpoolFile
 from proxy.storage.sqlite import SqliteStore
 from proxy.tasks import spawn
 
-ROUNDS = int(os.environ.get("FUSEBOX_KILLS", "12"))
+ROUNDS = int(os.environ.get("FUSEBOX_KILLS", "6"))
 
 
 async def until(done):

@@ -83,9 +83,13 @@ class Box:
         (directory / "popularity.json").write_text(json.dumps(FILMS))
         self.write()
 
-    def write(self, *, listen="127.0.0.1:0", admin="127.0.0.1:0", routes=("/payment/",), extra=""):
-        """Write the settings file; each route forwards to the upstream."""
-        text = f'[listen]\naddress = "{listen}"\n[admin]\naddress = "{admin}"\n{extra}\n'
+    def write(
+        self, *, listen="127.0.0.1:0", admin="127.0.0.1:0", routes=("/payment/",), extra="", **deadlines
+    ):
+        """Write the settings file; each route forwards to the upstream. An end is not told beforehand."""
+        deadlines = {"drain_notice_s": 0.0} | deadlines
+        text = f'[listen]\naddress = "{listen}"\n[admin]\naddress = "{admin}"\n{extra}\n[deadlines]\n'
+        text += "".join(f"{name} = {value}\n" for name, value in deadlines.items())
         text += '[popularity]\nfile = "popularity.json"\n[toggles]\nfile = "toggles.json"\n'
         text += f'[upstreams.payment]\nurl = "http://127.0.0.1:{self.upstream.port}"\n'
         text += f'[upstreams.cf]\nurl = "http://127.0.0.1:{self.upstream.port}"\n'

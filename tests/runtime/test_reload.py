@@ -27,7 +27,7 @@ async def test_a_new_route_is_served_after_the_reload_and_the_status_says_ok(box
 async def test_broken_settings_are_told_in_full_and_the_old_ones_stay(box):
     token = box.token()
     await box.start()
-    box.write(routes=("/email/",), extra="[limits]\nhead_bites = 1\n[deadlines]\ndrain_s = -1\n")
+    box.write(routes=("/email/",), extra="[limits]\nhead_bites = 1\n", drain_s=-1)
     line, status = await reload(box, token, "reload refused")
     problems = " ".join(line["problems"])
     assert "limits.head_bites" in problems

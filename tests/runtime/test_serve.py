@@ -41,7 +41,7 @@ async def test_with_a_token_it_says_nothing_about_tokens_and_takes_those_made_be
 
 
 async def test_every_problem_of_the_settings_is_told_and_nothing_listens(box):
-    box.write(extra="[limits]\nhead_bites = 1\n[deadlines]\ndrain_s = -1\n")
+    box.write(extra="[limits]\nhead_bites = 1\n", drain_s=-1)
     await box.launch()
     assert await box.ended() == 2
     told = box.told.decode()
@@ -81,7 +81,7 @@ async def test_an_address_in_use_is_named_with_its_setting(box, setting, name):
 
 
 async def test_a_drain_fails_readiness_first_then_finishes_what_is_under_way(box, upstream):
-    box.write(extra="[deadlines]\ndrain_notice_s = 0.5\n")
+    box.write(drain_notice_s=0.5)
     await box.start()
     upstream.go.clear()
     under_way = spawn(box.get("/payment/slow"), "request under way")

@@ -15,7 +15,7 @@ from proxy.core.merkle import root_of
 from proxy.storage.sqlite import SqliteStore
 
 HERE = Path(__file__).parent
-ROUNDS = int(os.environ.get("FUSEBOX_KILL_ROUNDS", "200"))
+ROUNDS = int(os.environ.get("FUSEBOX_KILL_ROUNDS", "60"))
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ from proxy.core.policy import Deadlines, Limits
 CROWD = Path(__file__).with_name("crowd.py")
 GET = b"GET /p HTTP/1.1\r\nHost: x\r\n\r\n"
 MIB = 1024 * 1024
+RESETS = int(os.environ.get("FUSEBOX_RESETS", "12000"))
+"""What stays of one in two thousand is found; `FUSEBOX_RESETS=50000` finds one in ten thousand."""
 
 
 class Crowd:
@@ -82,7 +84,7 @@ async def at_rest(rig: Rig) -> None:
     )
 
 
-async def test_fifty_thousand_resets_leave_nothing() -> None:
+async def test_resets_leave_nothing() -> None:
     """In every phase: no task, timer, socket or object stays (wire/README, resets)."""
     deadlines = Deadlines(linger_s=0.2)
     async with crowd("serve") as upstream:
@@ -100,8 +102,8 @@ async def test_fifty_thousand_resets_leave_nothing() -> None:
                 return before
 
             first = await resets(2_000)
-            then = await resets(48_000)
-            assert rig.counters.accepted >= 50_000
+            then = await resets(RESETS - 2_000)
+            assert rig.counters.accepted >= RESETS
             grown = {name: then[name] - first[name] for name in then if then[name] > first[name] + 3}
             assert not grown, grown
 

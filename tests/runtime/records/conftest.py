@@ -22,11 +22,11 @@ class Records:
         self.url = SQLITE
         self.write()
 
-    def write(self, *, storage="", audit="", extra="", routes=("/payment/", "/plain/")):
+    def write(self, *, storage="", audit="", routes=("/payment/", "/plain/"), **deadlines):
         self.box.write(
             routes=routes,
-            extra=f'[storage]\nurl = "{self.url}"\n{storage}\n[audit]\n{audit}\n{ACTIONS}\n'
-            f"[deadlines]\ndrain_notice_s = 0.0\n{extra}",
+            extra=f'[storage]\nurl = "{self.url}"\n{storage}\n[audit]\n{audit}\n{ACTIONS}\n',
+            **deadlines,
         )
 
     async def start(self, tokens=2):

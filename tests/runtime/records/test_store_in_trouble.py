@@ -184,7 +184,7 @@ async def test_a_store_that_goes_and_comes_back(records, trouble):
     answered = {}
     users = Users(box.listen, pause_s=0.01)
     async with users:
-        await no_stall(records, users, 300, f"{name}, before")
+        await no_stall(records, users, 100, f"{name}, before")
         trouble.begin(records)
         await everything_but_changes_works(records, users, name)
         trouble.end(records)

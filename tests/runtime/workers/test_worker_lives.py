@@ -55,7 +55,7 @@ async def let_in(url):
 
 async def test_a_drain_lets_nobody_in_who_would_wait_for_its_end(crew, upstream):
     """Every worker inherits every door: one that still drains must not keep those of the others open."""
-    await crew.start(3, extra="[deadlines]\ndrain_notice_s = 0.0\ndrain_s = 30.0\n")
+    await crew.start(3, drain_s=30.0)
     upstream.go.clear()
     under_way = spawn(crew.box.get("/payment/slow"), "request under way")
     await upstream.asked.wait()

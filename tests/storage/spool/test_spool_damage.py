@@ -18,7 +18,7 @@ import proxy.storage.spool as module
 from proxy.ports import StoreError
 from proxy.storage.spool import FRAME, SpoolFile, SpoolReader
 
-ROUNDS = int(os.environ.get("FUSEBOX_SPOOL_KILLS", "25"))
+ROUNDS = int(os.environ.get("FUSEBOX_SPOOL_KILLS", "12"))
 
 
 def written(writing, folder, count=5):
