@@ -50,6 +50,8 @@ class FlapGuard:
         self._begun = False  # until then nobody is served, so nobody changes
         self._since: list[tuple[float, Toggles]] | None = None  # changes until the past is known
         self._timer: asyncio.TimerHandle | None = None
+        self._until: float | None = None  # when the first of those held is let in
+        self._budget: int | None = None  # by which that was found; None: it was not
 
     @property
     def policy(self) -> Policy:
@@ -60,10 +62,11 @@ class FlapGuard:
         now = self._monotonic()
         book, held = self._moved(policy, now)
         self._target.apply(held)
-        self._book = book
+        known, self._book = self._book, book
         if self._since is not None:
             self._since.append((now, policy.toggles))
-        self._wait()
+        if book is not known:
+            self._wait()
 
     def foreseen(self, policy: Policy) -> Policy:
         """What `apply` would hand on; nothing changes."""
@@ -71,10 +74,17 @@ class FlapGuard:
 
     def _moved(self, policy: Policy, now: float) -> tuple[FlapBook, Policy]:
         toggles, budget = policy.toggles, policy.flaps.changes_per_hour
+        if self._begun and self._same(toggles, now, budget):
+            return self._book, replace(policy, held=self.policy.held)
         book = self._book.moved(toggles, now, budget) if self._begun else FlapBook.at(toggles)
         held = book.held(budget)
         ranges = {place: tuple((it.low, it.high) for it in there) for place, there in held.items()}
         return book, replace(policy, held=ranges)
+
+    def _same(self, toggles: Toggles, now: float, budget: int) -> bool:
+        """Nobody's exposure becomes another; of ten thousand rules none is looked at to tell that."""
+        due = self._until is not None and self._until <= now
+        return not due and budget == self._budget and self._book.asked_by(toggles)
 
     async def settled(self) -> None:
         await self._target.settled()
@@ -94,13 +104,14 @@ class FlapGuard:
         except StoreError as error:
             _log.warning("who has used up the flap budget is not known, so it begins anew: %s", error)
             known = []
-        now = self._monotonic()
-        steps = [(now - ago, toggles) for ago, toggles in known] + (self._since or [])
-        self._since = None
-        book = FlapBook.at(steps[0][1])
-        for at, toggles in steps:
-            book = book.moved(toggles, at, self.policy.flaps.changes_per_hour)
-        self._book = book
+        now, budget = self._monotonic(), self.policy.flaps.changes_per_hour
+        since = self._since or []
+        past_steps = [(now - ago, toggles) for ago, toggles in known]
+        first = (past_steps or since)[0][1]
+        # In a thread: with thousands of rules each step takes its time.
+        book = await asyncio.to_thread(_followed, FlapBook.at(first), past_steps, budget)
+        self._book = _followed(book, since, budget)
+        self._since = self._budget = None
         self.apply(self.policy)
 
     def status(self) -> tuple[HeldStatus, ...]:
@@ -129,12 +140,20 @@ class FlapGuard:
     def _wait(self) -> None:
         """Let in who is held when their time comes, without anybody doing anything."""
         self.close()
-        until = min((it.until for ranges in self._held().values() for it in ranges), default=None)
-        if until is not None:
-            delay = max(0.0, until - self._monotonic())
+        self._budget = self.policy.flaps.changes_per_hour
+        self._until = min((it.until for ranges in self._held().values() for it in ranges), default=None)
+        if self._until is not None:
+            delay = max(0.0, self._until - self._monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay, self.due)
 
     def due(self) -> None:
         """Somebody's time has come."""
         self._timer = None
+        self._budget = None  # look, even where the timer came too early by a hair
         self.apply(self.policy)
+
+
+def _followed(book: FlapBook, steps: list[tuple[float, Toggles]], budget: int) -> FlapBook:
+    for at, toggles in steps:
+        book = book.moved(toggles, at, budget)
+    return book

@@ -158,6 +158,10 @@ class FlapBook(NamedTuple):
     def at(cls, toggles: Toggles) -> "FlapBook":
         return cls(_wanted(toggles), toggles.rules, {})
 
+    def asked_by(self, toggles: Toggles) -> bool:
+        """Whether they ask for just what is asked for already; a kill does, say. Looks at no rule."""
+        return toggles.rules is self.rules and hundredths(toggles.exposure_percent) == self.wanted[None]
+
     def moved(self, toggles: Toggles, now: float, budget: int) -> "FlapBook":
         """With `toggles` in force from `now` on."""
         before, wanted = self.wanted, self._wanted(toggles)

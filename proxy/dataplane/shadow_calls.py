@@ -157,6 +157,9 @@ class Copy(Call):
 
     def start(self, now: float) -> None:
         shadow = self._shadow
+        if self.pool not in shadow.pools:  # a reload has just taken it away
+            shadow.free(self)
+            return
         if obstacle := shadow.obstacle((self.pool,), now):
             shadow.ended(self, obstacle)
             return

@@ -246,3 +246,25 @@ class TestPast:
             found = await control.past(3_600)
             assert [it.exposure_percent for _, it in found] == [100, 50, 10]
             assert [ago for ago, _ in found] == [0, 0, 0]
+
+
+async def test_a_kill_leaves_who_is_held_and_looks_at_no_rule_for_that():
+    bench = await Bench().begun()
+    held = bench.set(OUT, IN, OUT, IN)
+    book = bench.guard._book
+    assert bench.set(replace(IN, kill_switch=True)) == held
+    assert bench.guard._book is book
+    bench.set(replace(IN, exposure_percent=60))
+    assert bench.guard._book is not book
+
+
+async def test_a_timer_that_is_early_by_a_hair_is_set_again():
+    bench = await Bench().begun()
+    assert bench.set(OUT, IN, OUT, IN)
+    until = bench.guard._until
+    bench.now = until - 0.000_1
+    bench.guard.due()
+    assert bench.guard._timer is not None
+    bench.now = until
+    bench.guard.due()
+    assert not bench.held

@@ -54,8 +54,7 @@ class Pair(Rig):
         pools = [*self.plane._pools.values(), *self.plane._shadowing.pools.values()]
         return (
             not any(pool.cell.inflight or pool.cell.queued for pool in pools)
-            and not any(self.plane.ticker._lanes[seconds]._entries for seconds in (2.0, 0.05)
-                        if seconds in self.plane.ticker._lanes)
+            and not any(self.plane.ticker.lane(seconds) for seconds in (2.0, 0.05))
             and not any(route._running for route in self.plane._shadowing._routes.values())
         )  # fmt: skip
 

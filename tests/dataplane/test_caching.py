@@ -10,6 +10,7 @@ from recommending import film, hanging, many, offering, offers, stage
 
 from proxy.core.breaker import BreakerSettings
 from proxy.core.cache import CacheSettings
+from proxy.core.candidates import Fields
 from proxy.core.policy import Toggles
 from proxy.core.toggles import Rule, Scope
 
@@ -325,6 +326,7 @@ class TestKey:
         ("change", "expected"),
         [
             ({"candidates_path": "/v2"}, "miss"),
+            ({"fields": Fields(title="name")}, "miss"),
             ({"timeout_ms": 700, "max_inflight": 7}, "hit"),
         ],
     )

@@ -235,6 +235,7 @@ async def test_a_fault_in_one_answer_is_not_the_others(monkeypatch):
     cf = Slow()
     async with stage(cf, GOOD) as rig:
         clients = await crowd(rig, cf, 20)
+        await until(lambda: not rig.counters.upstreams["content"].inflight, "the other source")
         over, told = Recommend.source_over, []
 
         def faulty(self, now):

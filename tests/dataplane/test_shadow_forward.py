@@ -68,6 +68,20 @@ class TestTheClient:
             await wire.until(lambda: wire.data.endswith(b"hello"), "the rest")
             assert await rig.until_results(1) == {"same": 1}
 
+    async def test_a_reload_just_before_its_copy_is_no_fault(self, monkeypatch):
+        """The upstream of shadows is another one by then."""
+        start = RouteShadow._start
+        async with pair(OK, OK) as rig:
+
+            def reloading(shadow, run):
+                rig.change(upstream="up")
+                start(shadow, run)
+
+            monkeypatch.setattr(RouteShadow, "_start", reloading)
+            assert b"hello" in await raw(rig)
+            await until(lambda: rig.at_rest, "rest")
+            assert (rig.results, rig.new.wires) == ({}, [])
+
     async def test_has_every_byte_of_it_on_the_way_when_the_copy_begins(self, monkeypatch):
         """And whoever gave the answer has gone on meanwhile: the next request waits for no copy."""
         seen = []
