@@ -13,7 +13,9 @@ METHODS = (b"OPTIONS", b"TRACE")
 
 
 def stays_here(head: RequestHead) -> bool:
-    """Whether this is the last hop that Max-Forwards allows; if others follow, it counts down."""
+    """Whether this is the last hop: for `*`, or by Max-Forwards, which counts down where others follow."""
+    if head.target == b"*":
+        return True
     hops = head.fields.get(b"max-forwards")
     if hops is None:
         return False

@@ -294,7 +294,7 @@ class DataPlane:
             head.request_id = self.new_id()
         forward: Forward | None = None
         try:
-            if head.target == b"*" or (head.method in own_methods.METHODS and own_methods.stays_here(head)):
+            if head.method in own_methods.METHODS and own_methods.stays_here(head):
                 own_methods.answer(client, head)
                 return None
             bound = self._route(client, head, len(piece))
