@@ -45,8 +45,12 @@ def _levelled(candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], flo
 
     Scores that do not differ become 1 above a lowest of 0; those too far apart for a double are halved.
     """
-    scores = [candidate[1] for candidate in candidates]
-    low, high = min(scores, default=0.0), max(scores, default=0.0)
+    low = high = candidates[0][1] if candidates else 0.0
+    for _, score, _ in candidates:  # a third of what a list for min and max takes
+        if score < low:
+            low = score
+        elif score > high:
+            high = score
     span = high - low
     if not span:
         return [(key, 1.0, fields) for key, _, fields in candidates], 0.0, 1.0

@@ -20,6 +20,7 @@ from proxy.dataplane.fields import (
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 _CONTENT_TYPE = re.compile(rb"(?im)^content-type:[ \t]*([^;\r\n]*)")
 _JSON = re.compile(rb"(?i)(?:(?:application|text)/(?:[\w.!#$&^-]+\+)?json[ \t]*)?").fullmatch
+_NO_STORE = re.compile(rb"(?im)^cache-control:[^\r]*\bno-store\b").search
 _BODILESS = frozenset((100, 101, 102, 103, 204))
 
 _REMEMBERED = 512
@@ -40,6 +41,7 @@ class ResponseHead:
         "json",
         "keeps",
         "lines",
+        "no_store",
         "reason",
         "start",
         "status",
@@ -56,12 +58,19 @@ class ResponseHead:
     keeps: bool  # the connection may be used again
     start: bytes  # status line and `lines`, as they go on
     json: bool | None  # None: nobody has asked
+    no_store: bool | None
 
     def is_json(self) -> bool:
         """Whether it says so, or says nothing; found out when first asked, since few are."""
         if self.json is None:
             self.json = all(map(_JSON, _CONTENT_TYPE.findall(self.lines)))
         return self.json
+
+    def forbids_keeping(self) -> bool:
+        """Whether it says `no-store` (RFC 9111 §5.2.2.5); found out when first asked."""
+        if self.no_store is None:
+            self.no_store = bool(_NO_STORE(self.lines))
+        return self.no_store
 
 
 class Malformed(Exception):
@@ -107,7 +116,7 @@ class ResponseReader:
         except httptools.HttpParserError as error:
             raise Malformed(str(error)) from None
         out = ResponseHead()
-        out.json = None
+        out.json = out.no_store = None
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)

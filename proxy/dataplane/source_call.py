@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("fusebox.dataplane")
 
 _MAX_CANDIDATE_BYTES = 1024 * 1024
-_NO_STORE = re.compile(rb"(?im)^cache-control:[^\r]*\bno-store\b").search  # RFC 9111 §5.2.2.5
 _AT_ONCE = 16
 """Requests answered before the loop may look at its sockets again."""
 
@@ -113,7 +111,7 @@ class SourceCall(Call):
             self.concluded(status if status >= 500 else 0, now, broken or _strange(head))
         cache = self._memory.cache
         if cache is not None:
-            if items and not _forbids_keeping(head.lines):
+            if items and not head.forbids_keeping():
                 cache.put(self.key, body, now)
             elif status in (404, 410):  # whoever that was, the source knows nobody there any more
                 cache.erase(self.key)
@@ -148,7 +146,3 @@ def _strange(head: ResponseHead) -> str:
     if head.status != 200:
         return f"status {head.status}"
     return "the answer is too long" if head.is_json() else "its Content-Type is not JSON"
-
-
-def _forbids_keeping(lines: bytes) -> bool:
-    return b"no-store" in lines.lower() and _NO_STORE(lines) is not None  # the first look is cheap
