@@ -21,7 +21,16 @@ import orjson
 from proxy.cli.audit_erase import erase as erased
 from proxy.cli.audit_export import FORMATS, shown, write
 from proxy.cli.client import Admin, remote
-from proxy.cli.common import HELP, config_option, faults, json_option, settings_faults, tell_json, tell_table
+from proxy.cli.common import (
+    HELP,
+    config_option,
+    faults,
+    json_option,
+    settings_faults,
+    tell_json,
+    tell_table,
+    to_second,
+)
 from proxy.clock import rfc3339, wall
 from proxy.control.audit_reading import moment
 from proxy.control.audit_report import Report
@@ -345,7 +354,7 @@ def _line(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     state = next((f"({name})" for name in ("sealed", "erased", "damaged") if entry.get(name)), "")
     names = ("actor", "target", "reason")
     shown = [entry.get(name) or (state if name == "actor" else "") for name in names]
-    return entry["seq"], entry["at"], entry["action"], entry.get("outcome", ""), *shown
+    return entry["seq"], to_second(entry["at"]), entry["action"], entry.get("outcome", ""), *shown
 
 
 def _plain(value: Any) -> Any:

@@ -54,6 +54,11 @@ def tell_json(answer: Any) -> None:
     click.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
 
 
+def to_second(at: str | None) -> str | None:
+    """RFC 3339 for a table: nobody reads the fraction of a second, and the row gets too long by it."""
+    return at and re.sub(r"\.[0-9]+", "", at)
+
+
 def tell_table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
     """On stdout, for a person: columns as wide as they need be; None and nothing are shown as `-`.
 

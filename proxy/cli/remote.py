@@ -126,7 +126,7 @@ def kill(api: Admin, action: str, reason: str, *, as_json: bool) -> None:
     if action == "on" and not answer["persisted"]:
         raise click.ClickException(
             "the switch is ON now, but could not be written down: a restart forgets it. "
-            "Mend the state directory and say it again"
+            "Mend the state directory; it is tried again every second, and status tells until it succeeds"
         )
 
 

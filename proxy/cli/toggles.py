@@ -7,7 +7,7 @@ import click
 import orjson
 
 from proxy.cli.client import Admin, remote
-from proxy.cli.common import HELP, tell_json, tell_table
+from proxy.cli.common import HELP, tell_json, tell_table, to_second
 from proxy.cli.toggle_changing import Changing, changing
 from proxy.cli.toggle_preview import tell_preview
 from proxy.cli.toggle_words import assigned, may_be, move, returns, rule_words, shown, toggle_values
@@ -125,11 +125,11 @@ def history(api: Admin, limit: int, *, as_json: bool) -> None:
         (
             (
                 it["version"],
-                it["at"],
+                to_second(it["at"]),
                 it["by"],
                 it["kind"],
                 "; ".join(f"{name} {move(name, **diff)}" for name, diff in it["diff"].items()),
-                it["expires_at"],
+                to_second(it["expires_at"]),
                 " ".join(str(it["reason"]).split()),
             )
             for it in found

@@ -6,7 +6,7 @@ it holds it lets in by itself.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -126,7 +126,7 @@ class FlapGuard:
                 until=rfc3339(it.until + offset),
             )
             for place, ranges in self._held().items()
-            for it in ranges
+            for it in _joined(ranges)
         )
 
     def close(self) -> None:
@@ -151,6 +151,17 @@ class FlapGuard:
         self._timer = None
         self._budget = None  # look, even where the timer came too early by a hair
         self.apply(self.policy)
+
+
+def _joined(ranges: Iterable[Held]) -> list[Held]:
+    """Neighbours who are let in at the same time are one, whatever brought them there."""
+    found: list[Held] = []
+    for it in ranges:
+        if found and (found[-1].high, found[-1].until) == (it.low, it.until):
+            found[-1] = found[-1]._replace(high=it.high)
+        else:
+            found.append(it)
+    return found
 
 
 def _followed(book: FlapBook, steps: list[tuple[float, Toggles]], budget: int) -> FlapBook:

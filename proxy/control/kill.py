@@ -2,7 +2,7 @@
 
 Who has the last word:
 - ON takes effect before anything else is tried. Remembering it comes second, and failing to
-  remember never undoes it: the status says `persisted: false`, and setting it again tries again.
+  remember never undoes it: the status says `persisted: false`, `trouble` says why, `catch_up` tries again.
 - OFF is remembered first. What cannot be remembered stays ON, or a restart would throw the
   switch again unasked.
 - A decision outlives the process. Until the first one, the toggles decide, and so does their file where it
@@ -64,6 +64,7 @@ class KillSwitch:
         self._numbers = numbers or Numbers(target.policy.toggles.version)
         self._wall = wall
         self._persisted = True
+        self._failed = ""
         self._held_from: KillDecision | None = None
         self._file_on = target.policy.toggles.kill_switch
         self._thrown = 0  # how often it was set ON: a release under way checks that none came between
@@ -82,6 +83,11 @@ class KillSwitch:
             )
         said = self.decision
         return KillStatus(kill=on, reason=said.reason, by=said.by, at=said.at, persisted=self._persisted)
+
+    @property
+    def trouble(self) -> str:
+        """Why a restart would not find the switch as it is; empty: it would, or it is being written."""
+        return "" if self._persisted else self._failed
 
     def in_force(self, *, otherwise: bool) -> bool:
         """What has been decided; `otherwise`: what holds as long as nothing has."""
@@ -150,13 +156,28 @@ class KillSwitch:
     async def remember(self, decision: KillDecision) -> None:
         """A restart finds it thrown, or the status says `persisted: false`."""
         async with self._writing:
-            try:
-                await asyncio.to_thread(self._store.save, decision)
-            except StoreError as error:
-                _log.error("kill switch is ON, but a restart would forget it: %s", error)
-            else:
-                self._persisted = self.decision is decision
+            await self._save(decision)
         await self._target.settled()
+
+    async def catch_up(self) -> None:
+        """Try again to remember what could not be; for whoever comes by every second."""
+        if self.trouble:
+            async with self._writing:
+                # While this waited it may have been released, which is remembered.
+                if self.decision is not None and not self._persisted:
+                    await self._save(self.decision)
+
+    async def _save(self, decision: KillDecision) -> None:
+        try:
+            await asyncio.to_thread(self._store.save, decision)
+        except StoreError as error:
+            told = f"the kill switch is ON, but a restart would forget it: {error}"
+            if told != self._failed:
+                _log.error("%s", told)
+            self._failed = told
+        else:
+            self._persisted = self.decision is decision
+            self._failed = ""
 
     async def _release(self, decision: KillDecision) -> None:
         thrown = self._thrown  # read before waiting: whoever throws while this waits comes after it
@@ -170,7 +191,7 @@ class KillSwitch:
             if self._thrown != thrown:
                 raise KillRefused("not released: it was thrown again in the meantime")
             version = self._numbers.next() if self._numbers.last != decision.version else decision.version
-            self.decision, self._persisted = decision, True
+            self.decision, self._persisted, self._failed = decision, True, ""
             self._put(False, version)
             self.heard()
             _log.warning("kill switch OFF by %s: %s", decision.by, decision.reason)

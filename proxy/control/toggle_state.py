@@ -62,7 +62,7 @@ class ToggleState:
         """The version is one that was kept; until then it is the settings', and what the store has wins."""
         self.lost = ""
         """Why nobody knows which toggles hold; nothing is kept then."""
-        self.held = self._first(environment)
+        self.held = self.first = self._first(environment)
         self._environment = environment
         self._begun = False
         self._wall = wall
@@ -76,7 +76,10 @@ class ToggleState:
     def troubles(self) -> Iterator[str]:
         """What is wrong and keeps no traffic away."""
         keeper = self.keeper
-        yield from filter(None, (self.lost, self._trouble, keeper.file_trouble, keeper.store_trouble))
+        yield from filter(
+            None,
+            (self.lost, self._trouble, self.kill.trouble, keeper.file_trouble, keeper.store_trouble),
+        )
         for fault in islice(unmet(self.held.document.toggles, self.world), MOST_UNMET):
             yield f"{'.'.join(map(str, fault.place))}: {fault.message}{fault.way_out}"
 
@@ -181,7 +184,7 @@ class ToggleState:
 
     def restore(self) -> None:
         """Put the last good toggles and the kill decision in force; before anything listens. Blocks."""
-        self.held = replace(self.held, at=rfc3339(self._wall()))
+        self.held = self.first = replace(self.held, at=rfc3339(self._wall()))
         try:
             good = self.keeper.load()
         except StoreError as error:
@@ -262,6 +265,8 @@ class ToggleState:
             await self.kill.set(True, reason=why, by=SIDECAR)
         if self.held not in self.keeper.waiting:
             self._keep(self.held)
+        if not self.known and self.first not in self.keeper.waiting:
+            self.keeper.waiting.insert(0, self.first)  # a kill came on top before the store could have it
 
     def _keep_on(self, number: int, why: str) -> None:
         self.numbers.beyond(number)

@@ -305,9 +305,10 @@ class ToggleControl:
 
     @property
     def _behind(self) -> bool:
-        return not self._state.reconciled or self._keeper.behind
+        return not self._state.reconciled or self._keeper.behind or not self._kill.status.persisted
 
     async def _catch_up(self) -> None:
+        await self._kill.catch_up()
         state = self._state
         async with state.changing:
             try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.core.capacity import NOTHING, SLOT_S, Shown
-from proxy.core.decide import Decider, Decision
+from proxy.core.decide import HELD, Decider, Decision
 from proxy.core.inputs import Input
 from proxy.core.policy import Policy, Route
 from proxy.core.scopes import Scopes
@@ -98,7 +98,7 @@ class Preview:
     upstreams: tuple[Load, ...]
     cache_missed: float | None  # share of the cache's reads that went on to a source; None: nothing was read
     verdict: Verdict
-    says: tuple[str, ...]  # why it does not simply fit
+    says: tuple[str, ...]  # why it does not simply fit, and who is kept from it
 
 
 @dataclass(slots=True)
@@ -124,6 +124,8 @@ class Replay:
         """`now` is monotonic; `seen` as `Decider` has it."""
         self._now = now
         self._after = after
+        self._killed = before.toggles.kill_switch and after.toggles.kill_switch
+        self._held: set[bytes] = set()
         scopes = Scopes.of(before.toggles, None)
         befores = _deciders(before, scopes, seen)
         afters = _deciders(after, Scopes.of(after.toggles, scopes), seen)
@@ -143,6 +145,8 @@ class Replay:
             if found is None:
                 continue
             before, after = (it.fixed or it.decide(one.who, one.key, one.bucket) for it in found)
+            if after.reason == HELD:
+                self._held.add(one.who.user)
             at = one.route, id(before), id(after)
             group = self._pairs.get(at)
             if group is None:
@@ -180,6 +184,7 @@ class Replay:
         if not self._replayed:
             verdicts = {"unknown"}
             says = ("no request for recommendations came in the last minutes, so nothing can be told",)
+        says = (*self._kept_from_it(), *says)
         return Preview(
             span_s=round(self._now - self._oldest, 3),
             requests=round(sum(group.requests for group in groups) * scale),
@@ -195,6 +200,13 @@ class Replay:
             verdict=next((it for it in _WORST if it in verdicts), "fits"),
             says=says,
         )
+
+    def _kept_from_it(self) -> Iterable[str]:
+        if self._killed:
+            yield "the kill switch is on: nothing changes until it is released"
+        if held := len(self._held):
+            who = "1 user stays" if held == 1 else f"{held} users stay"
+            yield f"{who} in control by the flap budget, for an hour at most"
 
     def _loads(self, shown: Mapping[str, Shown], missed: float, scale: float) -> Iterable[Load]:
         span_s = max(self._now - self._oldest, 1.0)

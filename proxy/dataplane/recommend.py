@@ -255,7 +255,10 @@ def _send(
     fetches: Sequence[Fetch],
 ) -> None:
     if bound.lines:
-        lines += explained(head, bound, body, fetches)
+        try:
+            lines += explained(head, bound, body, fetches)
+        except Exception:  # noqa: BLE001 - a fault of ours: the answer goes out without
+            _log.exception("explaining failed")
     if client.must_close():
         lines += b"Connection: close\r\n"
     whole = _ANSWER % (

@@ -268,6 +268,7 @@ def test_listing_asks_the_sidecar(run, admin):
     table = done.stdout.splitlines()
     assert "al?[2Jice" in table[1]
     assert "two lines" in table[1]
+    assert " 2026-01-02T03:04:05Z " in table[1]
     assert "(sealed)" in table[2]
     assert "--limit 4" in done.stderr
     told = orjson.loads(run(*words, "--json").stdout)

@@ -119,6 +119,18 @@ async def test_the_status_says_whom_and_until_when(bench):
     )
 
 
+async def test_the_status_joins_neighbours_who_are_let_in_together(bench):
+    """However many steps brought them out: what changed twice within the hour has the same end."""
+    bench.set(replace(IN, exposure_percent=30), OUT, IN, OUT, IN)
+    assert bench.held == {None: ((1_000, 3_000), (3_000, 5_000))}
+    assert [(it.low, it.high, it.percent) for it in bench.guard.status()] == [(1_000, 4_999, 40.0)]
+
+
+async def test_the_status_keeps_neighbours_apart_whose_time_comes_apart(bench):
+    bench.set(OUT, replace(IN, exposure_percent=30), OUT, IN, OUT, IN)
+    assert [(it.low, it.high) for it in bench.guard.status()] == [(1_000, 2_999), (3_000, 4_999)]
+
+
 async def test_rules_have_their_own(bench):
     def eu(percent):
         return replace(IN, rules=(Rule(EU, {"exposure_percent": percent}),))

@@ -109,6 +109,37 @@ async def test_on_stays_on_when_it_cannot_be_remembered_and_can_be_said_again():
     assert (await kill.set(True, reason="r", by="ann")).persisted
 
 
+async def test_what_could_not_be_remembered_is_a_trouble_until_it_is(caplog):
+    plane, store = Plane(), Store()
+    kill = switch(plane, store)
+    store.broken = True
+    await kill.set(True, reason="r", by="ann")
+    caplog.clear()
+    await kill.catch_up()
+    assert kill.trouble == "the kill switch is ON, but a restart would forget it: disk full"
+    assert caplog.text == "", "it is logged once"
+    store.broken = False
+    await kill.catch_up()
+    assert (kill.trouble, kill.status.persisted) == ("", True)
+    assert store.kept == kill.decision
+
+
+async def test_a_release_while_remembering_is_tried_again_stands():
+    plane, store = Plane(), Store()
+    kill = switch(plane, store)
+    store.broken = True
+    await kill.set(True, reason="r", by="ann")
+    store.broken = False
+    store.gate.clear()
+    released = spawn(kill.set(False, reason="mended", by="ann"), "off")
+    await asyncio.sleep(0)
+    tried = spawn(kill.catch_up(), "again")
+    await asyncio.sleep(0)
+    store.gate.set()
+    await asyncio.gather(released, tried)
+    assert (store.kept.kill, kill.status.kill, kill.trouble) == (False, False, "")
+
+
 async def test_persisted_speaks_of_the_last_decision():
     """The first is written while the second, which will fail, waits."""
     plane, store = Plane(), Store()

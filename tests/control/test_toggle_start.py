@@ -471,6 +471,34 @@ class TestKill:
             assert (rig.toggles.kill_switch, rig.toggles.exposure_percent) == (True, 50)
             assert rig.rows()[-1].kind == "kill"
 
+    @pytest.mark.parametrize("store", ["", GONE])
+    async def test_of_a_first_start_while_killed_the_settings_version_can_be_gone_back_to(self, rig, store):
+        """Also where the store opens late: the kill comes on top of the first version, not instead of it."""
+        rig.settings = policy(Toggles(exposure_percent=7))
+        rig.kill_file.write_text('{"kill": true, "reason": "before the upgrade"}')
+        rig.journal.trouble = store
+        async with rig.started():
+            rig.journal.trouble = ""
+            await rig.turn()
+            assert rig.kinds() == [(1, "file"), (2, "kill")]
+            await rig.patch(exposure_percent=50)
+            await rig.change(await rig.control.revert_to(1))
+            assert rig.toggles.exposure_percent == 7
+
+    async def test_a_kill_that_was_not_remembered_is_told_and_tried_again_by_itself(self, rig):
+        async with rig.started() as control:
+            rig.kill_file.mkdir()  # nothing can be put in its place
+            await rig.kill.set(True, reason="burns", by="bob")
+            await rig.turn()
+            assert "the kill switch is ON, but a restart would forget it" in " ".join(control.troubles())
+            assert control._behind, "so the next try comes without anybody asking"
+            rig.kill_file.rmdir()
+            await rig.turn()
+            assert list(control.troubles()) == []
+            assert not control._behind
+        async with rig.started():
+            assert (rig.kill.status.kill, rig.kill.status.by) == (True, "bob")
+
     async def test_settings_that_newly_say_killed_are_obeyed_where_nobody_has_decided(self, rig):
         await changed(rig, 50)
         rig.settings = policy(Toggles(kill_switch=True))

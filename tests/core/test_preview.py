@@ -76,6 +76,22 @@ class TestUsers:
         assert (found.requests, found.replayed, found.users, found.changed.users) == (8, 3, 2, 2)
         assert found.moves[0].requests == 8
 
+    def test_that_the_kill_switch_hides_a_change_is_said(self):
+        killed = policy(kill_switch=True)
+        found = preview(users(10), killed, policy(kill_switch=True, policy_mode="content_only"))
+        assert found.changed.users == 0
+        assert found.says == ("the kill switch is on: nothing changes until it is released",)
+        assert not any("kill" in said for said in preview(users(10), killed, policy()).says)
+
+    @pytest.mark.parametrize(("count", "who"), [(10, "10 users stay"), (1, "1 user stays")])
+    def test_how_many_the_flap_budget_keeps_in_control_is_said(self, count, who):
+        known = {f"{name}-service": Shown(per_s=1_000.0, latency_s=0.001) for name in SOURCES}
+        held = replace(policy(), held={None: ((0, 10_000),)})
+        found = preview(users(count), policy(exposure_percent=0), held, known)
+        assert found.exposed_after == 0
+        assert found.says == (f"{who} in control by the flap budget, for an hour at most",)
+        assert found.verdict == "fits"
+
     def test_exposure_moves_those_above_it_and_nobody_else(self):
         found = preview(users(1000), policy(), policy(exposure_percent=30))
         staying = sum(one.bucket < 3000 for one in users(1000))

@@ -119,6 +119,21 @@ async def test_while_killed_there_is_nothing_to_explain():
         assert (answer.status, answer.get("x-fusebox-explanation")) == (200, None)
 
 
+async def test_a_fault_of_ours_in_explaining_costs_the_explanation_alone(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("proxy.dataplane.recommend.explained", broken)
+    async with opened() as rig:
+        for toggles in ({}, {"candidate_fallback_level": "D"}):
+            answer = await rig.ask(GET % (4, b"", WHY + header(**toggles)))
+            assert len(Recommended(answer, 4, aside=True).items) == 4
+            assert answer.get("x-fusebox-explanation") is None
+        assert rig.quiet
+        assert len(rig.complaints) == 2
+        rig.complaints.clear()
+
+
 async def test_whatever_calls_itself_a_user_is_ascii_there():
     async with stage(CF, CONTENT, signing_key=KEY) as rig:
         user = "\N{SNOWMAN}\u2028'\"".encode() * 8
