@@ -5,6 +5,7 @@ remembered by their order.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import TypeAlias
 
 import httptools
 
@@ -49,8 +50,13 @@ MOST_CONNECTION_OPTIONS = 32
 """Members of a Connection field; nobody needs more, and each is looked for."""
 
 _REMEMBERED = 128
+_MOST_NAMES = 1024
 _MEMORABLE_NAMES = 40
 _MEMORABLE_BYTES = 64
+
+
+_Sort: TypeAlias = tuple[bytes, int]
+"""The lower-case name, and what to do with it; without one the name means nothing here."""
 
 
 class Names:
@@ -74,27 +80,38 @@ class Names:
 class Sorter:
     """Tells managed fields from the others, whatever their spelling (case, `_` for `-`)."""
 
-    __slots__ = ("_kinds", "_known")
+    __slots__ = ("_kinds", "_meanings", "_orders", "_sorts")
 
     def __init__(self, kept: Iterable[bytes], cut: Iterable[bytes]) -> None:
         self._kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(cut, CUT)
-        self._known: dict[tuple[bytes, ...], Names] = {}
+        self._sorts: dict[bytes, _Sort | None] = {}
+        self._meanings: dict[tuple[bytes, ...], Names] = {}  # by the managed ones among them
+        self._orders: dict[tuple[bytes, ...], Names] = {}
 
     def names(self, fields: Iterable[bytes]) -> Names:
         """Clients say the same fields in the same order again and again, so orders are remembered."""
         order = tuple(fields)
-        return self._known.get(order) or self._learn(order)
+        return self._orders.get(order) or self._learn(order)
 
     def _learn(self, order: tuple[bytes, ...]) -> Names:
-        names = Names([(spelled, *found) for spelled in order if (found := self._sort(spelled)) is not None])
-        if len(order) <= _MEMORABLE_NAMES and len(max(order, key=len, default=b"")) <= _MEMORABLE_BYTES:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[order] = names
+        bulky = len(order) > _MEMORABLE_NAMES or len(max(order, key=len, default=b"")) > _MEMORABLE_BYTES
+        sorts = {} if bulky else self._sorts
+        if not sorts.keys() >= set(order):
+            if len(sorts) >= _MOST_NAMES:
+                sorts.clear()
+            sorts.update((spelled, self._sort(spelled)) for spelled in order)
+        managed = tuple([spelled for spelled in order if sorts[spelled]])
+        names = self._meanings.get(managed)
+        if names is None:
+            names = Names([(spelled, *found) for spelled in managed if (found := sorts[spelled])])
+        if not bulky:
+            for known, key in ((self._orders, order), (self._meanings, managed)):
+                if len(known) >= _REMEMBERED:
+                    known.clear()
+                known[key] = names
         return names
 
-    def _sort(self, spelled: bytes) -> tuple[bytes, int] | None:
-        """The lower-case name, and what to do with it; None: it means nothing here."""
+    def _sort(self, spelled: bytes) -> _Sort | None:
         folded = spelled.lower()
         name = folded.replace(b"_", b"-")
         if name.startswith(_OWN):  # another spelling goes as well, and is nobody's name
