@@ -66,7 +66,8 @@ async def test_a_late_call_ends_by_its_own_timeout():
 
 
 async def test_a_late_call_holds_neither_request_nor_client():
-    async with stage(hanging, GOOD, route=ROUTE) as rig:
+    patient = {"cf": {"timeout_ms": 60_000}}  # looking through all objects of the whole suite takes its time
+    async with stage(hanging, GOOD, route=ROUTE, sources=patient) as rig:
         wire = await rig.client()
         wire.send(GET % (4, b"", b""))
         Recommended(await wire.response(), 4)

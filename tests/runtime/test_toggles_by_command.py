@@ -84,7 +84,7 @@ async def test_baselines_rules_and_flags(fusebox, box, tmp_path):
     file = tmp_path / "rules.json"
     file.write_text(json.dumps(rules))
     told = await fusebox("toggles", "set", "--rules", str(file), "--reason", "r")
-    assert "rules    0 rules  1 rules" in told
+    assert "rules    0 rules  1 rule " in told
     assert (await as_json(fusebox, "toggles", "get"))["rules"] == rules
     assert (await box.get("/payment/x")).status == 200
     assert "flags.billing  on      OFF" in await fusebox("flags", "set", "billing=off", "--reason", "r")

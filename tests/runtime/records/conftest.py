@@ -22,10 +22,10 @@ class Records:
         self.url = SQLITE
         self.write()
 
-    def write(self, *, storage="", audit="", routes=("/payment/", "/plain/"), **deadlines):
+    def write(self, *, storage="", audit="", extra="", routes=("/payment/", "/plain/"), **deadlines):
         self.box.write(
             routes=routes,
-            extra=f'[storage]\nurl = "{self.url}"\n{storage}\n[audit]\n{audit}\n{ACTIONS}\n',
+            extra=f'[storage]\nurl = "{self.url}"\n{storage}\n[audit]\n{audit}\n{ACTIONS}\n{extra}',
             **deadlines,
         )
 
