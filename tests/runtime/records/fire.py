@@ -159,7 +159,9 @@ class Operators:
                 method, self.url + path, headers=headers, json={"reason": reason}
             ) as answer:
                 told = await answer.json(content_type=None)
-                if answer.status == 429 and not self._over:
+                if answer.status == 429:
+                    if self._over:
+                        return False  # nothing was done, and nobody waits for it any more
                     await asyncio.sleep(0.05)
                     continue
                 if answer.status == 200:
