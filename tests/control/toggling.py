@@ -152,3 +152,10 @@ class Rig:
 
     def kinds(self):
         return [(it.version, it.kind) for it in self.rows()]
+
+
+async def changed(rig, *shares, ended=True):
+    """A sidecar that made these changes and ended, or was killed."""
+    async with rig.started(ended=ended):
+        for share in shares:
+            await rig.patch(exposure_percent=share)
