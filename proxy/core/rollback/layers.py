@@ -7,7 +7,7 @@ first that fits a request is laid over the toggles that would hold for it.
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from proxy.core.routing import BUCKETS
+from proxy.core.flaps import BUCKETS
 from proxy.core.toggles import Scope
 
 
