@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 from proxy.clock import Clock, monotonic
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
+from proxy.core.rollback.signals import BOUNDS_S
 from proxy.telemetry import records
-from proxy.telemetry.counters import AGREEMENT, BOUNDS_S, Cell, Counters, UpstreamCell
+from proxy.telemetry.counters import AGREEMENT, Cell, Counters, UpstreamCell
 from proxy.telemetry.records import RecordsNow
 
 STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}

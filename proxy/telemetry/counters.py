@@ -10,11 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
-BOUNDS_S: tuple[float, ...] = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
-"""Upper bounds of the latency buckets, in seconds, with the SLO targets among them (50, 75, 200 ms)."""
-
+from proxy.core.rollback.signals import BOUNDS_S
 
 bucket_of: Callable[[float], int] = partial(bisect_left, BOUNDS_S)
 """The index of the latency bucket that so many seconds fall in."""
