@@ -265,6 +265,11 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "fusebox_events_dropped", "Log lines and events lost.", self._counters.events_dropped
         )
+        yield CounterMetricFamily(
+            "fusebox_signals_overflowed",
+            "Recommend requests whose segment found no cell of its own.",
+            self._counters.signals_overflowed,
+        )
         yield GaugeMetricFamily("fusebox_workers", "Workers that carry traffic now.", self._counters.workers)
         yield CounterMetricFamily(
             "fusebox_worker_restarts",

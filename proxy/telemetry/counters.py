@@ -140,6 +140,7 @@ class Counters:
         self.connections = 0  # open client connections
         self.accepted = 0  # client connections ever
         self.events_dropped = 0
+        self.signals_overflowed = 0  # recommend requests that found no cell of their own
         self.workers = 0  # that carry traffic; counted by their supervisor, as are the next
         self.worker_restarts = 0  # workers put in the place of one that failed
         self.asides: dict[str, Counters] = {}  # by why the traffic must not be judged; see `aside`
