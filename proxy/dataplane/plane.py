@@ -72,8 +72,8 @@ class DataPlane:
         seen: Files | None = None,
         on_signals: Callable[[Delta], None] | None = None,
     ) -> None:
-        """Without a `recorder` the policy's actions are not recorded; without anybody to hear `on_signals`
-        four times a second, they are to be had by `take`.
+        """Without a `recorder` the policy's actions are not recorded. `on_signals` hears four times a second
+        what was counted; without it `books.take` gives that.
         """
         self.counters = counters
         self.draining = False
