@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from proxy.core.decide import Decision
+from proxy.core.decision import Decision
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy
 from proxy.core.rollback.signals import Calls, Delta, Side
@@ -44,7 +44,11 @@ def side_of(decision: Decision) -> Side:
         return decision.aside  # type: ignore[return-value]  # those names are sides
     if not decision.sources:
         return "decided"
-    return "exposed" if decision.exposed else "control"
+    if not decision.exposed:
+        return "control"
+    if decision.stage:
+        return "staged"
+    return "recovered" if decision.recovered else "exposed"
 
 
 class Account:

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.core.actions import RouteRules
-from proxy.core.decision import UNDECIDED, Decision
+from proxy.core.decision import UNDECIDED, Decision, killed_by
 from proxy.core.experiment import NO_ARM
 from proxy.core.policy import Policy, Priority, Route
 from proxy.core.recommend import PopularAnswers
@@ -118,7 +118,7 @@ class Bound:
         self.cache_results = counters.cache
         self.cell: Cell = counters.cell(route.name, NO_ARM)
         if self.recommends:
-            side: Side = "decided" if policy.toggles.kill_switch else "exposed"
+            side: Side = "exposed" if killed_by(policy) is None else "decided"
             self.account = books.account(route.name, NO_ARM, side)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
