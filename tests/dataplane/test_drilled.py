@@ -15,6 +15,8 @@ from proxy.core.override import Override, sign, verify
 from proxy.core.policy import Overrides
 from proxy.core.rollback.drills import Drill, Fault
 from proxy.core.rollback.layers import Patch
+from proxy.core.rollback.signals import FAILED, REQUESTS
+from proxy.core.routing import SALT, bucket
 from proxy.core.toggles import STAGES, Toggles
 
 CF = offering(*many("cf", 20))
@@ -203,3 +205,24 @@ def test_what_drill_an_override_belongs_to_is_signed_with_it():
     for name in ("", "d-1"):
         made = Override("o-1", "ann", at, at + 600, (), name)
         assert verify(KEY, sign(KEY, made).encode(), Overrides(), at).override == made
+
+
+async def test_a_drill_counts_on_sides_of_its_own():
+    """As its toggles say, under its stage, let out again, by decision: real traffic has other cells."""
+    cases = [
+        ((), "drill"),
+        ((Patch("2", STAGES["2"]),), "drill_staged"),
+        ((Patch("2", STAGES["2"], low=bucket(b"7", SALT) + 1),), "drill_recovered"),
+        ((Patch("1", {"exposure_percent": 0}),), "drill_decided"),
+        ((Patch("emergency", STAGES["emergency"]),), "drill_decided"),
+    ]
+    async with opened() as rig:
+        rig.plane.books.take(monotonic())
+        for layers, side in cases:
+            rig.plane.apply(replace(rig.plane.policy, drill=drill(error("content"), layers=layers)))
+            await drilled(rig)
+            cells = rig.plane.books.take(monotonic()).cells
+            assert {key.side for key in cells} == {side}
+            (cell,) = cells.values()
+            assert cell[REQUESTS] == 1
+            assert cell[FAILED] == (side != "drill_decided")
