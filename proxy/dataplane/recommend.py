@@ -185,7 +185,7 @@ class Recommend:
             for fetch in self._end():
                 fetch.give_up(now)
             if not refused:
-                self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+                self._client.plane.accounting.finished(self._head, 499, now, Failure.ABORTED)
         return False
 
     def on_request_body(self, piece: bytes, *, ended: bool) -> None:
@@ -274,7 +274,7 @@ def _send(
         b"" if head.method == b"HEAD" else body,
     )
     client.write(whole)
-    client.plane.finished(head, 200, now)
+    client.plane.accounting.finished(head, 200, now)
     client.answered()
     if bound.shadow is not None:
         bound.shadow.answered(client, head, body)
