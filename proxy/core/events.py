@@ -27,13 +27,9 @@ RankingEvent: TypeAlias = tuple[
 # kind, now, request id, segment, component, severity, code, message
 ErrorEvent: TypeAlias = tuple[Literal["error"], float, bytes, Key, str, Severity, str, str]
 # kind, now, request id, user, route, method, status, outcome, seconds, weight
-RequestEvent: TypeAlias = tuple[
-    Literal["request"], float, bytes, bytes, str, bytes, int, str, float, float
-]
+RequestEvent: TypeAlias = tuple[Literal["request"], float, bytes, bytes, str, bytes, int, str, float, float]
 # kind, now, request id, user, route, action, outcome, status, reason
-EffectEvent: TypeAlias = tuple[
-    Literal["effect"], float, bytes, bytes, str, str, str, int, str
-]
+EffectEvent: TypeAlias = tuple[Literal["effect"], float, bytes, bytes, str, str, str, int, str]
 # kind, now, columns as in `COLUMNS`, without those of time
 TransitionEvent: TypeAlias = tuple[Literal["transition"], float, Mapping[str, Any]]
 Event: TypeAlias = RankingEvent | ErrorEvent | RequestEvent | EffectEvent | TransitionEvent
@@ -113,7 +109,7 @@ COLUMNS: Mapping[Kind, Mapping[str, str]] = {
         "layers_after": "STRING",
     },
 }
-"""Columns of each kind with their types, in the words of Spark SQL (facts 1, and what queries need beside)."""
+"""Columns of each kind with their types in words of Spark SQL (facts 1, and what queries need beside)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +124,8 @@ class EventsSettings:
     rotate_bytes: Annotated[int, Ge(4096)] = 64 * 1024 * 1024
     rotate_s: Annotated[float, Gt(0)] = 300.0
     fsync: Fsync = "rotate"
-    """When a file is flushed to the disk: `never`, when it is full (`rotate`), or after each `batch` of 0.1 s.
-    It matters for the death of the machine only."""
+    """When a file is flushed to the disk: `never`, when it is finished (`rotate`), or after each `batch` of
+    0.1 s. It matters for the death of the machine only."""
     max_bytes: Annotated[int, Ge(1024 * 1024)] = 10 * 1024 * 1024 * 1024
     """Of all files together; then the oldest go first."""
     retention_days: Annotated[int, Ge(1)] = 90

@@ -24,6 +24,7 @@ from proxy.dataplane.client import ClientConnection, Exchange
 from proxy.dataplane.clients import Clients
 from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.deciding import Deciding
+from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
 from proxy.dataplane.memory import Memory
@@ -68,6 +69,7 @@ class DataPlane:
         recorder: Recorder | None = None,
         sampling: Sampling | None = None,
         seen: Files | None = None,
+        events: Emitting | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded."""
         self.counters = counters
@@ -87,7 +89,7 @@ class DataPlane:
         self.clients = Clients(self)
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
         self._id = int.from_bytes(os.urandom(4), "big")
-        self.accounting = Accounting(counters)
+        self.accounting = Accounting(counters, events)
         self._deciding: Deciding | None = None
         self._memory = Memory()
         self._warming = Warming(self)

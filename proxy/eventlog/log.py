@@ -31,9 +31,7 @@ class EventLog:
     `trouble`.
     """
 
-    def __init__(
-        self, directory: Path, settings: EventsSettings, key: bytes, losses: Losses
-    ) -> None:
+    def __init__(self, directory: Path, settings: EventsSettings, key: bytes, losses: Losses) -> None:
         """`key` makes the pseudonyms of users; without one they are left out."""
         self._buffer: deque[Event] = deque()
         self._most = settings.buffer_events

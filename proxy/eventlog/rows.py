@@ -67,7 +67,7 @@ class Rows:
             "bucket": told.get("bucket"),
             "k": told.get("k_requested", 0),
             "k_returned": told.get("k_returned", 0),
-            "coverage": told.get("coverage", 0.0),
+            "coverage": told.get("coverage"),
             "latency_ms": round(seconds * 1000, 3),
             "algorithm": told.get("policy"),
             "alpha": told.get("alpha"),

@@ -1,7 +1,7 @@
-"""Which files a query reads: NDJSON that is not compacted yet, and Parquet, each event in exactly one of them.
+"""Which files a query reads: NDJSON that is not compacted yet, and Parquet; an event is in exactly one.
 
-    DIRECTORY/ndjson/STREAM/….ndjson                          of each process
-    DIRECTORY/parquet/KIND/event_date=2026-11-25/….parquet    what was compacted
+DIRECTORY/ndjson/STREAM/….ndjson                          of each process
+DIRECTORY/parquet/KIND/event_date=2026-11-25/….parquet    what was compacted
 """
 
 import re
@@ -49,8 +49,5 @@ def sources(directory: Path, *, since: float, days: tuple[str, str]) -> dict[Kin
 
 def partitions(directory: Path, kind: Kind) -> list[tuple[str, Path]]:
     """(day, file) of what was compacted, the oldest first."""
-    found = []
-    for path in sorted((directory / PARQUET / kind).glob("event_date=*/*.parquet")):
-        if day := _DAY.fullmatch(path.parent.name):
-            found.append((day[1], path))
-    return found
+    files = sorted((directory / PARQUET / kind).glob("event_date=*/*.parquet"))
+    return [(day[1], path) for path in files if (day := _DAY.fullmatch(path.parent.name))]

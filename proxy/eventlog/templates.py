@@ -132,7 +132,7 @@ def template(name: str) -> Template:
 
 
 def parsed(name: str, text: str) -> Template:
-    """A template; ValueError when it names a place for which it takes no parameter, or the other way round."""
+    """A template; ValueError when its places and its parameters are not the same."""
     head = [line for line in text.splitlines() if line.startswith("--")]
     params = []
     about = []
