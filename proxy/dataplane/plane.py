@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
 from proxy.core.breaker import Breaker, Transition
+from proxy.core.decision import killed_by
 from proxy.core.identity import IdentityReader
 from proxy.core.override import HEADER as OVERRIDE
 from proxy.core.policy import Policy, Route
@@ -119,7 +120,7 @@ class DataPlane:
         self._table = RouteTable((*policy.routes, RESERVED))
         self._identity = identity
         self.trusted = trusted
-        self.killed = policy.toggles.kill_switch
+        self.killed = killed_by(policy) is not None
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
         self._overriding = Overriding(policy.overrides, policy.signing_key)

@@ -239,7 +239,7 @@ def _write(
 ) -> None:
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    end = decided(bound.version, level, source)
+    end = decided(bound.decision_tail, level, source)
     _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
 
 

@@ -5,7 +5,7 @@ from copy import copy
 from typing import TYPE_CHECKING, cast
 
 from proxy.clock import monotonic
-from proxy.core.decide import KILLED, Decision
+from proxy.core.decision import KILLED, Decision
 from proxy.core.policy import Priority
 from proxy.core.shadow import Shown
 from proxy.dataplane import rewrite
