@@ -264,6 +264,9 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "fusebox_events_dropped", "Log lines and events lost.", self._counters.events_dropped
         )
+        yield GaugeMetricFamily(
+            "fusebox_events_stuck", "Processes whose event log cannot be written.", self._counters.events_stuck
+        )
         yield GaugeMetricFamily("fusebox_workers", "Workers that carry traffic now.", self._counters.workers)
         yield CounterMetricFamily(
             "fusebox_worker_restarts",

@@ -29,7 +29,7 @@ def test_parameters_become_literals_of_their_type():
     ("name", "value", "words"),
     [
         ("n", "5; DROP TABLE x", "a whole number"),
-        ("n", "１", "a whole number"),
+        ("n", "\uff11", "a whole number"),
         ("share", "1e9", "a number"),
         ("share", "nan", "a number"),
         ("who", "'", "letters"),
