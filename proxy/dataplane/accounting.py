@@ -37,7 +37,13 @@ class Accounting:
             self._counters.cell("none", "none").count(refusal.status, now - head.started if head else 0.0)
         else:
             head.bound.cell.count(refusal.status, now - head.started)
-        if self._events is not None and head is not None:
+            if head.bound.recommends:
+                head.bound.account.refused(head, refusal, now)
+        if (
+            self._events is not None
+            and head is not None
+            and (head.bound is None or not head.bound.recommends)
+        ):
             self._events.request(head, now, refusal.status, refusal.code)
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
         if self.access.wants(always=failed) and head is not None:

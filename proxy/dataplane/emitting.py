@@ -54,11 +54,11 @@ class Emitting:
         status: int = 200,
         *,
         failed: bool = False,
-        stage: str = "",
     ) -> None:
         """A request for recommendations is over; `body` is its answer, b"" where it got none of ours."""
         if random() < self._sample:
             seconds = now - head.started
+            stage = head.bound.decision.stage if head.bound is not None else ""
             self._add(
                 (
                     "ranking",

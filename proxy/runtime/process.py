@@ -10,6 +10,7 @@ from pathlib import Path
 from proxy.core.breaker import Transition
 from proxy.core.events import EventsSettings
 from proxy.core.policy import Policy
+from proxy.core.rollback.signals import Delta
 from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.recording import Recorder
@@ -62,11 +63,13 @@ def data_plane(
     heard: Callable[[Transition], None],
     spooling: Spooling,
     sampling: Sampling,
-    log: EventLog | None,
+    on_signals: Callable[[Delta], None] | None = None,
+    events: EventLog | None = None,
 ) -> DataPlane:
     """The data plane of this process with all that works for it.
 
-    Each breaker's changes are counted and logged here, then `heard` by whoever keeps their history.
+    Each breaker's changes are counted and logged here, then `heard` by whoever keeps their history. Without
+    anybody to hear `on_signals` they wait for whoever takes them.
     SettingsError for what shows only in use, such as a file of certificates that holds none.
     """
 
@@ -76,7 +79,7 @@ def data_plane(
         heard(change)
 
     spool = SpoolFile(spooling.directory, limit=spooling.limit)
-    recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync, events=log)
+    recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync, events=events)
     kept = spooling.events
     return DataPlane(
         policy,
@@ -85,7 +88,8 @@ def data_plane(
         recorder=recorder,
         sampling=sampling,
         seen=SeenFiles(spooling.state),
-        events=Emitting(log, kept.settings.sample) if log is not None and kept is not None else None,
+        on_signals=on_signals,
+        events=Emitting(events, kept.settings.sample) if events is not None and kept is not None else None,
     )
 
 

@@ -138,7 +138,9 @@ class Sidecar:
         if workers is None:
             raise_open_files(policy.limits.connections)
             sampling = Sampling(recent.keep, monotonic())
-            return data_plane(policy, counters, self._heard, spooling, sampling, self._events.log), None
+            return data_plane(
+                policy, counters, self._heard, spooling, sampling, events=self._events.log
+            ), None
         supervisor = Supervisor(
             policy,
             counters,
