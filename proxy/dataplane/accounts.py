@@ -58,13 +58,8 @@ class Account:
 
     def __init__(self, books: "Books", route: str, arm: str, side: Side) -> None:
         self._books = books
-<<<<<<< HEAD
         self._place = route, arm, side
-        self._segmented = side in _SEGMENTED
-=======
-        self._route = route
         self._segmented = side in _UNJUDGED
->>>>>>> main
         self._cells: Cells = books.tally.cells(route, arm, side)
         self.unjudged = Account(books, route, arm, _UNJUDGED[side]) if self._segmented else self
         """The one of requests that turn out to say nothing of the recommender."""
@@ -72,11 +67,7 @@ class Account:
 
     def under(self, decision: Decision) -> "Account":
         """The one of requests that are served so."""
-<<<<<<< HEAD
-        return Account(self._books, self._place[0], decision.arm, side_of(decision))
-=======
-        return Account(self._books, self._route, decision.arm, decision.side)
->>>>>>> main
+        return Account(self._books, self._place[0], decision.arm, decision.side)
 
     # -- a request is over
 
