@@ -201,7 +201,9 @@ def findings(runs: Sequence[Run], alarms: dict[tuple[str, str], list[int]], seed
         ours = [n - least for n in alarms[OURS, level]]
         value = Spread(statistics.mean(ours), min(ours), max(ours))
         found.append(
-            Finding(text=f"false rollbacks {level}, beyond those of the most careful", value=value, at_most=0.0)
+            Finding(
+                text=f"false rollbacks {level}, beyond those of the most careful", value=value, at_most=0.0
+            )
         )
     return found
 

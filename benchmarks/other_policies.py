@@ -103,7 +103,7 @@ OTHERS = (
 
 
 class Looking:
-    """One of them at work. `phase`, a share of `every_s`, is when it looks first: faults wait for no minute."""
+    """One of them at work. `phase`, a share of `every_s`, is when it looks first."""
 
     def __init__(self, policy: Other, phase: float) -> None:
         self._policy = policy
