@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from proxy.core.decide import CURSOR, FROZEN, HELD, POPULARITY, Decision
+from proxy.core.decide import FROZEN, HELD
+from proxy.core.decision import CURSOR, POPULARITY, Decision
 from proxy.core.experiment import CONTROL, NO_ARM, hundredths
 from proxy.core.identity import Who
 from proxy.core.override import OVERRIDABLE, Verified
@@ -19,6 +20,8 @@ _MAX_TEXT = 40
 """Characters of what was asked for, shown; an escape may make six of one."""
 
 NOT_REACHED = "not reached"
+STAGE = "stage"
+"""The step of what a rollback has laid over the toggles; there is none where it has not."""
 
 
 class SourceTold(NamedTuple):
@@ -77,7 +80,8 @@ def explanation(it: Explained) -> bytes:
             "ceiling": decision.level,
             "arm": decision.arm,
             "exposed": decision.exposed,
-        },
+        }
+        | ({"stage": decision.stage} if decision.stage else {}),
         "sources": [source._asdict() for source in it.sources],
         "answer": {name: metadata[name] for name in ("level", "k_requested", "k_returned", "coverage")}
         | {"degraded": metadata["degraded"], "cache": metadata["cache"], "items_by": by},
@@ -92,10 +96,16 @@ def _steps(it: Explained) -> list[tuple[str, str]]:
     reasons = decision.reason.split(", ")
     rule = "" if decision.rule == NO_RULE else f", rules[{decision.rule}] over it"
     exposed = f"bucket {it.bucket} of {hundredths(toggles.exposure_percent)} exposed"
+    if decision.killed:
+        return [("kill_switch", f"on, by {decision.stage}: popularity answers")]
     steps = [
         ("kill_switch", "off"),
         ("scope", ("the document holds" if it.inside else "outside: defaults hold") + rule),
     ]
+    if decision.stage:
+        steps.append((STAGE, f"{decision.stage} lies over them"))
+    elif decision.recovered:
+        steps.append((STAGE, f"let out of it again: bucket {it.bucket} has recovered"))
     if CURSOR in reasons:
         steps.append((CURSOR, "a further page: as the first one, unless what follows is stricter"))
         exposed = "as on the first page"

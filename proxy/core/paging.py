@@ -14,7 +14,7 @@ from typing import NamedTuple, get_args
 
 from proxy.core.asks import Ask
 from proxy.core.blending import Ranked
-from proxy.core.decide import KILLED, NOTHING_LAID, POPULARITY, Decision, Laid, ServingMode
+from proxy.core.decision import KILLED, NOTHING_LAID, POPULARITY, Decision, Laid, ServingMode
 from proxy.core.experiment import CONTROL
 from proxy.core.popularity import Filters, Popularity, digest
 from proxy.core.signing import BadToken, Kind

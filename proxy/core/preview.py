@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.core.capacity import NOTHING, SLOT_S, Shown
-from proxy.core.decide import HELD, Decider, Decision
+from proxy.core.decide import HELD, Decider
+from proxy.core.decision import Decision, killed_by
 from proxy.core.inputs import Input
 from proxy.core.policy import Policy, Route
 from proxy.core.scopes import Scopes
@@ -124,7 +125,7 @@ class Replay:
         """`now` is monotonic; `seen` as `Decider` has it."""
         self._now = now
         self._after = after
-        self._killed = before.toggles.kill_switch and after.toggles.kill_switch
+        self._killed = bool(killed_by(before) and killed_by(after))
         self._held: set[bytes] = set()
         scopes = Scopes.of(before.toggles, None)
         befores = _deciders(before, scopes, seen)
@@ -248,7 +249,15 @@ class _Calls:
 
 def _deciders(policy: Policy, scopes: Scopes, seen: Container[bytes] | None) -> dict[str, Decider]:
     return {
-        route.name: Decider(route, policy.toggles, policy.experiment, scopes, seen=seen, held=policy.held)
+        route.name: Decider(
+            route,
+            policy.toggles,
+            policy.experiment,
+            scopes,
+            seen=seen,
+            held=policy.held,
+            layers=policy.layers,
+        )
         for route in policy.routes
         if route.kind == "recommend"
     }

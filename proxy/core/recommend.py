@@ -12,7 +12,7 @@ import orjson
 from proxy.core.asks import Ask
 from proxy.core.blending import Ranked, blend, ranking
 from proxy.core.candidates import Candidate
-from proxy.core.decide import Decision
+from proxy.core.decision import Decision
 from proxy.core.experiment import CONTROL
 from proxy.core.ladder import Offered, climb, sift
 from proxy.core.policy import Film

@@ -11,9 +11,8 @@ import orjson
 
 from proxy.core.asks import Ask, parse_ask
 from proxy.core.identity import IdentityReader
-from proxy.core.policy import Route
+from proxy.core.policy import Policy, Route
 from proxy.core.routing import decoded
-from proxy.core.toggles import Toggles
 from proxy.errors import Refusal
 
 MAX_QUERIES = 100_000
@@ -71,7 +70,10 @@ def refusal_of(query: bytes, *, routes: Iterable[Route], identity: IdentityReade
     return why
 
 
-def reads_through(toggles: Toggles) -> bool:
-    """Whether anybody is to read the cache and fill it: `prewarm`, in the document or one of its rules."""
-    modes: Iterable[object] = (rule.toggles.get("cache_mode") for rule in toggles.rules)
-    return toggles.cache_mode == "prewarm" or "prewarm" in modes
+def reads_through(policy: Policy) -> bool:
+    """Whether anybody is to read the cache and fill it: `prewarm`, in the document, one of its rules, or a
+    layer over them.
+    """
+    toggles = policy.toggles
+    over = [rule.toggles for rule in toggles.rules] + [patch.toggles for patch in policy.layers]
+    return toggles.cache_mode == "prewarm" or any(it.get("cache_mode") == "prewarm" for it in over)

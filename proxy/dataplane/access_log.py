@@ -34,6 +34,8 @@ class AccessLog:
             decided = {"arm": decision.arm, "policy": decision.policy, "decided_by": decision.reason}
             if decision.rule != NO_RULE:
                 decided["rule"] = f"rules[{decision.rule}]"
+            if decision.stage:
+                decided["stage"] = decision.stage
             if decision.aside == ASIDE:
                 decided["override"] = head.overridden.verified.override.id
         _log.info(

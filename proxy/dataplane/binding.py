@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.core.actions import RouteRules
-from proxy.core.decide import UNDECIDED, Decision
+from proxy.core.decision import UNDECIDED, Decision
 from proxy.core.experiment import NO_ARM
 from proxy.core.policy import Policy, Priority, Route
 from proxy.core.recommend import PopularAnswers
@@ -31,9 +31,9 @@ _READING = frozenset((b"GET", b"HEAD"))
 
 
 @lru_cache(maxsize=256)
-def decided(version: int, level: str, source: str) -> bytes:
-    """The end of the decision's line: behind `Bound.decision_start` and the bucket."""
-    return f";level={level};source={source};v={version}\r\n".encode()
+def decided(tail: str, level: str, source: str) -> bytes:
+    """The end of the decision's line: behind `Bound.decision_start` and the bucket; `Bound.decision_tail`."""
+    return f";level={level};source={source};{tail}\r\n".encode()
 
 
 class Bound:
@@ -56,6 +56,7 @@ class Bound:
         "decision",
         "decision_end",
         "decision_start",
+        "decision_tail",
         "expansion",
         "first_byte",
         "flag_off",
@@ -125,12 +126,15 @@ class Bound:
         if "content" in self.sources:
             self.source_lanes[NEIGHBOURS] = self.source_lanes["content"]
         self.decision_start = self._decision_start(NO_ARM)
-        self.decision_end = decided(self.version, "none", route.upstream)
+        self.decision_tail = f"v={self.version}"
+        self.decision_end = decided(self.decision_tail, "none", route.upstream)
 
     def answers(self, popular: PopularAnswers) -> None:
         """What this route answers without its sources."""
         self.popular = popular
-        self.popular_end = decided(self.version, "D", popular.source)
+        stage = self.decision.stage
+        self.decision_tail = f"v={self.version};stage={stage}" if stage else f"v={self.version}"
+        self.popular_end = decided(self.decision_tail, "D", popular.source)
 
     def under(self, decision: Decision, popular: PopularAnswers) -> "Bound":
         """A copy that serves, counts and tells by this decision."""
@@ -139,8 +143,10 @@ class Bound:
         bound.judged = decision.judged
         bound.reads_cache = decision.cache_mode != "cold" and self.memory.cache is not None
         bound.asks = bool(decision.calls)
-        if not decision.judged or decision.aside:
+        if not decision.judged or decision.aside or not decision.enrols:
             bound.remembering = None
+        if decision.killed:
+            bound.shadow = None  # which would ask an upstream
         bound.sources = {kind: self.sources[kind] for kind in decision.sources}
         content = self.sources["content"] if decision.expands else None
         bound.expansion = content if content is not None and content.neighbours_path else None

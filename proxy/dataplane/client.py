@@ -59,7 +59,7 @@ class ClientConnection(Downstream):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.hop_lines = trust_lines(direct(self.peer, tls=False))
-        if self.plane.admit(self):
+        if self.plane.clients.admit(self):
             self._arm(self.plane.head_lane)
         else:
             overloaded = Refusal(
@@ -71,7 +71,7 @@ class ClientConnection(Downstream):
     def connection_lost(self, error: Exception | None) -> None:
         self._reading = CLOSED
         self._disarm()
-        self.plane.gone(self)
+        self.plane.clients.gone(self)
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.on_client_gone()
@@ -312,7 +312,7 @@ class ClientConnection(Downstream):
         if self._close:
             lines += b"Connection: close\r\n"
         self.write(answers.problem(refusal, head.request_id, lines, bodiless=head.method == b"HEAD"))
-        plane.refused(head, refusal, monotonic())
+        plane.accounting.refused(head, refusal, monotonic())
         if refusal.close:
             self.exchange = None
             self._answered = True
@@ -327,7 +327,7 @@ class ClientConnection(Downstream):
         request_id = self.plane.new_id()
         lines = b"X-Request-Id: %b\r\nConnection: close\r\n" % request_id
         self.write(answers.problem(refusal, request_id, lines, bodiless=False))
-        self.plane.refused(None, refusal, monotonic())
+        self.plane.accounting.refused(None, refusal, monotonic())
         self._linger()
 
     def _body_failed(self, refusal: Refusal) -> None:

@@ -1,6 +1,7 @@
 """Decisions on recommend routes: for each that occurs, the route bound as it says."""
 
-from proxy.core.decide import KILLED, MAX_LAID, Decider, Decision, Laid
+from proxy.core.decide import MAX_LAID, Decider
+from proxy.core.decision import KILLED, Decision, Laid, killed_by
 from proxy.core.identity import IdentityReader, Who
 from proxy.core.policy import Policy
 from proxy.core.popularity import Popularity
@@ -36,8 +37,9 @@ class Deciding:
     def bind(self, bound: Bound) -> None:
         """Complete a recommend route; until anything else is decided it answers as if killed."""
         policy = self._policy
-        if policy.toggles.kill_switch:
-            bound.decision = KILLED
+        killed = killed_by(policy)
+        if killed is not None:
+            bound.decision = killed
         bound.answers(self._popular(KILLED))
         if policy.experiment.name and not policy.toggles.experiment_freeze:
             bound.remembering = self._remembering
@@ -50,6 +52,7 @@ class Deciding:
             self.scopes,
             seen=self._remembering,
             held=policy.held,
+            layers=policy.layers,
         )
         choices = bound.choices = Choices(bound, decider, self)
         if decider.fixed is not None:

@@ -162,7 +162,7 @@ class Forward(Call):
         client.write(start + body if body else start)
         if ended:
             self._stop()
-            client.plane.finished(request, head.status, now)
+            client.plane.accounting.finished(request, head.status, now)
             client.answered(close=close)
             return
         self.limit_total()
@@ -184,7 +184,7 @@ class Forward(Call):
             return
         self.succeeded(self._status, now)
         self._stop()
-        client.plane.finished(self._head, self._status, now)
+        client.plane.accounting.finished(self._head, self._status, now)
         client.answered(close=not self._head.http11)
 
     def on_client_full(self) -> None:
@@ -206,7 +206,7 @@ class Forward(Call):
         if not client.awaits(self):
             return
         if self._begun:
-            client.plane.finished(self._head, self._status, monotonic(), failure)
+            client.plane.accounting.finished(self._head, self._status, monotonic(), failure)
             client.cut_off()
         else:
             client.refuse(failure.refusal(detail))
@@ -235,7 +235,7 @@ class Forward(Call):
                 self._head.action.gone()
             self.give_up(Failure.ABORTED, now)
             if self._begun or not refused:
-                self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+                self._client.plane.accounting.finished(self._head, 499, now, Failure.ABORTED)
         return self._begun
 
     def limit_total(self) -> None:
@@ -265,7 +265,7 @@ class Forward(Call):
     def _client_too_slow(self, now: float) -> None:
         self.give_up(Failure.ABORTED, now)
         if self._begun:
-            self._client.plane.finished(self._head, self._status, now, Failure.ABORTED)
+            self._client.plane.accounting.finished(self._head, self._status, now, Failure.ABORTED)
             self._client.cut_off()
         else:
             detail = "the body took longer than the route allows"
@@ -303,7 +303,7 @@ class Forward(Call):
                 data,
             )
         )
-        self._client.plane.finished(request, 101, now)
+        self._client.plane.accounting.finished(request, 101, now)
         self._arm(self._client.plane.tunnel_lane, now)
         self._client.tunnel()
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from proxy.clock import wall
-from proxy.core.decide import Laid
+from proxy.core.decision import Laid
 from proxy.core.identity import IdentityReader, Who
 from proxy.core.override import ASIDE, HEADER, Overrides, Verified, refused, verify
 from proxy.core.toggles import Toggles
@@ -36,9 +36,9 @@ class Overriding:
         verified = verify(self._key, head.fields[HEADER], self._settings, wall())
         laid = Laid(verified.override.toggles, ASIDE)
         who = identity.who(head.user, head.fields, head.query)
-        rule, inside = choices.decider.place(who)
-        toggles = choices.decider.effective(rule, inside, laid)
+        at = choices.decider.place(who, head.bucket)
+        toggles = choices.decider.effective(at, laid)
         if found := [f"{name} {why}" for name, why in contradictions(toggles)]:
             raise refused("with the toggles in force " + "; ".join(found))
-        head.overridden = Overridden(verified, who, inside, toggles, laid)
+        head.overridden = Overridden(verified, who, at[1], toggles, laid)
         return choices.under(head, who, laid)

@@ -4,7 +4,7 @@ from copy import copy
 
 from proxy.clock import wall
 from proxy.core.asks import Ask
-from proxy.core.decide import KILLED, NOTHING_LAID
+from proxy.core.decision import NOTHING_LAID
 from proxy.core.identity import IdentityReader
 from proxy.core.override import ASIDE
 from proxy.core.paging import Asked, first, opened, paged
@@ -24,7 +24,7 @@ class Paging:
         """The route as it serves the page that is asked for, and what is asked there; `bound` serves the
         first one. While killed the cursor only says what was shown. Raises `Refusal` (400).
         """
-        killed = bound.decision is KILLED
+        killed = bound.decision.killed
         overridden = bound.decision.aside == ASIDE
         laid = head.overridden.laid if overridden else NOTHING_LAID
         cursor = ask.cursor or b""

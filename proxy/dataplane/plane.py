@@ -1,10 +1,8 @@
-"""The data plane: a listener, one policy at a time, and what all connections share."""
+"""The data plane: one policy at a time, and what all connections share."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import random
 import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -12,17 +10,19 @@ from typing import TYPE_CHECKING
 from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
 from proxy.core.breaker import Breaker, Transition
+from proxy.core.decision import killed_by
 from proxy.core.identity import IdentityReader
 from proxy.core.override import HEADER as OVERRIDE
-from proxy.core.policy import Policy, Route, Upstream
+from proxy.core.policy import Policy, Route
 from proxy.core.popularity import Popularity
 from proxy.core.routing import SALT, RouteTable, bucket
 from proxy.core.trust import TrustedProxies
 from proxy.dataplane import own_methods
-from proxy.dataplane.access_log import AccessLog
+from proxy.dataplane.accounting import Accounting
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.chunked import ChunkedReader, forbidden_trailers
 from proxy.dataplane.client import ClientConnection, Exchange
+from proxy.dataplane.clients import Clients
 from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.deciding import Deciding
 from proxy.dataplane.failures import Failure
@@ -30,8 +30,7 @@ from proxy.dataplane.forward import Forward
 from proxy.dataplane.memory import Memory
 from proxy.dataplane.overriding import Overriding
 from proxy.dataplane.paging import Paging
-from proxy.dataplane.place import Place, key
-from proxy.dataplane.pool import Pool
+from proxy.dataplane.pools import Pools
 from proxy.dataplane.recommend import Recommend, popular
 from proxy.dataplane.recording import Recorder
 from proxy.dataplane.remembering import Files, Remembering
@@ -40,8 +39,11 @@ from proxy.dataplane.response_head import ResponseReader
 from proxy.dataplane.sampling import Sampling, keeping_nothing
 from proxy.dataplane.shadow import Shadowing
 from proxy.dataplane.warming import Warming
-from proxy.errors import Fault, Refusal
+from proxy.errors import Refusal
 from proxy.telemetry.counters import Counters
+
+if TYPE_CHECKING:
+    from proxy.dataplane.pool import Pool
 
 _log = logging.getLogger("fusebox.dataplane")
 
@@ -49,9 +51,6 @@ RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
 """Paths of the sidecar itself (contract, Headers): in the table so that nothing else can be reached there."""
 
 _TICK_S = 0.05
-_DRAIN_QUIET_S = 1.0
-"""How long a connection has to be idle before a drain closes it: who is in the middle of a
-conversation hears `Connection: close` with an answer instead."""
 
 
 class DataPlane:
@@ -76,7 +75,6 @@ class DataPlane:
         self.draining = False
         self.address: tuple[str, int] = ("", 0)
         self.breakers: Mapping[str, Breaker] = {}
-        self._on_transition = on_transition
         self._recorder = recorder
         self._sampling = sampling or keeping_nothing()
         self._header_names: frozenset[bytes] = frozenset()
@@ -84,21 +82,18 @@ class DataPlane:
         self.ticker.also(self._tick)
         self.ticker.also(self._sampling.tick)
         self._next_tick = 0.0
-        self._next_sweep = 0.0
-        self._responses = ResponseReader()
+        responses = ResponseReader()
+        self._upstreams = Pools(counters, self.ticker, responses, on_transition)
         self._pools: dict[str, Pool] = {}
-        self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
-        self._connections: set[ClientConnection] = set()
-        self._servers: list[asyncio.Server] = []
-        self._emptied: asyncio.Event | None = None
+        self.clients = Clients(self)
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
         self._id = int.from_bytes(os.urandom(4), "big")
-        self._access = AccessLog()
+        self.accounting = Accounting(counters)
         self._deciding: Deciding | None = None
         self._memory = Memory()
         self._warming = Warming(self)
         self.remembering = Remembering(seen)
-        self._shadowing = Shadowing(self, self._responses)
+        self._shadowing = Shadowing(self, responses)
         self.apply(policy)
 
     # -- policy
@@ -109,17 +104,7 @@ class DataPlane:
         identity = IdentityReader(policy.identity)
         trusted = TrustedProxies(policy.trusted_proxies)
         actions = ActionRules(policy.actions if self._recorder is not None else (), policy.identity)
-        places = {
-            name: self._place(name, settings, policy.authorities.get(settings.ca_file, ""))
-            for name, settings in policy.upstreams.items()
-        }
-        pools = {}
-        for name, settings in policy.upstreams.items():
-            known = self._ever.get(name)
-            if known is None:
-                known = self._ever[name] = self._new_pool(name, settings, places[name], policy)
-            known.reconfigure(settings, places[name], policy.limits)
-            pools[name] = known
+        pools = self._upstreams.take(policy, self._upstreams.places(policy))
         previous = getattr(self, "policy", None)
         gone = [pool for name, pool in self._pools.items() if pools.get(name) is not pool]
         self.policy = policy
@@ -133,7 +118,7 @@ class DataPlane:
         self._table = RouteTable((*policy.routes, RESERVED))
         self._identity = identity
         self.trusted = trusted
-        self.killed = policy.toggles.kill_switch
+        self.killed = killed_by(policy) is not None
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
         self._overriding = Overriding(policy.overrides, policy.signing_key)
@@ -155,82 +140,40 @@ class DataPlane:
         self.gap_lane = self.ticker.lane(deadlines.body_gap_s)
         self.linger_lane = self.ticker.lane(deadlines.linger_s)
         self.tunnel_lane = self.ticker.lane(deadlines.tunnel_idle_s)
-        self._access.sample = policy.access_log_sample
+        self.accounting.access.sample = policy.access_log_sample
         for pool in gone:
             pool.close()
 
     async def settled(self) -> None:
         """Return when the policy applied last is in force: here it is at once."""
 
-    def _place(self, name: str, settings: Upstream, authorities: str) -> Place:
-        """The one in use if it is the same: making one for TLS takes its time."""
-        known = self._pools.get(name)
-        if known is not None and known.place.key == key(settings, authorities):
-            return known.place
-        return Place(settings, authorities)
-
-    def _new_pool(self, name: str, settings: Upstream, place: Place, policy: Policy) -> Pool:
-        breaker = Breaker(
-            name,
-            settings.breaker,
-            rng=random.random,
-            on_transition=self._on_transition,
-            now=monotonic(),
-        )
-        cell = self.counters.upstream(name)
-        return Pool(name, settings, place, breaker, cell, self.ticker, self._responses, policy.limits)
-
     # -- life
 
     async def start(self, address: str) -> None:
         """Listen on `address` ("host:port"). OSError when that cannot be."""
-        host, _, port = address.rpartition(":")
-        server = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self), host.strip("[]"), int(port), backlog=4096
-        )
-        self._servers.append(server)
-        name = server.sockets[0].getsockname()
-        self.address = (name[0], name[1])
+        self.address = await self.clients.start(address)
         self.ticker.start()
 
     async def listen(self, sock: socket.socket) -> asyncio.Server:
         """Listen on a bound socket, beside any others; it is taken over, and closes with the server."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: ClientConnection(self), sock=sock, backlog=4096
-        )
-        self._servers = [*(other for other in self._servers if other.is_serving()), server]
+        server = await self.clients.listen(sock)
         self.ticker.start()
         return server
 
     async def drain(self) -> None:
         """Take no more connections, end those there are with their present request."""
         self.draining = True
-        self._next_sweep = 0.0
-        self._emptied = asyncio.Event()
-        if self._servers:
-            await asyncio.sleep(0)  # take what the kernel has already accepted for us
-            for server in self._servers:
-                server.close()
-            await asyncio.sleep(0)  # … and let it become a connection
-        if self._connections:
-            deadline = self.policy.deadlines.drain_s
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(deadline):
-                    await self._emptied.wait()
+        await self.clients.drain(self.policy.deadlines.drain_s)
 
     def close(self) -> None:
         """Abort what is left and stop."""
-        for server in self._servers:
-            server.close()
-        for connection in tuple(self._connections):
-            connection.transport.abort()
+        self.clients.close()
         self._warming.close()
         self._memory.close(monotonic())
         if self._recorder is not None:
             self._recorder.close()
         self._shadowing.close()
-        for pool in self._ever.values():
-            pool.close()
+        self._upstreams.close()
         self.ticker.stop()
 
     def _tick(self, now: float) -> None:
@@ -239,31 +182,11 @@ class DataPlane:
         self._next_tick = now + _TICK_S
         self._memory.tell(self.counters)
         self._warming.tick(now)
-        if now >= self._next_sweep:
-            idle_s = self.policy.deadlines.idle_client_s
-            if self.draining:
-                idle_s = min(idle_s, _DRAIN_QUIET_S)
-            self._next_sweep = now + min(1.0, idle_s / 4)
-            for connection in tuple(self._connections):
-                connection.close_if_idle(now - idle_s)
+        self.clients.tick(now, self.policy.deadlines.idle_client_s)
         for pool in (*self._pools.values(), *self._shadowing.pools.values()):
             pool.tick(now)
 
     # -- asked by client connections
-
-    def admit(self, connection: ClientConnection) -> bool:
-        self.counters.accepted += 1
-        if len(self._connections) >= self.policy.limits.connections:
-            return False
-        self._connections.add(connection)
-        self.counters.connections = len(self._connections)
-        return True
-
-    def gone(self, connection: ClientConnection) -> None:
-        self._connections.discard(connection)
-        self.counters.connections = len(self._connections)
-        if not self._connections and self._emptied is not None:
-            self._emptied.set()
 
     def new_id(self) -> bytes:
         """32 hex digits, unique: a request id that is a trace id as well (W3C trace context)."""
@@ -369,28 +292,6 @@ class DataPlane:
             head.bucket,
             bound.decision_end,
         )
-
-    # -- accounts
-
-    def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
-        """Count an answered request; log a sample, and all that went wrong."""
-        bound = head.bound
-        seconds = now - head.started
-        if bound is not None:
-            bound.cell.count(status, seconds)
-        if self._access.wants(always=status >= 500 or failure is not None):
-            self._access.write(head, status, seconds, failure.name.lower() if failure else "")
-
-    def refused(self, head: RequestHead | None, refusal: Refusal, now: float) -> None:
-        """Count an answer that the sidecar made itself; log a sample, and every failure of an upstream."""
-        self.counters.refusals[refusal.code] += 1
-        if head is None or head.bound is None:
-            self.counters.cell("none", "none").count(refusal.status, now - head.started if head else 0.0)
-        else:
-            head.bound.cell.count(refusal.status, now - head.started)
-        failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
-        if self._access.wants(always=failed) and head is not None:
-            self._access.write(head, refusal.status, now - head.started, refusal.code)
 
 
 if TYPE_CHECKING:  # what this class is to others

@@ -185,7 +185,7 @@ class Recommend:
             for fetch in self._end():
                 fetch.give_up(now)
             if not refused:
-                self._client.plane.finished(self._head, 499, now, Failure.ABORTED)
+                self._client.plane.accounting.finished(self._head, 499, now, Failure.ABORTED)
         return False
 
     def on_request_body(self, piece: bytes, *, ended: bool) -> None:
@@ -239,7 +239,7 @@ def _write(
 ) -> None:
     body, level, source, _, _, degraded = answer
     bound.counters.levels[level] += 1
-    end = decided(bound.version, level, source)
+    end = decided(bound.decision_tail, level, source)
     _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
 
 
@@ -274,7 +274,7 @@ def _send(
         b"" if head.method == b"HEAD" else body,
     )
     client.write(whole)
-    client.plane.finished(head, 200, now)
+    client.plane.accounting.finished(head, 200, now)
     client.answered()
     if bound.shadow is not None:
         bound.shadow.answered(client, head, body)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.clock import monotonic
 from proxy.core.breaker import Breaker
-from proxy.core.decide import Laid
+from proxy.core.decision import Laid
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route
 from proxy.core.shadow import Shown, compare, drawn

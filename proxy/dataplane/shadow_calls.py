@@ -5,7 +5,7 @@ from copy import copy
 from typing import TYPE_CHECKING, cast
 
 from proxy.clock import monotonic
-from proxy.core.decide import KILLED, Decision
+from proxy.core.decision import KILLED, Decision
 from proxy.core.policy import Priority
 from proxy.core.shadow import Shown
 from proxy.dataplane import rewrite
@@ -202,10 +202,22 @@ class Copy(Call):
         self._shadow.ended(self, "timeout" if failure is Failure.TIMEOUT else "failed")
 
 
+class _Counted:
+    """Accounts of second plans: they are in no log."""
+
+    def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
+        if head.bound is not None:
+            head.bound.cell.count(status, now - head.started)
+
+
+_COUNTED = _Counted()
+
+
 class _Behind:
     """The data plane as a second plan sees it: it knows the same, and counts apart."""
 
     def __init__(self, plane: "DataPlane") -> None:
+        self.accounting = _COUNTED
         self.popularity: Popularity = plane.popularity
         self.trusted: TrustedProxies = plane.trusted
         self._plane = plane
@@ -213,10 +225,6 @@ class _Behind:
     @property
     def killed(self) -> bool:
         return self._plane.killed
-
-    def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
-        if head.bound is not None:
-            head.bound.cell.count(status, now - head.started)
 
 
 class _Nobody(_Sender):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.core.cache import WarmList
-from proxy.core.decide import Decision
+from proxy.core.decision import Decision
 from proxy.core.identity import IdentityReader, Who
 from proxy.core.policy import Policy, Priority
 from proxy.core.routing import SALT, bucket
@@ -55,7 +55,7 @@ class Warming:
         self._identity = identity
         self._bounds.clear()
         wanted = policy.warm
-        if wanted is not None and not (policy.cache.max_bytes and reads_through(policy.toggles)):
+        if wanted is not None and not (policy.cache.max_bytes and reads_through(policy)):
             wanted = None
         if wanted != self._wanted:
             self._wanted = wanted

@@ -8,7 +8,7 @@ import orjson
 
 from proxy.core.asks import Ask
 from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
-from proxy.core.decide import Decision
+from proxy.core.decision import Decision
 from proxy.core.popularity import Popularity
 from proxy.core.recommend import Answer, compose, first_round, second_round
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decide import Decision, Laid, ServingMode
+from proxy.core.decision import Decision, Laid, ServingMode
 from proxy.core.override import Override, sign
 from proxy.core.paging import LIFE_S, MAX_SHOWN, Asked, digest, first, opened
 from proxy.core.popularity import Filters

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decide import KILLED, Decider, Decision
+from proxy.core.decide import Decider
+from proxy.core.decision import KILLED, Decision
 from proxy.core.experiment import HYBRID_V1, Arm, Experiment, bounds
 from proxy.core.identity import Who
 from proxy.core.policy import Route, Sources

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decide import Decider, Laid, ServingMode
+from proxy.core.decide import Decider
+from proxy.core.decision import Laid, ServingMode
 from proxy.core.experiment import Experiment
 from proxy.core.explain import MAX_CHARACTERS, NOT_REACHED, Explained, SourceTold, explanation
 from proxy.core.identity import Who
@@ -47,10 +48,10 @@ def told(
     decider = Decider(ROUTE, toggles, experiment or Experiment(), scopes, **(decider or {}))
     laid = Laid(over, "override", mode)
     decision = decider.decide(who, who.user, bucket, laid)
-    rule, inside = decider.place(who)
+    at = decider.place(who, bucket)
     verified = Verified(Override("o-1", "ann", 100, 700, over), clamped)
     said = {
-        "who": who, "bucket": bucket, "inside": inside, "toggles": decider.effective(rule, inside, laid),
+        "who": who, "bucket": bucket, "inside": at[1], "toggles": decider.effective(at, laid),
         "version": 7, "decision": decision, "verified": verified, "sources": SOURCES, "answer": ANSWER,
     }  # fmt: skip
     line = explanation(Explained(**said | more))

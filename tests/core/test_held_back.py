@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from proxy.core.decide import KILLED, NOTHING_LAID, Decider, Laid
+from proxy.core.decide import Decider
+from proxy.core.decision import KILLED, NOTHING_LAID, Laid
 from proxy.core.experiment import Experiment
 from proxy.core.identity import Who
 from proxy.core.policy import Route, Sources

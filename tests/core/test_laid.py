@@ -5,7 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.decide import MAX_LAID, Decider, Laid, ServingMode
+from proxy.core.decide import MAX_LAID, Decider
+from proxy.core.decision import Laid, ServingMode
 from proxy.core.experiment import Experiment
 from proxy.core.identity import Who
 from proxy.core.policy import Route, Sources
@@ -92,7 +93,7 @@ def test_whatever_changes_a_page_stays_in_its_mode_and_safety_wins(
     more = {"seen": (), "held": HELD} if held else {}
     made = decider(replace(after, experiment_freeze=held), other, sources, **more)
     page = made.decide(then, then.user, later, Laid(mode=mode))
-    in_force = made.effective(*made.place(then))
+    in_force = made.effective(made.place(then, later))
     assert page.exposed == first.exposed
     if not first.exposed:
         assert same(replace(page, rule=first.rule), first)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_recommend_properties import alphas, asks, catalogues, sources
 
-from proxy.core.decide import NOTHING_LAID, Decision
+from proxy.core.decision import NOTHING_LAID, Decision
 from proxy.core.paging import Asked, first, opened, paged
 from proxy.core.recommend import compose, first_round, second_round
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pipeline import check, read, run
 
 from proxy.core.asks import Ask, parse_ask
-from proxy.core.decide import KILLED, Decider, Decision
+from proxy.core.decide import Decider
+from proxy.core.decision import KILLED, Decision
 from proxy.core.experiment import Experiment
 from proxy.core.identity import Who
 from proxy.core.policy import Film, Route, Sources

@@ -5,7 +5,7 @@ import pytest
 
 from proxy.core.asks import Ask, parse_ask
 from proxy.core.blending import Ranked
-from proxy.core.decide import KILLED, Decision
+from proxy.core.decision import KILLED, Decision
 from proxy.core.ladder import sift
 from proxy.core.policy import Film
 from proxy.core.popularity import Popularity

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from proxy.core.asks import PROVIDERS, Ask, parse_ask
 from proxy.core.blending import blend, ranking
 from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
-from proxy.core.decide import Decision
+from proxy.core.decision import Decision
 from proxy.core.ladder import sift
 from proxy.core.policy import Film
 from proxy.core.popularity import Filters, Popularity

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from proxy.core.identity import IdentityReader
-from proxy.core.policy import Identity, Route, Toggles
+from proxy.core.policy import Identity, Policy, Route, Toggles
 from proxy.core.toggles import Rule, Scope
 from proxy.core.warm_list import MAX_QUERIES, NoWarmList, read_warm_list, reads_through, refusal_of, warm_ask
 from proxy.errors import Refusal
@@ -74,4 +74,5 @@ def test_a_query_is_refused_when_no_route_takes_it():
 )  # fmt: skip
 def test_somebody_reads_through_where_document_or_rule_says_so(mode, ruled, reads):
     rules = Rule(Scope(), {"disable_cf": True}), Rule(Scope(region=("a",)), {"cache_mode": ruled})
-    assert reads_through(Toggles(cache_mode=mode, rules=rules)) is reads
+    toggles = Toggles(cache_mode=mode, rules=rules)
+    assert reads_through(Policy(routes=(), upstreams={}, toggles=toggles)) is reads

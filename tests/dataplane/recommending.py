@@ -98,6 +98,7 @@ class Recommended:
         decision = dict(
             part.split("=") for part in (answer.get("x-fusebox-decision") or b"").decode().split(";")
         )
+        self.stage = decision.pop("stage", "")
         assert decision == {
             "route": "films", "arm": self.metadata["arm"], "bucket": str(self.metadata["bucket"]),
             "level": self.metadata["level"], "source": self.sources[0],

@@ -88,7 +88,7 @@ class TestTheClient:
         start, copy = RouteShadow._start, RouteShadow.copy
 
         def started(shadow, run):
-            seen.append([it.transport.get_write_buffer_size() for it in shadow.plane._connections])
+            seen.append([it.transport.get_write_buffer_size() for it in shadow.plane.clients.connections])
             start(shadow, run)
 
         def copied(*about):

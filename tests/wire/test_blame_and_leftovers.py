@@ -120,8 +120,8 @@ async def test_a_tunnel_reads_on_after_an_early_flood() -> None:
     async with sidecar(switch, route={"upgrade": ("websocket",)}) as rig:
         client = await rig.client()
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        await until(lambda: len(rig.plane._connections) == 1, "the connection")
-        conn = next(iter(rig.plane._connections))
+        await until(lambda: len(rig.plane.clients.connections) == 1, "the connection")
+        conn = next(iter(rig.plane.clients.connections))
         client.send(b"x" * 70_000)
         await client.response_head()
         client.send(b"LATER")

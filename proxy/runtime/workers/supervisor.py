@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from proxy.clock import monotonic
@@ -15,18 +15,9 @@ from proxy.runtime.process import Spooling, StartError, model
 from proxy.runtime.workers.breakers import SharedBreaker
 from proxy.runtime.workers.doors import Doors, open_doors
 from proxy.runtime.workers.member import Member
-from proxy.runtime.workers.messages import (
-    Action,
-    Apply,
-    Begin,
-    Command,
-    Counted,
-    Down,
-    Level,
-    Moved,
-    Up,
-    frame,
-)
+from proxy.runtime.workers.messages import Action, Begin, Counted, Level, Moved, Up
+from proxy.runtime.workers.news import News
+from proxy.runtime.workers.orders import KILLED_S, Orders
 from proxy.runtime.workers.slot import Slot
 from proxy.settings import split_address
 from proxy.tasks import spawn
@@ -35,17 +26,12 @@ from proxy.telemetry.merged import Merged
 
 _log = logging.getLogger("fusebox.workers")
 
-CONFIRM_S = 1.0
-"""A worker that has not taken over a change by then is killed: it would go on serving by the old one."""
-LIST_S = 15.0
-"""The same while a new popularity list is on its way: 100,000 films are a second's work to take over."""
 START_S = 60.0
 """From the start of a worker's process until it listens; long, since many may start at once on few cores."""
 SILENT_S = 10.0
 """A worker that has not told its counters for so long does not turn its loop."""
 DRAIN_MARGIN_S = 5.0
 """Given on top of `drain_s` before a worker that drains is killed."""
-_KILLED_S = 5.0
 _LOOK_S = 1.0
 
 
@@ -77,15 +63,13 @@ class Supervisor:
         self._merged = Merged(counters)
         self._slots = [Slot(number) for number in range(1, workers + 1)]
         self._members: list[Member] = []  # all processes there are
-        self._held: dict[str, tuple[Action, str]] = {}  # breakers moved by hand, for workers to come
-        self._sequence = 0
-        self._list_sequence = 0  # of the last change that brought a popularity list
-        self._settling: asyncio.Task[None] | None = None
+        self._news = News()
         self._rolling = asyncio.Lock()
-        self._news = asyncio.Event()
         self._doors: Doors | None = None
         # What a worker would refuse is refused here first: by a data plane that never listens.
-        self._model = model(share_of(policy, workers), spooling)
+        share = share_of(policy, workers)
+        self._model = model(share, spooling)
+        self._orders = Orders(share, self._members, self._news)
         self.remembering = self._model.remembering
         self.breakers = {name: self._breaker(name) for name in policy.upstreams}
 
@@ -95,22 +79,16 @@ class Supervisor:
         """Send the policy to every worker. Raises as `DataPlane.apply` does, and then nothing has changed."""
         if policy.popularity == self.policy.popularity:
             policy = replace(policy, popularity=self.policy.popularity)  # read anew, yet the same: not sent
-        self._model.apply(share_of(policy, len(self._slots)))
+        share = share_of(policy, len(self._slots))
+        self._model.apply(share)
         came = policy.upstreams.keys() - self.policy.upstreams.keys()
-        before, self.policy = self.policy, policy
+        self.policy = policy
         self.breakers = {name: self._breaker(name) for name in policy.upstreams}
-        self._sequence += 1
-        if policy.popularity is not before.popularity:
-            self._list_sequence = self._sequence
-        self._send_policy(self._members)
-        for message in self._held_breakers(came):
-            self._send(message)
-        self._settle()
+        self._orders.policy(share, came)
 
     async def settled(self) -> None:
         """Return when every worker goes by all that was said so far, or is gone."""
-        if self._settling is not None:
-            await asyncio.shield(self._settling)
+        await self._orders.settled()
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: a worker serves."""
@@ -119,7 +97,7 @@ class Supervisor:
     def set_level(self, level: str) -> None:
         """From now on workers leave out log lines below `level`."""
         self._level = level
-        self._send(Level(level))
+        self._orders.send(Level(level))
 
     def statuses(self) -> tuple[WorkerStatus, ...]:
         now = monotonic()
@@ -140,14 +118,9 @@ class Supervisor:
 
     def _breaker(self, name: str) -> SharedBreaker:
         def command(action: Action, reason: str) -> None:
-            self._held[name] = action, reason
-            if action == "auto":
-                del self._held[name]
             breaker = self._model.breakers[name]
             {"open": breaker.open, "close": breaker.close, "auto": breaker.auto}[action](monotonic(), reason)
-            self._sequence += 1
-            self._send(Command(self._sequence, name, action, reason))
-            self._settle()
+            self._orders.breaker(name, action, reason)
 
         def read(now: float) -> list[BreakerStatus]:
             told = [
@@ -175,7 +148,7 @@ class Supervisor:
             failed.extend(slot for slot in self._slots if slot.failed)
             return bool(failed) or self.counters.workers == len(self._slots)
 
-        await self._until(up)
+        await self._news.until(up)
         if failed:
             raise StartError(
                 f"worker {failed[0].number} did not come up: {failed[0].failed}; the log says why"
@@ -219,7 +192,7 @@ class Supervisor:
             async with slot.changing:
                 if slot.member is None or slot.member.ended:
                     slot.member = await self._start(slot)
-            await self._until(lambda: slot.member is not None and slot.member.ended)
+            await self._news.until(lambda: slot.member is not None and slot.member.ended)
             if self.draining:
                 return
             if not slot.waits:
@@ -233,7 +206,7 @@ class Supervisor:
                 f"in {delay:g} s" if delay else "at once",
                 extra={"worker": slot.number, "restarts": slot.restarts, "delay_s": delay},
             )
-            self._tell()
+            self._news.tell()
             await asyncio.sleep(delay)
 
     async def _start(self, slot: Slot) -> Member:
@@ -250,13 +223,11 @@ class Supervisor:
         if self.draining:
             member.kill("draining")
         member.send(self._begin)
-        self._send_policy([member])
+        self._orders.catch_up(member)
         member.send(Level(self._level))  # it may have changed since the process was started
-        for message in self._held_breakers(self.policy.upstreams.keys()):
-            member.send(message)
-        if not await self._until(lambda: member.state != "starting", START_S):
+        if not await self._news.until(lambda: member.state != "starting", START_S):
             member.kill(f"not ready within {START_S:g} s")
-            await self._until(lambda: member.ended, _KILLED_S)
+            await self._news.until(lambda: member.ended, KILLED_S)
         if member.state == "serving":
             _log.info("worker %d started", member.number, extra={"worker": member.number, "pid": member.pid})
         return member
@@ -280,10 +251,10 @@ class Supervisor:
         def gone() -> bool:
             return all(member.ended for member in leaving)
 
-        if not await self._until(gone, self.policy.deadlines.drain_s + DRAIN_MARGIN_S):
+        if not await self._news.until(gone, self.policy.deadlines.drain_s + DRAIN_MARGIN_S):
             for member in leaving:
                 member.kill("draining took too long")
-            await self._until(gone, _KILLED_S)
+            await self._news.until(gone, KILLED_S)
         for member in leaving:
             if member.cause != "exit status 0":
                 _log.warning("worker %d did not drain to its end: %s", member.number, member.cause)
@@ -297,54 +268,9 @@ class Supervisor:
             if now - before > 2 * _LOOK_S:
                 continue  # it was this process that stood still: what they told waits to be read
             for member in self._members:
-                busy = member.sequence < self._list_sequence
+                busy = self._orders.list_is_on_its_way(member)
                 if member.carries and not busy and now - member.heard_at > SILENT_S:
                     member.kill(f"silent for {SILENT_S:g} s")
-
-    # -- what is said
-
-    def _settle(self) -> None:
-        """See to it that the latest change holds everywhere, whether or not anybody waits for that."""
-        if self._members:
-            self._settling = spawn(self._see_confirmed(self._sequence), "settle")
-
-    async def _see_confirmed(self, sequence: int) -> None:
-        """Whoever starts to listen after this was told of the change before it was told to listen."""
-        meant = [member for member in self._members if member.carries]
-
-        def late() -> list[Member]:
-            return [it for it in meant if not it.ended and it.sequence < sequence]
-
-        busy = any(member.sequence < self._list_sequence for member in meant)
-        within_s = LIST_S if busy else CONFIRM_S
-        if await self._until(lambda: not late(), within_s):
-            return
-        await asyncio.sleep(_LOOK_S / 20)  # if it was this process that stood still, this reads the answers
-        for member in late():
-            member.kill(f"did not confirm a change within {within_s:g} s")
-        await self._until(lambda: not late(), _KILLED_S)
-
-    def _send_policy(self, members: list[Member]) -> None:
-        policy = share_of(self.policy, len(self._slots))
-        whole: bytes | None = None
-        brief: bytes | None = None
-        for member in members:
-            if member.knows(policy):
-                brief = brief or frame(Apply.brief(self._sequence, policy))
-                member.send_frame(brief)
-            else:
-                whole = whole or frame(Apply(self._sequence, policy, keeps_popularity=False))
-                member.send_frame(whole)
-
-    def _held_breakers(self, names: Iterable[str]) -> Iterator[Command]:
-        for name in names:
-            if name in self._held:
-                yield Command(self._sequence, name, *self._held[name])
-
-    def _send(self, message: Down) -> None:
-        data = frame(message)
-        for member in self._members:
-            member.send_frame(data)
 
     # -- what is heard
 
@@ -364,7 +290,7 @@ class Supervisor:
         self.counters.workers = sum(it.state == "serving" for it in self._members)
         if not self.draining:
             self._assign_doors()
-        self._tell()
+        self._news.tell()
 
     def _assign_doors(self) -> None:
         """Each worker its own door; one whose worker has failed is served by another in the meantime."""
@@ -380,18 +306,3 @@ class Supervisor:
                 wanted[helper].add(slot.number)
         for member, doors in wanted.items():
             member.listen(frozenset(doors))
-
-    def _tell(self) -> None:
-        """Wake whoever waits for something to have changed."""
-        self._news.set()
-        self._news = asyncio.Event()
-
-    async def _until(self, holds: Callable[[], bool], within_s: float | None = None) -> bool:
-        """Wait for what changes with the news; False when it does not come in time."""
-        try:
-            async with asyncio.timeout(within_s):
-                while not holds():
-                    await self._news.wait()
-        except TimeoutError:
-            return holds()
-        return True
