@@ -7,7 +7,8 @@ the layers, and can neither lose nor keep one.
 from dataclasses import replace
 
 from proxy.core.policy import Policy
-from proxy.core.rollback.layers import NO_LAYERS, Layers
+from proxy.core.rollback.layers import NO_LAYERS, Layers, Patch
+from proxy.core.rollback.stages import ORDER, within
 from proxy.ports import PolicyTarget
 
 
@@ -46,3 +47,21 @@ class Layering:
 
     async def settled(self) -> None:
         await self._target.settled()
+
+
+def opens(before: Layers, after: Layers) -> bool:
+    """Whether somebody may be under less than before; what cannot be compared does."""
+    return any(
+        patch.low < patch.high and not any(_covers(it, patch) for it in after) for patch in before
+    )
+
+
+def _covers(one: Patch, other: Patch) -> bool:
+    if one.exact or other.exact:
+        return one == other
+    return (
+        within(other.scope, one.scope)
+        and one.low <= other.low
+        and one.high >= other.high
+        and ORDER.index(one.stage) >= ORDER.index(other.stage)
+    )

@@ -1,27 +1,18 @@
 """The rollback in words: for the log, the audit log and whoever is called at three in the morning."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.layers import Layers, Patch
-from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Metric, Segment, Verdict
+from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict
+from proxy.core.rollback.words import verdict_words
 from proxy.core.toggles import Scope
 
-_WENT_WRONG: Mapping[Metric, str] = {
-    "coverage": "of what {n} requests asked for was left to popularity",
-    "latency": "of {n} requests were too late",
-    "error": "of {n} requests failed",
-    "cache": "of {n} reads of the cache missed",
-}
 _KINDS = {
     "breaker_open": "the breaker of {name} is open",
     "contract_broken": "{name} breaks its contract",
     "crash_loop": "{name} crash in a loop",
 }
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
 
 
 def segment_words(segment: Segment) -> str:
@@ -33,17 +24,15 @@ def scope_words(scope: Scope) -> str:
     return " ".join(f"{part}={','.join(names)}" for part, names in parts if names) or "everybody"
 
 
-def verdict_words(it: Verdict) -> str:
-    """What it saw, against what is allowed."""
-    where = "" if it.segment == ALL else f" {segment_words(it.segment)}"
-    if it.observed is None:
-        return f"{it.trigger}{where}: no data"
-    seen = f"{percent(it.observed)} {_WENT_WRONG[it.metric].format(n=it.n)}"
-    told = f"{it.trigger}{where}: {seen}, {percent(it.threshold)} is allowed"
-    if it.shared and it.control is not None:
-        return f"{told}; the control arm has {percent(it.control)}, so it is not the change"
-    if it.answer == "inconclusive" and it.needed:
+def says(it: Verdict) -> str:
+    """What it saw, against what is allowed, and what more it would need."""
+    if it.answer == "no_data":
+        return f"{it.trigger}: no data, which is never ok"
+    told = verdict_words(it)
+    if it.answer == "inconclusive" and it.needed is not None:
         return f"{told}; {it.needed} requests more would tell"
+    if it.answer == "breach" and it.by:
+        return f"{told}; found by the {it.by}"
     return told
 
 
@@ -55,7 +44,9 @@ def patch_words(patch: Patch) -> str:
     """Which stage, for whom."""
     name = f"stage {patch.stage}" if patch.stage[:1].isdigit() else patch.stage
     whom = scope_words(patch.scope)
-    if (patch.low, patch.high) != (0, BUCKETS):
+    if patch.low >= patch.high:
+        whom += ", all let out"
+    elif (patch.low, patch.high) != (0, BUCKETS):
         whom += f" in buckets {patch.low} to {patch.high - 1}"
     return f"{name} for {whom}"
 
@@ -64,14 +55,10 @@ def layers_words(layers: Layers) -> str:
     return "; ".join(map(patch_words, layers)) or "nothing"
 
 
-def wrong(judgement: Judgement) -> tuple[str, ...]:
+def wrong(judgements: Iterable[Judgement]) -> tuple[str, ...]:
     """All that speaks against what is served now, the worst first."""
-    return (
-        *map(critical_words, judgement.criticals),
-        *map(verdict_words, judgement.breaches("P1")),
-        *map(verdict_words, judgement.breaches("P2")),
-    )
-
-
-def causes_words(causes: Iterable[Verdict | Critical]) -> tuple[str, ...]:
-    return tuple(critical_words(it) if isinstance(it, Critical) else verdict_words(it) for it in causes)
+    known = tuple(judgements)
+    criticals = dict.fromkeys(critical_words(it) for view in known for it in view.criticals)
+    breaches = [it for view in known for it in view.verdicts if it.answer == "breach"]
+    breaches.sort(key=lambda it: (it.priority, it.shared, it.segment != ALL))
+    return (*criticals, *dict.fromkeys(map(says, breaches)))
