@@ -84,7 +84,7 @@ class Breaker:
     __slots__ = (
         "_consecutive", "_doublings", "_forced_reason", "_generation", "_left_closed", "_passing", "_rng",
         "_settled", "_since", "_slow_s", "_token", "_trial", "_until", "_waiting", "_window",
-        "circuit", "forced", "last", "name", "settings", "state",
+        "circuit", "forced", "last", "name", "settings", "slow_calls", "state",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +101,7 @@ class Breaker:
         self.state: State = CLOSED
         self.forced: Literal["open", "closed"] | None = None
         self.last: Transition | None = None
+        self.slow_calls = 0  # counted as slow, ever
         # to listen to; moved by `_move` alone, and never called through
         self.circuit = pybreaker.CircuitBreaker(name=name, listeners=[_Relay(self, on_transition)])
         self._rng = rng
@@ -206,6 +207,7 @@ class Breaker:
                 window.add(_FAILED, now)
             if late:
                 window.add(_SLOW, now)
+                self.slow_calls += 1
         if window.sums[_FAILED] or window.sums[_SLOW]:
             self._judge(now)
 
@@ -286,6 +288,7 @@ class Breaker:
     def _count_slow(self, token: int, now: float) -> None:
         self._window.add(_CALLS, now)
         self._window.add(_SLOW, now)
+        self.slow_calls += 1
         self._settled[token] = self._window.newest
         self._judge(now)
 

@@ -32,6 +32,8 @@ class Accounting:
             self._counters.cell("none", "none").count(refusal.status, now - head.started if head else 0.0)
         else:
             head.bound.cell.count(refusal.status, now - head.started)
+            if head.bound.recommends:
+                head.bound.account.refused(head, refusal, now)
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
         if self.access.wants(always=failed) and head is not None:
             self.access.write(head, refusal.status, now - head.started, refusal.code)

@@ -7,10 +7,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from proxy.core.actions import RouteRules
-from proxy.core.decision import UNDECIDED, Decision
+from proxy.core.decision import UNDECIDED, Decision, killed_by
 from proxy.core.experiment import NO_ARM
 from proxy.core.policy import Policy, Priority, Route
 from proxy.core.recommend import PopularAnswers
+from proxy.dataplane.accounts import Account, Books
 from proxy.dataplane.deadlines import Lane, Ticker
 from proxy.dataplane.memory import Memory
 from proxy.dataplane.pool import Pool
@@ -18,6 +19,7 @@ from proxy.errors import Refusal
 from proxy.telemetry.counters import Cell, Counters
 
 if TYPE_CHECKING:
+    from proxy.core.rollback.signals import Side
     from proxy.dataplane.deciding import Choices
     from proxy.dataplane.remembering import Remembering
     from proxy.dataplane.shadow import RouteShadow
@@ -39,12 +41,14 @@ def decided(tail: str, level: str, source: str) -> bytes:
 class Bound:
     """One route under one policy; one decision of a recommend route has a copy of its own, by `under`."""
 
-    # Of recommend routes alone, by `deciding`.
+    # Of recommend routes alone; all but the first by `deciding`.
+    account: Account
     popular: PopularAnswers
     popular_end: bytes
     choices: "Choices"
 
     __slots__ = (
+        "account",
         "actions",
         "allow",
         "asks",
@@ -89,6 +93,7 @@ class Bound:
         pools: Mapping[str, Pool],
         counters: Counters,
         ticker: Ticker,
+        books: Books,
         actions: RouteRules | None = None,
     ) -> None:
         self.route = route
@@ -112,6 +117,9 @@ class Bound:
         self.counters = counters
         self.cache_results = counters.cache
         self.cell: Cell = counters.cell(route.name, NO_ARM)
+        if self.recommends:
+            side: Side = "exposed" if killed_by(policy) is None else "decided"
+            self.account = books.account(route.name, NO_ARM, side)
         methods = frozenset(method.encode() for method in route.methods)
         self.methods = methods or (_READING if self.recommends else None)  # None: all
         self.allow = ", ".join(sorted(method.decode() for method in self.methods or ()))
@@ -156,6 +164,7 @@ class Bound:
             bound.counters = self.counters.aside(decision.aside)
             bound.cache_results = bound.counters.cache
         bound.cell = bound.counters.cell(self.name, decision.arm)
+        bound.account = self.account.under(decision)
         bound.answers(popular)
         bound.decision_start = self._decision_start(decision.arm)
         return bound

@@ -41,6 +41,8 @@ class Paging:
             head.overridden = head.overridden._replace(shown=len(page.shown))
         bound = copy(bound)
         bound.shadow = None  # a second plan has shown something else before
-        bound.judged = bound.judged and not page.shown  # what is left says how far users look
+        if page.shown:  # what is left says how far users look
+            bound.judged = False
+            bound.account = bound.account.unjudged
         head.bound = bound
         return bound, paged(ask, page)

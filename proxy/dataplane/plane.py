@@ -15,10 +15,12 @@ from proxy.core.identity import IdentityReader
 from proxy.core.override import HEADER as OVERRIDE
 from proxy.core.policy import Policy, Route
 from proxy.core.popularity import Popularity
+from proxy.core.rollback.signals import Delta
 from proxy.core.routing import SALT, RouteTable, bucket
 from proxy.core.trust import TrustedProxies
 from proxy.dataplane import own_methods
 from proxy.dataplane.accounting import Accounting
+from proxy.dataplane.accounts import Books
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.chunked import ChunkedReader, forbidden_trailers
 from proxy.dataplane.client import ClientConnection, Exchange
@@ -69,8 +71,11 @@ class DataPlane:
         recorder: Recorder | None = None,
         sampling: Sampling | None = None,
         seen: Files | None = None,
+        on_signals: Callable[[Delta], None] | None = None,
     ) -> None:
-        """Without a `recorder` the policy's actions are not recorded."""
+        """Without a `recorder` the policy's actions are not recorded. `on_signals` hears four times a second
+        what was counted; without it `books.take` gives that.
+        """
         self.counters = counters
         self.draining = False
         self.address: tuple[str, int] = ("", 0)
@@ -89,6 +94,8 @@ class DataPlane:
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
         self._id = int.from_bytes(os.urandom(4), "big")
         self.accounting = Accounting(counters)
+        self.books = Books(counters, self._upstreams.ever, on_signals)
+        self.ticker.also(self.books.tick)
         self._deciding: Deciding | None = None
         self._memory = Memory()
         self._warming = Warming(self)
@@ -111,8 +118,9 @@ class DataPlane:
         self._pools = pools
         self.breakers = {name: pool.breaker for name, pool in pools.items()}
         self._memory.configure(policy.cache)
+        self.books.apply(policy, identity)
         self._bound = {
-            route.name: Bound(route, policy, pools, self.counters, self.ticker, actions.of(route))
+            route.name: Bound(route, policy, pools, self.counters, self.ticker, self.books, actions.of(route))
             for route in policy.routes
         }
         self._table = RouteTable((*policy.routes, RESERVED))

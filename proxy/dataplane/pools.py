@@ -27,7 +27,7 @@ class Pools:
         self._ticker = ticker
         self._responses = responses
         self._on_transition = on_transition
-        self._ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
+        self.ever: dict[str, Pool] = {}  # also those a reload took away: one may come back
 
     def places(self, policy: Policy) -> dict[str, Place]:
         """Where the upstreams of `policy` are. What can fail of it does so here, and changes nothing."""
@@ -40,21 +40,21 @@ class Pools:
         """The pools of `policy`, under its settings. Closing those that are gone is the caller's."""
         pools = {}
         for name, settings in policy.upstreams.items():
-            known = self._ever.get(name)
+            known = self.ever.get(name)
             if known is None:
-                known = self._ever[name] = self._new(name, settings, places[name], policy)
+                known = self.ever[name] = self._new(name, settings, places[name], policy)
             known.reconfigure(settings, places[name], policy.limits)
             pools[name] = known
         return pools
 
     def close(self) -> None:
         """Close every connection that is idle now, and each of the others when it is."""
-        for pool in self._ever.values():
+        for pool in self.ever.values():
             pool.close()
 
     def _place(self, name: str, settings: Upstream, authorities: str) -> Place:
         """The one it had before if it is the same: making one for TLS takes its time."""
-        known = self._ever.get(name)
+        known = self.ever.get(name)
         if known is not None and known.place.key == key(settings, authorities):
             return known.place
         return Place(settings, authorities)

@@ -35,7 +35,9 @@ _ANSWER = (
 class Recommend:
     """One recommend request under way: one round of asking, a second where that left slots open."""
 
-    __slots__ = ("_ask", "_bound", "_client", "_done", "_fetches", "_head", "_lines", "_pending", "_rounds")
+    __slots__ = (
+        "_ask", "_bound", "_client", "_done", "_fetches", "_head", "_lines", "_pending", "_rounds", "passed",
+    )  # fmt: skip
 
     def __init__(self, client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
         self._client = client
@@ -46,6 +48,7 @@ class Recommend:
         self._rounds: list[Offered] = []  # those that are over
         self._done = False
         self._lines = b""
+        self.passed = -1  # see `overdue.Waiting`
         self._pending = 1  # sources that are not over; and the beginning, which waits for all to be asked
 
     @classmethod
@@ -62,6 +65,7 @@ class Recommend:
         if ask.cursor is not None:
             bound, ask = client.plane.paging.turned(head, bound, ask)
             if not bound.sources:
+                bound.account.popular()
                 _popular(client, head, bound, ask)
                 return None
         self = cls(client, head, bound, ask)
@@ -74,7 +78,10 @@ class Recommend:
         for fetch in fetches:
             fetch.begin(now, head.bucket)
         self.source_over(now)
-        return None if self._done else self
+        if self._done:
+            return None
+        bound.account.waits(self)
+        return self
 
     def source_lines(self) -> bytes:
         """The same for all its sources."""
@@ -99,7 +106,7 @@ class Recommend:
     def _go_on(self, now: float, *, in_time: bool) -> None:
         """A round is over: ask once more, or answer."""
         bound, ask = self._bound, self._ask
-        judged = bound.judged
+        prevented = False
         try:
             catalogue = self._client.plane.popularity.catalogue
             if not self._rounds:
@@ -112,7 +119,7 @@ class Recommend:
                     if not self._client.plane.killed:
                         self._ask_neighbours(pool, ranked, now)
                         return
-                    judged = False  # popularity has the rest by decision (facts 2.18)
+                    prevented = True  # popularity has the rest by decision (facts 2.18)
             else:
                 self._rounds.append(second_round(self._fetches[-1].items, ask, catalogue))
             answer = self._answer()
@@ -120,17 +127,20 @@ class Recommend:
             _log.exception("blending failed")
             if self._done:
                 return
-            self._end()
-            _popular(self._client, self._head, bound, ask)
+            fetches = self._end()
+            answer = bound.popular.answer(ask, self._head.user, self._head.request_id, self._head.bucket)
+            bound.account.answered(
+                self._head, bound, ask.k, answer, fetches, now, passed=self.passed, broken=True
+            )
+            _write(self._client, self._head, bound, answer, monotonic(), b"", ())
             return
         timings = b""
         fetches = self._end()
         for fetch in fetches:
             timings += b"%b%.1f" % (fetch.pool.timing, fetch.milliseconds)
-            judged = judged and not fetch.by_decision
-        if judged:
-            bound.counters.slots_asked += ask.k
-            bound.counters.slots_covered += answer.covered
+        bound.account.answered(
+            self._head, bound, ask.k, answer, fetches, now, passed=self.passed, prevented=prevented
+        )
         _write(self._client, self._head, bound, answer, now, timings, fetches)
 
     def _expands(self, pool: Pool) -> bool:
@@ -174,8 +184,22 @@ class Recommend:
         self._done = True
         if self._bound.deadline is not None:
             self._bound.deadline.clear(self)
+        if self.passed >= 0:
+            self._bound.account.over(self)
         fetches, self._fetches = self._fetches, []
         return fetches
+
+    # -- watched while it waits
+
+    @property
+    def started(self) -> float:
+        return self._head.started
+
+    def late(self, at: int) -> bool:
+        if any(fetch.by_decision for fetch in self._fetches):
+            return False
+        self._bound.account.late(self._head, at)
+        return True
 
     # -- told by the client's connection
 
@@ -185,6 +209,7 @@ class Recommend:
             for fetch in self._end():
                 fetch.give_up(now)
             if not refused:
+                self._bound.account.gone(self._head, now, self.passed)
                 self._client.plane.accounting.finished(self._head, 499, now, Failure.ABORTED)
         return False
 
@@ -210,6 +235,7 @@ def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> Ask 
     query, user, request_id, bucket = head.query, head.user, head.request_id, head.bucket
     k = plain_k(query, k_default=route.k_default, k_max=route.k_max)
     if k:
+        bound.account.popular()
         bound.counters.levels["D"] += 1
         body = known.body(k, user, request_id, bucket)
         _send(client, head, bound, body, bound.popular_end, NO_STORE, monotonic(), b"", ())
@@ -219,6 +245,7 @@ def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> Ask 
         if not client.plane.killed:
             return ask
         bound, ask = client.plane.paging.turned(head, bound, ask)
+    bound.account.popular()
     _popular(client, head, bound, ask)
     return None
 

@@ -167,7 +167,7 @@ class RouteShadow:
         if not shadow.upstream:
             self._copies = Plan
             counters = self.plane.counters.aside(ASIDE)
-            self.plan = Bound(route, policy, pools, counters, self.plane.ticker)
+            self.plan = Bound(route, policy, pools, counters, self.plane.ticker, self.plane.books)
             remembering = self.plane.remembering
             Deciding(policy, self.plane.popularity, deciding, remembering, self._memory).bind(self.plan)
             self.laid = Laid(tuple(sorted({**shadow.toggles, **_WITHOUT_CACHE}.items())))

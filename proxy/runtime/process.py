@@ -9,6 +9,7 @@ from pathlib import Path
 
 from proxy.core.breaker import Transition
 from proxy.core.policy import Policy
+from proxy.core.rollback.signals import Delta
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.recording import Recorder
 from proxy.dataplane.sampling import Sampling
@@ -49,10 +50,12 @@ def data_plane(
     heard: Callable[[Transition], None],
     spooling: Spooling,
     sampling: Sampling,
+    on_signals: Callable[[Delta], None] | None = None,
 ) -> DataPlane:
     """The data plane of this process with all that works for it.
 
-    Each breaker's changes are counted and logged here, then `heard` by whoever keeps their history.
+    Each breaker's changes are counted and logged here, then `heard` by whoever keeps their history. Without
+    anybody to hear `on_signals` they wait for whoever takes them.
     SettingsError for what shows only in use, such as a file of certificates that holds none.
     """
 
@@ -70,6 +73,7 @@ def data_plane(
         recorder=recorder,
         sampling=sampling,
         seen=SeenFiles(spooling.state),
+        on_signals=on_signals,
     )
 
 

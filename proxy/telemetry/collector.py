@@ -16,8 +16,9 @@ from prometheus_client.registry import Collector
 from proxy.clock import Clock, monotonic
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
+from proxy.core.rollback.signals import BOUNDS_S
 from proxy.telemetry import records
-from proxy.telemetry.counters import AGREEMENT, BOUNDS_S, Cell, Counters, UpstreamCell
+from proxy.telemetry.counters import AGREEMENT, Cell, Counters, UpstreamCell
 from proxy.telemetry.records import RecordsNow
 
 STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}
@@ -263,6 +264,11 @@ class SidecarCollector(Collector):
         )
         yield CounterMetricFamily(
             "fusebox_events_dropped", "Log lines and events lost.", self._counters.events_dropped
+        )
+        yield CounterMetricFamily(
+            "fusebox_signals_overflowed",
+            "Recommend requests whose segment found no cell of its own.",
+            self._counters.signals_overflowed,
         )
         yield GaugeMetricFamily("fusebox_workers", "Workers that carry traffic now.", self._counters.workers)
         yield CounterMetricFamily(

@@ -10,11 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 
-BOUNDS_S: tuple[float, ...] = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
-"""Upper bounds of the latency buckets, in seconds, with the SLO targets among them (50, 75, 200 ms)."""
-
+from proxy.core.rollback.signals import BOUNDS_S
 
 bucket_of: Callable[[float], int] = partial(bisect_left, BOUNDS_S)
 """The index of the latency bucket that so many seconds fall in."""
@@ -144,6 +140,7 @@ class Counters:
         self.connections = 0  # open client connections
         self.accepted = 0  # client connections ever
         self.events_dropped = 0
+        self.signals_overflowed = 0  # recommend requests that found no cell of their own
         self.workers = 0  # that carry traffic; counted by their supervisor, as are the next
         self.worker_restarts = 0  # workers put in the place of one that failed
         self.asides: dict[str, Counters] = {}  # by why the traffic must not be judged; see `aside`

@@ -77,6 +77,7 @@ class Merged:
         total.unsticky += now.unsticky - before.unsticky
         total.connections += now.connections - before.connections
         total.accepted += now.accepted - before.accepted
+        total.signals_overflowed += now.signals_overflowed - before.signals_overflowed
         if dropped := now.events_dropped - before.events_dropped:
             # Seldom: the log writer of this process counts here too, from its own thread.
             total.events_dropped += dropped

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +14,7 @@ from harness import Script, Scripted, Wire, answering, reply, turn
 from rig import DEADLINES, UPSTREAM, Rig
 
 from proxy.core.policy import Film, Policy, Route, Sources, Upstream
+from proxy.core.rollback.signals import Delta
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.remembering import Files
 from proxy.dataplane.sampling import Sampling
@@ -164,6 +165,7 @@ async def stage(
     control: Script | None = None,
     sampling: Sampling | None = None,
     seen: Files | None = None,
+    on_signals: Callable[[Delta], None] | None = None,
     **policy_more: Any,
 ) -> AsyncIterator[Stage]:
     """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error.
@@ -185,7 +187,10 @@ async def stage(
     )
     counters = Counters()
     transitions: list[Any] = []
-    plane = DataPlane(policy, counters, on_transition=transitions.append, sampling=sampling, seen=seen)
+    plane = DataPlane(
+        policy, counters, on_transition=transitions.append, sampling=sampling, seen=seen,
+        on_signals=on_signals,
+    )  # fmt: skip
     rig = Stage(plane, scripted[0], policy, counters)
     rig.cf, rig.content, rig.control = (*scripted, *scripted)[:3]
     rig.transitions = transitions

@@ -62,3 +62,8 @@ class RollbackSettings:
     recovery_step_s: Annotated[float, Gt(0)] = 120.0  # of green, each step
     flaps: Annotated[int, Ge(1)] = 3  # rollbacks within `flaps_s`; then it stays back until released
     flaps_s: Annotated[float, Gt(0)] = 3_600.0
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """What requests are later than, as `signals` counts it: seconds, ascending."""
+        return tuple(sorted({it.target_ms / 1000 for it in self.triggers if it.target_ms is not None}))

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from proxy.core.breaker import BreakerStatus, Transition
 from proxy.core.inputs import Input
 from proxy.core.policy import Policy
+from proxy.core.rollback.signals import Delta
 from proxy.runtime.process import Spooling
 from proxy.telemetry.counters import Counters
 
@@ -91,10 +92,11 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """All counted so far, and inputs of decisions since the last time; also the sign of life."""
+    """All counted so far, and signals and inputs of decisions since the last time; also the sign of life."""
 
     counters: Counters
     breakers: Statuses
+    signals: Delta
     inputs: tuple[Input, ...] = ()
 
 

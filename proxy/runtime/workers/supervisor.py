@@ -10,6 +10,7 @@ from proxy.control import WorkerStatus
 from proxy.core.breaker import BreakerStatus, Transition
 from proxy.core.inputs import PER_S, Recent
 from proxy.core.policy import Policy
+from proxy.core.rollback.signals import Delta
 from proxy.core.shares import share_of
 from proxy.runtime.process import Spooling, StartError, model
 from proxy.runtime.workers.breakers import SharedBreaker
@@ -51,7 +52,9 @@ class Supervisor:
         heard: Callable[[Transition], None],
         spooling: Spooling,
         recent: Recent,
+        on_signals: Callable[[Delta], None] | None = None,
     ) -> None:
+        """`on_signals` hears four times a second what each worker has counted."""
         self.counters = counters  # of all workers
         self.draining = False
         self.address: tuple[str, int] = ("", 0)
@@ -60,6 +63,7 @@ class Supervisor:
         self._heard = heard
         self._begin = Begin(spooling, max(1, PER_S // workers))
         self._recent = recent  # of all workers
+        self._on_signals = on_signals
         self._merged = Merged(counters)
         self._slots = [Slot(number) for number in range(1, workers + 1)]
         self._members: list[Member] = []  # all processes there are
@@ -276,8 +280,10 @@ class Supervisor:
 
     def _on_message(self, member: Member, message: Up) -> None:
         match message:
-            case Counted(counters, breakers, inputs):
+            case Counted(counters, breakers, signals, inputs):
                 member.breakers = breakers
+                if self._on_signals is not None:
+                    self._on_signals(signals)
                 self._recent.add(inputs)
                 self._merged.heard(member, counters)
             case Moved(change):

@@ -19,6 +19,7 @@ import uvloop
 from proxy.clock import monotonic
 from proxy.core.breaker import Transition
 from proxy.core.inputs import PER_S, Input
+from proxy.dataplane.accounts import TAKE_S
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.sampling import Sampling
 from proxy.errors import SettingsError
@@ -45,8 +46,8 @@ from proxy.telemetry.logs import Logs, descriptor, setup
 
 _log = logging.getLogger("fusebox.workers")
 
-PUSH_S = 0.25
-"""How often counters and breakers are told, changed or not: it is the sign of life as well."""
+PUSH_S = TAKE_S
+"""How often counters, signals and breakers are told, changed or not: it is the sign of life as well."""
 
 _UNTOLD = 20 * PER_S
 """Inputs of decisions that wait for a supervisor that does not read; older ones are let go."""
@@ -167,7 +168,8 @@ class Worker:
                 self._send_counters()
 
     def _send_counters(self) -> None:
-        self._channel.send(Counted(self._counters, _statuses(self._plane), tuple(self._inputs)))
+        signals = self._plane.books.take(monotonic())
+        self._channel.send(Counted(self._counters, _statuses(self._plane), signals, tuple(self._inputs)))
         self._inputs.clear()
 
 

@@ -1,0 +1,220 @@
+"""Where every request for recommendations is accounted that is over: answered, refused, or left alone.
+
+`Account` is the one place; what it counts goes up as signals (`core.rollback.signals`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from proxy.core.decision import Decision
+from proxy.core.identity import IdentityReader
+from proxy.core.policy import Policy
+from proxy.core.rollback.signals import Calls, Delta, Side
+from proxy.core.rollback.tally import UNKNOWN, Cells, Ended, Segment, Tally
+from proxy.core.toggles import UNKNOWN_USER
+from proxy.dataplane.overdue import Overdue, Waiting
+from proxy.errors import Fault, Refusal
+
+if TYPE_CHECKING:
+    from proxy.core.recommend import Answer
+    from proxy.dataplane.binding import Bound
+    from proxy.dataplane.fetch import Fetch
+    from proxy.dataplane.pool import Pool
+    from proxy.dataplane.request_head import RequestHead
+    from proxy.telemetry.counters import Counters, UpstreamCell
+
+TAKE_S = 0.25
+"""How often what was counted is handed on."""
+
+_JUDGED: frozenset[Side] = frozenset(("exposed", "control", "staged", "recovered"))
+_SEGMENTED: frozenset[Side] = _JUDGED | {"drill"}
+"""The sides somebody judges, by segment too; of the others totals are enough."""
+_COLD = UNKNOWN_USER.encode()
+_NOT_FAILED = "client_error"
+"""The outcome of a source that answered 4xx: it works, and has nothing for this one (facts 2.20)."""
+_OURS = frozenset(("overloaded", "aborted"))
+"""Outcomes that are the sidecar's own fault: no slot became free, an exception."""
+_BY_FLAG = "flag_off"
+"""The code of the only 5xx that somebody wanted."""
+
+
+def side_of(decision: Decision) -> Side:
+    """Who judges the requests that are served so: once per decision, never per request."""
+    if decision.aside:
+        return decision.aside  # type: ignore[return-value]  # those names are sides
+    if not decision.sources:
+        return "decided"
+    if not decision.exposed:
+        return "control"
+    if decision.stage:
+        return "staged"
+    return "recovered" if decision.recovered else "exposed"
+
+
+class Account:
+    """Requests of one route, arm and side. Each is accounted once, when it is over, by one of the first
+    four.
+    """
+
+    __slots__ = ("_books", "_cells", "_route", "_segmented", "_unjudged", "unjudged")
+
+    def __init__(self, books: "Books", route: str, arm: str, side: Side) -> None:
+        self._books = books
+        self._route = route
+        self._segmented = side in _SEGMENTED
+        self._cells: Cells = books.tally.cells(route, arm, side)
+        self.unjudged = Account(books, route, arm, "decided") if side in _JUDGED else self
+        """The one of requests that turn out to say nothing of the recommender."""
+        self._unjudged = self.unjudged._cells  # noqa: SLF001 - its own kind
+
+    def under(self, decision: Decision) -> "Account":
+        """The one of requests that are served so."""
+        return Account(self._books, self._route, decision.arm, side_of(decision))
+
+    # -- a request is over
+
+    def popular(self) -> None:
+        """It was answered from the popularity list by decision."""
+        self._unjudged.plain += 1
+
+    def answered(
+        self,
+        head: "RequestHead",
+        bound: "Bound",
+        k: int,
+        answer: "Answer",
+        fetches: "Sequence[Fetch]",
+        now: float,
+        *,
+        passed: int = 0,
+        prevented: bool = False,
+        broken: bool = False,
+    ) -> None:
+        """It was answered with what `fetches` brought, all of which are over, or was `prevented` by a kill
+        from asking on. `passed`: as `Waiting`; `broken`: a fault of ours kept them from being of use.
+        """
+        decided = prevented
+        failed = broken
+        reads = hits = 0
+        for fetch in fetches:
+            decided = decided or fetch.by_decision
+            if fetch.failed and fetch.outcome != _NOT_FAILED:
+                failed = True
+                broken = broken or fetch.outcome in _OURS
+            cache = fetch.cache
+            if cache != "bypass":
+                reads += 1
+                hits += cache == "hit"
+        if decided:
+            if passed > 0:  # it has been counted as late, and stays where that was
+                self._cells.left(self._segment(head), now - head.started, passed)
+            else:
+                self._unjudged.plain += 1
+            return
+        covered = answer.covered
+        if bound.judged:
+            counters = bound.counters
+            counters.slots_asked += k
+            counters.slots_covered += covered
+        ended = Ended(now - head.started, k, covered, reads, hits, failed, broken)
+        self._cells.ended(self._segment(head), ended, max(passed, 0))
+
+    def refused(self, head: "RequestHead", refusal: Refusal, now: float) -> None:
+        """It was answered with a problem."""
+        if refusal.status < 500:
+            self._cells.refused += 1
+        elif refusal.code == _BY_FLAG:
+            self._unjudged.plain += 1
+        else:
+            broken = refusal.fault is not Fault.UPSTREAM
+            ended = Ended(now - head.started, 0, 0, 0, 0, failed=True, broken=broken)
+            self._cells.ended(self._segment(head), ended)
+
+    def gone(self, head: "RequestHead", now: float, passed: int) -> None:
+        """Its client has left. What was counted as late stays so."""
+        if passed > 0:
+            self._cells.left(self._segment(head), now - head.started, passed)
+        else:
+            self._cells.refused += 1
+
+    # -- while it is in flight
+
+    def waits(self, one: Waiting) -> None:
+        if self._segmented:
+            self._books.overdue.add(one)
+
+    def over(self, one: Waiting) -> None:
+        self._books.overdue.discard(one)
+
+    def late(self, head: "RequestHead", at: int) -> None:
+        self._cells.late(self._segment(head), at)
+
+    def _segment(self, head: "RequestHead") -> Segment:
+        """As scopes see it: who has no user id and no cohort is `cold`."""
+        if not self._segmented:
+            return UNKNOWN
+        user, region, cohort, client = self._books.identity.who(head.user, head.fields, head.query)
+        return region, cohort or (b"" if user else _COLD), client
+
+
+class Books:
+    """All accounts of one process, and what has to be handed on of them."""
+
+    def __init__(
+        self, counters: "Counters", pools: "Mapping[str, Pool]", told: Callable[[Delta], None] | None
+    ) -> None:
+        """`pools`: all there ever were, by upstream. Without somebody to be `told` every 250 ms, whoever
+        wants to know calls `take`.
+        """
+        self.tally = Tally()
+        self.overdue = Overdue()
+        self.identity: IdentityReader
+        self._counters = counters
+        self._pools = pools
+        self._told = told
+        self._calls: dict[str, Calls] = {}
+        self._next_take = 0.0
+
+    def apply(self, policy: Policy, identity: IdentityReader) -> None:
+        """Go by this policy: where segments are read, what is late."""
+        self.identity = identity
+        targets = policy.rollback.targets
+        if targets != self.tally.targets:
+            self.tally.retarget(targets)
+            self.overdue.retarget(targets)
+
+    def account(self, route: str, arm: str, side: Side) -> Account:
+        return Account(self, route, arm, side)
+
+    def tick(self, now: float) -> None:
+        if self._told is not None and now >= self._next_take:
+            self._next_take = max(self._next_take + TAKE_S, now)
+            self._told(self.take(now))
+
+    def take(self, now: float) -> Delta:
+        """What was counted since the last time."""
+        self.overdue.look(now)
+        delta = self.tally.take(self._upstreams())
+        self._counters.signals_overflowed += delta.overflowed
+        return delta
+
+    def _upstreams(self) -> dict[str, Calls]:
+        """What calls came to since the last time, of upstreams with any."""
+        risen = {}
+        for name, pool in self._pools.items():
+            now = _calls(pool.cell, pool.breaker.slow_calls)
+            before = self._calls.get(name)
+            if now != before:
+                self._calls[name] = now
+                risen[name] = now if before is None else Calls(*map(int.__sub__, now, before))
+        return risen
+
+
+def _calls(cell: "UpstreamCell", slow: int) -> Calls:
+    counts = cell.outcomes
+    failed = sum(map(counts.__getitem__, _FAILED))
+    return Calls(counts["success"] + failed, failed, slow)
+
+
+_FAILED = ("error", "timeout", "unreachable", "invalid", "reset")
+"""Outcomes of calls that say something bad about the upstream."""
