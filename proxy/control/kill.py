@@ -12,6 +12,7 @@ Who has the last word:
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,6 +40,7 @@ class KillStatus:
     by: str
     at: str
     persisted: bool  # a restart would find the switch as it is now
+    rollback: str = ""  # why answers come from memory whatever the switch says, and what ends that
 
 
 class KillSwitch:
@@ -57,6 +59,8 @@ class KillSwitch:
     ) -> None:
         self.heard = _nobody
         """Called each time that the switch was thrown or released, once that is in force."""
+        self.beyond: Callable[[], str] = str
+        """Tells what else has recommend answers come from memory, and what ends it; empty: nothing does."""
         self.decision: KillDecision | None = None
         """The last word; None: nobody has said any."""
         self._target = target
@@ -80,9 +84,17 @@ class KillSwitch:
                 by=_FILE if on else "",
                 at="",
                 persisted=True,
+                rollback=self.beyond(),
             )
         said = self.decision
-        return KillStatus(kill=on, reason=said.reason, by=said.by, at=said.at, persisted=self._persisted)
+        return KillStatus(
+            kill=on,
+            reason=said.reason,
+            by=said.by,
+            at=said.at,
+            persisted=self._persisted,
+            rollback=self.beyond(),
+        )
 
     @property
     def trouble(self) -> str:

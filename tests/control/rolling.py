@@ -8,7 +8,7 @@ from proxy.control.rollback_criticals import Criticals
 from proxy.control.rollback_loads import Loads
 from proxy.control.rollback_world import Surroundings
 from proxy.core.audit import Entry, Outcome
-from proxy.core.capacity import NOTHING
+from proxy.core.capacity import Shown
 from proxy.core.policy import Policy, Route, Sources, Upstream
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import FAILED, FILLED, REQUESTS, SHORT, SLOTS, Delta, Key, columns
@@ -90,7 +90,7 @@ class Bench:
         self.criticals = Criticals(self.plane, self.counters)
         self.control = RollbackControl(
             self.layering,
-            Surroundings(self.layering, self.criticals, Loads(self.counters, lambda _: NOTHING)),
+            Surroundings(self.layering, self.criticals, Loads(self.counters, lambda _: Shown(per_s=1000.0))),
             store=self.file,
             trail=self.trail,
             monotonic=lambda: self.now,

@@ -7,13 +7,14 @@ from proxy.core.toggles import Scope
 
 Metric: TypeAlias = Literal["coverage", "latency", "error", "cache"]
 Priority: TypeAlias = Literal["P1", "P2"]
+Dimension: TypeAlias = Literal["", "route", "region", "cohort", "client", "upstream"]
 Answer: TypeAlias = Literal["ok", "breach", "inconclusive", "no_data"]
 
 
 class Segment(NamedTuple):
     """Part of the traffic; the default is all of it."""
 
-    dimension: Literal["", "route", "region", "cohort", "client", "upstream"] = ""
+    dimension: Dimension = ""
     value: str = ""
 
     @property
