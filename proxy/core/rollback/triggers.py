@@ -1,0 +1,273 @@
+"""One trigger about one part of the traffic: when it breaches, when that is over, what it answers.
+
+A breach begins when either of two concludes, the detector or the window, and stays until there is evidence
+against it. While it lasts, the requests since the last sign of it are held against the share that was found
+then: once that explains them twenty times worse than the allowed share does, for `KEEP_S` at least, and no
+more than is allowed went wrong among them, it is over, and the window begins anew where they began. A breach
+that comes back within the window must stay away twice as long each time.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import log, log1p
+from typing import Final, TypeAlias
+
+from proxy.core.rollback.detector import Alternatives, Detector
+from proxy.core.rollback.estimate import CONFIDENT, lower, needed, odds, over, under, upper
+from proxy.core.rollback.settings import RollbackSettings, Trigger
+from proxy.core.rollback.signals import FAILED, HITS, LATE, READS, REQUESTS, SHORT
+from proxy.core.rollback.verdicts import Segment, Verdict
+from proxy.core.rollback.window import Counts, Series
+
+KEEP_S: Final = 10.0
+KEEP_MAX_S: Final = 160.0
+RELAPSE_S: Final = 120.0
+"""A breach that comes back so soon is not believed to have passed."""
+WORSE: Final = 3.0
+"""`ok` says that the odds of going wrong are not so many times those allowed, at 95 %."""
+MILD: Final = 30.0
+"""Times the odds allowed: what may be left of a breach that seems to have passed."""
+DAY_S: Final = 86_400.0
+
+Measure: TypeAlias = Callable[[Counts, Counts], tuple[float, float]]
+"""Between two totals of a series: how many requests, and how many of them went wrong."""
+
+
+def _coverage(total: Counts, before: Counts) -> tuple[float, float]:
+    return total[REQUESTS] - before[REQUESTS], (total[SHORT] - before[SHORT]) / 1000.0
+
+
+def _error(total: Counts, before: Counts) -> tuple[float, float]:
+    return total[REQUESTS] - before[REQUESTS], total[FAILED] - before[FAILED]
+
+
+def _cache(total: Counts, before: Counts) -> tuple[float, float]:
+    # Reads of one request go wrong together: they count as one that went wrong in part.
+    reads = total[READS] - before[READS]
+    n = min(reads, total[REQUESTS] - before[REQUESTS])
+    return n, n * (reads - total[HITS] + before[HITS]) / reads if reads else 0.0
+
+
+def _late(place: int) -> Measure:
+    column = LATE + place
+
+    def late(total: Counts, before: Counts) -> tuple[float, float]:
+        return total[REQUESTS] - before[REQUESTS], total[column] - before[column]
+
+    return late
+
+
+def targets(triggers: Sequence[Trigger]) -> tuple[float, ...]:
+    """The latency targets in seconds, ascending: those of the deltas that these triggers judge."""
+    return tuple(sorted({it.target_ms / 1000.0 for it in triggers if it.target_ms is not None}))
+
+
+def measure(trigger: Trigger, known: Sequence[float]) -> Measure:
+    """What a trigger looks at, in cells with these latency targets."""
+    if trigger.metric == "latency":
+        return _late(known.index((trigger.target_ms or 0.0) / 1000.0))
+    return {"coverage": _coverage, "error": _error, "cache": _cache}[trigger.metric]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """How sure a stream must be, made from `false_alarm_days`.
+
+    That is said of everything that runs at once. Chances of false alarms add up, so each of `streams`
+    gets its part of them, half for its detector and half for its window, which is asked once a slot.
+    """
+
+    detector: float  # seconds between two false alarms, at least
+    window: float  # nats
+    minimum: int  # requests
+    window_s: float
+
+    @classmethod
+    def shared(cls, settings: RollbackSettings, streams: int, slot_s: float) -> "Care":
+        """For each of so many."""
+        seconds = settings.false_alarm_days * DAY_S * 2 * streams
+        return cls(
+            detector=seconds,
+            window=log(seconds / slot_s),
+            minimum=settings.minimum_requests,
+            window_s=settings.window_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A breach that goes on."""
+
+    at: float
+    since: float  # the moment from which on the alternative explains best what came
+    share: float  # that alternative, or what was seen since, whichever is more
+    by: str
+
+
+class Stream:
+    """One trigger, one series. `series` is told on each call, and counts the tick already."""
+
+    __slots__ = (
+        "_armed", "_begun", "_care", "_of", "_past", "_run", "_run_at", "_run_from",
+        "alarm", "detector", "measure", "trigger",
+    )  # fmt: skip
+
+    def __init__(
+        self, trigger: Trigger, measure: Measure, of: Alternatives, care: Care, past: deque[float], now: float
+    ) -> None:
+        """`past`: when alarms of this trigger began; kept by the caller, since it outlives the stream."""
+        self.trigger = trigger
+        self.measure = measure
+        self.alarm: Alarm | None = None
+        self.detector = Detector(of, now)
+        self._of = of
+        self._care = care
+        self._past = past
+        self._begun: Counts | None = None  # the total where this window began, if it was cut short
+        self._armed = trigger.metric != "cache"
+        # The requests since the last sign of the breach: nats against it, since when, and the total then.
+        self._run = 0.0
+        self._run_at = 0.0
+        self._run_from: Counts = ()
+
+    def tick(self, counts: Counts, nothing: Counts, series: Series, now: float) -> bool:
+        """Take in what came since the tick before. Whether a breach began or ended."""
+        n, s = self.measure(counts, nothing)
+        if n <= 0 and s <= 0:
+            return False
+        if self.alarm is not None:
+            return self._ease(n, s, series, now)
+        if (
+            self._armed
+            and self.detector.add(n, s, now) >= self._care.detector
+            and self.window(series, now)[0] >= self._care.minimum
+        ):
+            self._raise(self._of.shares[self.detector.leading], "detector", series, now)
+            return True
+        return False
+
+    def look(self, series: Series, now: float) -> None:
+        """What the window says."""
+        n, s = self.window(series, now)
+        share = self.trigger.share
+        if n < self._care.minimum:
+            if not n:
+                self.alarm = None  # nothing came for as long as the window is: nobody knows
+        elif not self._armed:
+            self._armed = s <= n * share  # a cache that has not been warm yet cannot have got worse
+        elif self.alarm is None and over(n, s, share) >= self._care.window:
+            self._raise(max(s / n, self._of.shares[0]), "window", series, now)
+
+    def window(self, series: Series, now: float) -> tuple[float, float]:
+        """Requests and those that went wrong, in the window or since a breach ended in it."""
+        before = series.start(now)
+        if self._begun is not None:
+            if self._begun[REQUESTS] > before[REQUESTS]:
+                before = self._begun
+            else:
+                self._begun = None
+        n, s = self.measure(series.total, before)
+        return n, min(s, n)
+
+    def verdict(self, segment: Segment, series: Series, now: float, baseline: float | None) -> Verdict:
+        """The answer, as things are."""
+        trigger, care, alarm = self.trigger, self._care, self.alarm
+        n, s = self.window(series, now)
+        observed = s / n if n else None
+        bound = missing = None
+        answer = "breach" if alarm is not None else "inconclusive"
+        if observed is None:
+            answer = "no_data"
+            missing = care.minimum
+        else:
+            allowed = max(trigger.share, min(baseline or 0.0, odds(trigger.share, 1.5)))
+            worst = odds(allowed, WORSE)
+            bad = observed > trigger.share
+            bound = lower(n, s, care.window) if bad else upper(n, s, CONFIDENT)
+            if alarm is None:
+                if n < care.minimum:
+                    missing = int(care.minimum - n)
+                elif observed <= allowed:
+                    if self._armed and under(n, s, worst) >= CONFIDENT:
+                        answer = "ok"
+                    else:
+                        missing = needed(n, s, worst, CONFIDENT)
+                elif self._armed:
+                    missing = needed(n, s, trigger.share, care.window)
+        return Verdict(
+            trigger=trigger.name,
+            metric=trigger.metric,
+            priority=trigger.priority,
+            segment=segment,
+            answer=answer,  # type: ignore[arg-type]
+            threshold=trigger.share,
+            observed=observed,
+            bound=bound,
+            n=int(n),
+            needed=missing,
+            since=alarm.since if alarm is not None else None,
+            by=alarm.by if alarm is not None else "",  # type: ignore[arg-type]
+            baseline=baseline,
+        )
+
+    @property
+    def relapsed(self) -> bool:
+        """Whether the breach that goes on has come back soon after the one before it began."""
+        return len(self._past) > 1 and self._past[-1] - self._past[-2] < RELAPSE_S
+
+    def against(self, n: float, s: float, *, mild: bool = False) -> float:
+        """Evidence of these requests that the breach is over, in nats; needs one that goes on.
+
+        `mild`: also that it does not go on more mildly than it was found. Else two good requests would be
+        enough after an outage.
+        """
+        share = self.trigger.share
+        found = self.alarm.share if self.alarm is not None else share
+        if mild:
+            found = min(found, odds(share, MILD))
+        return -s * log(found / share) - max(n - s, 0.0) * (log1p(-found) - log1p(-share))
+
+    def end(self, total: Counts, now: float) -> None:
+        """The breach is over since the moment of this total."""
+        self.alarm = None
+        self.detector = Detector(self._of, now)
+        self._begun = total
+
+    def _raise(self, share: float, by: str, series: Series, now: float) -> None:
+        bad = log(share / self.trigger.share)
+        good = log1p(-share) - log1p(-self.trigger.share)
+        since, best, seen = now, 0.0, share
+        for when, before in series.moments():
+            if self._begun is not None and before[REQUESTS] < self._begun[REQUESTS]:
+                break
+            n, s = self.measure(series.total, before)
+            evidence = s * bad + max(n - s, 0.0) * good
+            if evidence > best:
+                since, best, seen = when, evidence, s / n if n else share
+        self.alarm = Alarm(at=now, since=since, share=min(max(share, seen), self._of.shares[-1]), by=by)
+        self._past.append(now)
+        self._run, self._run_at, self._run_from = 0.0, now, series.total
+
+    def _ease(self, n: float, s: float, series: Series, now: float) -> bool:
+        self._run += self.against(n, s)
+        if self._run <= 0.0:
+            self._run, self._run_at, self._run_from = 0.0, now, series.total
+        if self._run < CONFIDENT or now - self._run_at < self._keep_s(now):
+            return False
+        n, s = self.measure(series.total, self._run_from)
+        if s > n * self.trigger.share:  # less than it was, and still too much
+            alarm = self.alarm
+            if alarm is not None:
+                share = min(max(s / n, self._of.shares[0]), alarm.share)
+                self.alarm = Alarm(at=alarm.at, since=alarm.since, share=share, by=alarm.by)
+            self._run, self._run_at, self._run_from = 0.0, now, series.total
+            return False
+        self.end(self._run_from, now)
+        return True
+
+    def _keep_s(self, now: float) -> float:
+        past = self._past
+        while len(past) > 1 and past[0] < now - self._care.window_s:
+            past.popleft()
+        return float(min(KEEP_S * 2 ** (len(past) - 1), KEEP_MAX_S))
