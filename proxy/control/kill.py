@@ -12,7 +12,6 @@ Who has the last word:
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -59,7 +58,7 @@ class KillSwitch:
     ) -> None:
         self.heard = _nobody
         """Called each time that the switch was thrown or released, once that is in force."""
-        self.beyond: Callable[[], str] = str
+        self.beyond = _nothing
         """Tells what else has recommend answers come from memory, and what ends it; empty: nothing does."""
         self.decision: KillDecision | None = None
         """The last word; None: nobody has said any."""
@@ -216,6 +215,11 @@ class KillSwitch:
     def _said(self, kill: bool, reason: str, by: str) -> KillDecision:  # noqa: FBT001 - a record's field
         at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
         return KillDecision(kill=kill, reason=reason, by=by, at=at)
+
+
+def _nothing() -> str:
+    """What else has answers come from memory."""
+    return ""
 
 
 def _nobody() -> None:

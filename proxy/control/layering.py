@@ -51,9 +51,7 @@ class Layering:
 
 def opens(before: Layers, after: Layers) -> bool:
     """Whether somebody may be under less than before; what cannot be compared does."""
-    return any(
-        patch.low < patch.high and not any(_covers(it, patch) for it in after) for patch in before
-    )
+    return any(patch.low < patch.high and not any(_covers(it, patch) for it in after) for patch in before)
 
 
 def _covers(one: Patch, other: Patch) -> bool:

@@ -22,6 +22,7 @@ from proxy.control.rollback_shown import MoveStatus
 from proxy.control.rollback_words import layers_words, says
 from proxy.control.rollback_world import Surroundings
 from proxy.core.audit import Outcome
+from proxy.core.policy import Policy
 from proxy.core.rollback.engine import ITSELF, Engine, Transition
 from proxy.core.rollback.judge import Judge
 from proxy.core.rollback.layers import NO_LAYERS, Layers, killing
@@ -92,6 +93,14 @@ class RollbackControl:
         return self._layering.layers
 
     @property
+    def off(self) -> bool:
+        return self.engine.settings.mode == "off"
+
+    def policy(self, layers: Layers | None = None, over: Policy | None = None) -> Policy:
+        """A policy of the operator's under these layers; None: the one, and those, in force."""
+        return self._layering.over(over or self._layering.policy, layers)
+
+    @property
     def persisted(self) -> bool:
         """A restart would find the state."""
         return self._keeper.persisted
@@ -155,7 +164,13 @@ class RollbackControl:
             self.moves.appendleft(move)
             self.transitions[it.before, it.to] += 1
             only = "" if move.applied else " (watched: nothing is changed)"
-            extra = {"event": it.event, "by": it.by, "was": move.was, "now": move.now, "applied": move.applied}
+            extra = {
+                "event": it.event,
+                "by": it.by,
+                "was": move.was,
+                "now": move.now,
+                "applied": move.applied,
+            }
             _log.warning("rollback: %s → %s%s: %s", it.before, it.to, only, it.reason, extra=extra)
             self._note(it, move)
             self.heard(it)

@@ -99,11 +99,11 @@ _KILLED = "it stands still while the kill switch is thrown"
 
 def _next(engine: Engine) -> str:
     """What comes, in words."""
-    low = engine.low * 100 / BUCKETS
-    step = next_low(engine.low, engine.settings) * 100 / BUCKETS
+    bucket = min((it.low for it in engine.layers), default=0)  # those below are let out
+    low, step = (it * 100 / BUCKETS for it in (bucket, next_low(bucket, engine.settings)))
     told = {
         "NORMAL": "nothing is wrong; a breach leads to DEGRADED",
-        "DEGRADED": "back to NORMAL after enough time without a breach; a P1 breach leads to ROLLBACK_PENDING",
+        "DEGRADED": "back to NORMAL after long enough without a breach; P1 leads to ROLLBACK_PENDING",
         "ROLLBACK_PENDING": "rolled back, unless what comes until then shows that the breach has passed",
         "ROLLED_BACK": f"then users are let out again, {step:g} % first; the next stage while P1 goes on",
         "RECOVERY_VERIFY": (

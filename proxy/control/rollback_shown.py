@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from proxy.control.rollback_words import segment_words
 from proxy.control.rollback_words import says as told
+from proxy.control.rollback_words import segment_words
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.layers import Patch
 from proxy.core.rollback.verdicts import Answer, Critical, Metric, Priority, Verdict

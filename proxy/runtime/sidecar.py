@@ -19,6 +19,7 @@ from proxy.control.flaps import FlapGuard
 from proxy.control.layering import Layering
 from proxy.control.preview import Previews
 from proxy.control.rollback import RollbackControl
+from proxy.control.rollback_board import RollbackBoard
 from proxy.control.rollback_criticals import Criticals
 from proxy.control.rollback_loads import Loads
 from proxy.control.rollback_world import Surroundings
@@ -94,6 +95,7 @@ class Sidecar:
             trail=ledger.trail,
         )
         rollback.restore()
+        rollback_board = RollbackBoard(rollback, layering)
         kill.beyond = rollback.kills
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
@@ -106,7 +108,7 @@ class Sidecar:
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,
-            rollback=rollback.brief,
+            rollback=rollback_board.brief,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
@@ -115,6 +117,7 @@ class Sidecar:
             toggles=toggles,
             previews=previews,
             rollback=rollback,
+            rollback_board=rollback_board,
             breakers=breakers,
             board=board,
             readiness=self,

@@ -1,4 +1,4 @@
-"""A rollback to be tested: the real engine at a clock that a test moves, real files, a plane that holds state."""
+"""A rollback to be tested: the real engine at a clock that a test moves, real files, no traffic."""
 
 from types import SimpleNamespace
 

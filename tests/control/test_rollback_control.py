@@ -3,9 +3,6 @@
 import pytest
 from rolling import Bench
 
-from proxy.control.rollback_orders import Order
-from proxy.core.rollback.engine import IllegalMove
-
 
 @pytest.fixture
 async def bench(tmp_path):
@@ -25,7 +22,11 @@ async def test_a_source_that_fails_is_rolled_back_and_everything_is_told(bench):
     assert bench.control.transitions.total() == len(moves)
     assert [it.action for it in bench.trail.entries] == ["rollback.transition"] * len(moves)
     entry = bench.trail.entries[-1]
-    assert (entry.actor, entry.target, entry.before["state"]) == ("fusebox", "ROLLED_BACK", "ROLLBACK_PENDING")
+    assert (entry.actor, entry.target, entry.before["state"]) == (
+        "fusebox",
+        "ROLLED_BACK",
+        "ROLLBACK_PENDING",
+    )
     assert entry.before["layers"] == "stage 1 for everybody"
     assert entry.after["layers"].startswith("stage 2 for everybody")
     assert "error_p1" in bench.trail.entries[0].after["triggers"]
