@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, cast
 from proxy.core.experiment import NO_ARM
 from proxy.core.flaps import EXPOSURE
 from proxy.core.policy import Policy
+from proxy.core.rollback.drills import ASIDE as DRILL
 from proxy.core.rollback.layers import killing
 from proxy.core.rollback.signals import Side
 from proxy.core.scopes import NO_RULE
@@ -73,13 +74,18 @@ class Decision:
     @property
     def side(self) -> Side:
         """Who judges the answer, as far as it is known by now."""
-        if self.aside:
-            return cast("Side", self.aside)
+        aside = self.aside
+        if aside and aside != DRILL:
+            return cast("Side", aside)
         if not self.sources:
-            return "decided"
+            return "drill_decided" if aside else "decided"
         if not self.exposed:
-            return "control"
-        return "staged" if self.stage else "recovered" if self.recovered else "exposed"
+            return "drill_control" if aside else "control"
+        if self.stage:
+            return "drill_staged" if aside else "staged"
+        if self.recovered:
+            return "drill_recovered" if aside else "recovered"
+        return "drill" if aside else "exposed"
 
 
 KILLED = Decision(reason="kill_switch", policy="kill_switch")

@@ -12,6 +12,7 @@ import orjson
 from annotated_types import Interval
 
 from proxy.core.audit_settings import STRICT
+from proxy.core.rollback.drills import ASIDE as DRILL
 from proxy.core.signing import BadToken, Kind
 from proxy.core.toggles import BY_NAME, CATALOGUE, CONTRADICTIONS
 from proxy.core.toggles_document import read_values
@@ -21,6 +22,8 @@ HEADER = b"x-fusebox-override"
 EXPLAIN = b"x-fusebox-explain"
 ASIDE = "override"
 """Why overridden requests are not judged (facts 2.18)."""
+ASIDES = frozenset((ASIDE, DRILL))
+"""Why requests with the header may be set aside."""
 
 OVERRIDABLE = tuple(toggle.name for toggle in CATALOGUE if toggle.scoped)
 MAX_NAME = 64
@@ -61,6 +64,7 @@ class Override(NamedTuple):
     at: int  # made; wall clock, seconds
     until: int
     toggles: tuple[tuple[str, Any], ...]  # sorted by name
+    drill: str = ""  # the one that it belongs to
 
 
 class Clamped(NamedTuple):
@@ -80,7 +84,10 @@ class Verified(NamedTuple):
 
 def sign(key: bytes, override: Override) -> str:
     """The header's value."""
-    return _TOKEN.sign(key, orjson.dumps(override._asdict() | {"toggles": dict(override.toggles)}))
+    said = override._asdict() | {"toggles": dict(override.toggles)}
+    if not override.drill:
+        del said["drill"]
+    return _TOKEN.sign(key, orjson.dumps(said))
 
 
 def verify(key: bytes, header: bytes, settings: Overrides, now: float) -> Verified:
@@ -164,7 +171,9 @@ def _read(payload: bytes) -> Override:
         for name, kind in _SHAPE.items():
             if type(said[name]) is not kind:
                 raise TypeError(name)  # noqa: TRY301 - told as whatever else is not as it should be
+        drill = str(said.get("drill", ""))
     except (ValueError, KeyError, TypeError):
         raise BadToken("holds something else than an override") from None
     toggles = tuple(sorted(said.pop("toggles").items()))
-    return Override(**{name: said[name] for name in _SHAPE if name != "toggles"}, toggles=toggles)
+    values = {name: said[name] for name in _SHAPE if name != "toggles"}
+    return Override(**values, toggles=toggles, drill=drill)

@@ -19,6 +19,7 @@ from proxy.core.candidates import Fields
 from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget, Place, Ranges
 from proxy.core.override import Overrides
+from proxy.core.rollback.drills import Drill
 from proxy.core.rollback.layers import NO_LAYERS, Layers
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.toggles import Toggles
@@ -179,6 +180,7 @@ class Policy:
     flaps: FlapBudget = field(default_factory=FlapBudget)
     held: Mapping[Place, Ranges] = field(default_factory=dict)  # buckets kept in control; empty: nobody's
     layers: Layers = NO_LAYERS  # what a rollback has laid over the toggles
+    drill: Drill | None = None  # the one that is on
     rollback: RollbackSettings = field(default_factory=RollbackSettings)
     popularity: tuple[Film, ...] = ()
     cache: CacheSettings = field(default_factory=CacheSettings)

@@ -2,7 +2,7 @@
 
 import logging
 
-from proxy.core.override import ASIDE
+from proxy.core.override import ASIDES
 from proxy.core.scopes import NO_RULE
 from proxy.dataplane.request_head import RequestHead
 
@@ -36,7 +36,7 @@ class AccessLog:
                 decided["rule"] = f"rules[{decision.rule}]"
             if decision.stage:
                 decided["stage"] = decision.stage
-            if decision.aside == ASIDE:
+            if decision.aside in ASIDES:
                 decided["override"] = head.overridden.verified.override.id
         _log.info(
             "request",

@@ -26,9 +26,19 @@ if TYPE_CHECKING:
 TAKE_S = 0.25
 """How often what was counted is handed on."""
 
-_JUDGED: frozenset[Side] = frozenset(("exposed", "control", "staged", "recovered"))
-_SEGMENTED: frozenset[Side] = _JUDGED | {"drill"}
-"""The sides somebody judges, by segment too; of the others totals are enough."""
+_UNJUDGED: Mapping[Side, Side] = {
+    "exposed": "decided",
+    "control": "decided",
+    "staged": "decided",
+    "recovered": "decided",
+    "drill": "drill_decided",
+    "drill_control": "drill_decided",
+    "drill_staged": "drill_decided",
+    "drill_recovered": "drill_decided",
+}
+"""The sides somebody judges, by segment too, and where of each those count that say nothing about it.
+Of the other sides totals are enough.
+"""
 _COLD = UNKNOWN_USER.encode()
 _NOT_FAILED = "client_error"
 """The outcome of a source that answered 4xx: it works, and has nothing for this one (facts 2.20)."""
@@ -36,19 +46,6 @@ _OURS = frozenset(("overloaded", "aborted"))
 """Outcomes that are the sidecar's own fault: no slot became free, an exception."""
 _BY_FLAG = "flag_off"
 """The code of the only 5xx that somebody wanted."""
-
-
-def side_of(decision: Decision) -> Side:
-    """Who judges the requests that are served so: once per decision, never per request."""
-    if decision.aside:
-        return decision.aside  # type: ignore[return-value]  # those names are sides
-    if not decision.sources:
-        return "decided"
-    if not decision.exposed:
-        return "control"
-    if decision.stage:
-        return "staged"
-    return "recovered" if decision.recovered else "exposed"
 
 
 class Account:
@@ -61,15 +58,15 @@ class Account:
     def __init__(self, books: "Books", route: str, arm: str, side: Side) -> None:
         self._books = books
         self._route = route
-        self._segmented = side in _SEGMENTED
+        self._segmented = side in _UNJUDGED
         self._cells: Cells = books.tally.cells(route, arm, side)
-        self.unjudged = Account(books, route, arm, "decided") if side in _JUDGED else self
+        self.unjudged = Account(books, route, arm, _UNJUDGED[side]) if self._segmented else self
         """The one of requests that turn out to say nothing of the recommender."""
         self._unjudged = self.unjudged._cells  # noqa: SLF001 - its own kind
 
     def under(self, decision: Decision) -> "Account":
         """The one of requests that are served so."""
-        return Account(self._books, self._route, decision.arm, side_of(decision))
+        return Account(self._books, self._route, decision.arm, decision.side)
 
     # -- a request is over
 

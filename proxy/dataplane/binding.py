@@ -21,6 +21,7 @@ from proxy.telemetry.counters import Cell, Counters
 if TYPE_CHECKING:
     from proxy.core.rollback.signals import Side
     from proxy.dataplane.deciding import Choices
+    from proxy.dataplane.faults import Faults
     from proxy.dataplane.remembering import Remembering
     from proxy.dataplane.shadow import RouteShadow
 
@@ -62,6 +63,7 @@ class Bound:
         "decision_start",
         "decision_tail",
         "expansion",
+        "faults",
         "first_byte",
         "flag_off",
         "judged",
@@ -111,6 +113,7 @@ class Bound:
         self.reads_cache = False
         self.asks = True  # its sources; otherwise the cache alone
         self.shadow: RouteShadow | None = None
+        self.faults: Faults | None = None  # of a drill, for its own requests
         self.remembering: Remembering | None = None  # told of the users it serves
         self.lines = b""  # on answers as they should be
         self.version = policy.toggles.version

@@ -1,13 +1,17 @@
 """Decisions on recommend routes: for each that occurs, the route bound as it says."""
 
+from copy import copy
+
 from proxy.core.decide import MAX_LAID, Decider
 from proxy.core.decision import KILLED, Decision, Laid, killed_by
 from proxy.core.identity import IdentityReader, Who
 from proxy.core.policy import Policy
 from proxy.core.popularity import Popularity
 from proxy.core.recommend import PopularAnswers
+from proxy.core.rollback.layers import Layers
 from proxy.core.scopes import Scopes
 from proxy.dataplane.binding import Bound
+from proxy.dataplane.faults import Faults
 from proxy.dataplane.memory import Memory
 from proxy.dataplane.remembering import Remembering
 from proxy.dataplane.request_head import RequestHead
@@ -25,6 +29,7 @@ class Deciding:
         memory: Memory | None = None,
     ) -> None:
         toggles = policy.toggles
+        self._faults = None if policy.drill is None else Faults(policy.drill)
         self._remembering = remembering
         self._memory = memory
         self._policy = policy
@@ -45,6 +50,16 @@ class Deciding:
             bound.remembering = self._remembering
         if self._memory is not None:
             bound.memory = self._memory
+        choices = self._choices(bound, policy.layers)
+        if choices.decider.fixed is not None:
+            choices.fixed = self.bound(bound, choices.decider.fixed)
+        if policy.drill is not None:
+            drilled = copy(bound)
+            drilled.faults = self._faults
+            choices.drilled = self._choices(drilled, policy.drill.layers)
+
+    def _choices(self, bound: Bound, layers: Layers) -> "Choices":
+        policy = self._policy
         decider = Decider(
             bound.route,
             policy.toggles,
@@ -52,11 +67,10 @@ class Deciding:
             self.scopes,
             seen=self._remembering,
             held=policy.held,
-            layers=policy.layers,
+            layers=layers,
         )
-        choices = bound.choices = Choices(bound, decider, self)
-        if decider.fixed is not None:
-            choices.fixed = self.bound(bound, decider.fixed)
+        bound.choices = Choices(bound, decider, self)
+        return bound.choices
 
     def bound(self, route: Bound, decision: Decision) -> Bound:
         """The route as it serves this decision."""
@@ -80,7 +94,7 @@ class Deciding:
 class Choices:
     """One route and its decisions."""
 
-    __slots__ = ("_bound", "_deciding", "_known", "_laid", "decider", "fixed")
+    __slots__ = ("_bound", "_deciding", "_known", "_laid", "decider", "drilled", "fixed")
 
     def __init__(self, bound: Bound, decider: Decider, deciding: Deciding) -> None:
         self._bound = bound
@@ -90,6 +104,8 @@ class Choices:
         self._laid: dict[Decision, Bound] = {}
         self.fixed: Bound | None = None
         """The route as it serves everybody, where that is one decision."""
+        self.drilled: Choices | None = None
+        """The same for requests of the drill that is on."""
 
     def of(self, head: RequestHead, identity: IdentityReader) -> Bound:
         """The route as it serves this request, whose user and bucket are known."""

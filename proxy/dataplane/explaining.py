@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import orjson
 
 from proxy.core.explain import Explained, SourceTold, explanation
-from proxy.core.override import ASIDE, EXPLAIN
+from proxy.core.override import ASIDES, EXPLAIN
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.fetch import Fetch
 from proxy.dataplane.request_head import RequestHead
@@ -13,7 +13,7 @@ from proxy.dataplane.request_head import RequestHead
 
 def explained(head: RequestHead, bound: Bound, body: bytes, fetches: Sequence[Fetch]) -> bytes:
     """The line for the answer with this body; empty where nobody may ask, or has asked."""
-    if bound.decision.aside != ASIDE or head.fields.get(EXPLAIN) != b"1":
+    if bound.decision.aside not in ASIDES or head.fields.get(EXPLAIN) != b"1":
         return b""
     overridden = head.overridden
     told = Explained(

@@ -6,7 +6,7 @@ from proxy.clock import wall
 from proxy.core.asks import Ask
 from proxy.core.decision import NOTHING_LAID
 from proxy.core.identity import IdentityReader
-from proxy.core.override import ASIDE
+from proxy.core.override import ASIDES
 from proxy.core.paging import Asked, first, opened, paged
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.request_head import RequestHead
@@ -25,7 +25,7 @@ class Paging:
         first one. While killed the cursor only says what was shown. Raises `Refusal` (400).
         """
         killed = bound.decision.killed
-        overridden = bound.decision.aside == ASIDE
+        overridden = bound.decision.aside in ASIDES
         laid = head.overridden.laid if overridden else NOTHING_LAID
         cursor = ask.cursor or b""
         asked = Asked(head.user, ask.filters, bound.name, None if killed and cursor else laid)

@@ -129,7 +129,7 @@ class DataPlane:
         self.killed = killed_by(policy) is not None
         if previous is None or previous.popularity is not policy.popularity:
             self.popularity = Popularity(policy.popularity)
-        self._overriding = Overriding(policy.overrides, policy.signing_key)
+        self._overriding = Overriding(policy)
         self.paging = Paging(policy.signing_key, identity, policy.limits.target_bytes)
         self.remembering.turn(policy.experiment, frozen=policy.toggles.experiment_freeze)
         self._deciding = Deciding(policy, self.popularity, self._deciding, self.remembering, self._memory)

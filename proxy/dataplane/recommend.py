@@ -16,6 +16,7 @@ from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
 from proxy.dataplane.explaining import explained
 from proxy.dataplane.failures import Failure
+from proxy.dataplane.faults import FaultyFetch
 from proxy.dataplane.fetch import CacheResult, Fetch
 from proxy.dataplane.pool import Pool
 from proxy.dataplane.request_head import RequestHead
@@ -70,8 +71,9 @@ class Recommend:
                 return None
         self = cls(client, head, bound, ask)
         fetches = self._fetches
+        asking = Fetch if bound.faults is None else FaultyFetch
         for kind, pool in bound.sources.items():
-            fetches.append(Fetch(self, kind, pool, b"%b?%b" % (pool.candidates_path, ask.query), bound))
+            fetches.append(asking(self, kind, pool, b"%b?%b" % (pool.candidates_path, ask.query), bound))
         self._pending += len(fetches)
         if bound.deadline is not None:
             bound.deadline.set(self, now)
@@ -155,7 +157,8 @@ class Recommend:
 
     def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:
         query = neighbours_query(self._ask, [key for _, key, _, _ in ranked])
-        fetch = Fetch(self, NEIGHBOURS, pool, b"%b?%b" % (pool.neighbours_path, query), self._bound)
+        asking = Fetch if self._bound.faults is None else FaultyFetch
+        fetch = asking(self, NEIGHBOURS, pool, b"%b?%b" % (pool.neighbours_path, query), self._bound)
         self._fetches.append(fetch)
         self._pending = 2  # it, and this beginning
         fetch.begin(now, self._head.bucket)

@@ -18,7 +18,11 @@ Side: TypeAlias = Literal[
     # columns of their own, never judged (facts 2.18)
     "decided",  # popularity by decision: kill, control without an upstream, level D, a breaker held open
     "override",
-    "drill",
+    "drill",  # of a drill: as its toggles say; it judges itself by these, as the others are judged by theirs
+    "drill_control",
+    "drill_staged",
+    "drill_recovered",
+    "drill_decided",
     "mirror",
     "warm",
 ]

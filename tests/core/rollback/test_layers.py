@@ -255,6 +255,14 @@ def test_signed_overrides_lie_over_a_stage():
     assert (decision.sources, decision.side, decision.stage) == (("cf",), "override", "2")
 
 
+def test_a_page_takes_over_a_mode_that_a_stage_has_narrowed():
+    """Also where the source that it leaves out is not disabled."""
+    narrow = Patch("2", {"policy_mode": "content_only", "exposure_percent": 0})
+    laid = Laid(mode=ServingMode(True, "none", "hybrid_default", 0.6, "A"))
+    decision = decider(Toggles(), (narrow,)).decide(ANN, b"ann", 0, laid)
+    assert (decision.exposed, decision.sources) == (True, ("content",))
+
+
 def test_a_stage_that_freezes_lets_nobody_new_into_the_experiment():
     """Known users keep their arm; the others get its control, and are not noted."""
     freeze = Patch("3", {"experiment_freeze": True})

@@ -1,0 +1,104 @@
+"""The faults of a drill, where its requests ask their sources: nothing is sent that else would not be."""
+
+from collections.abc import Iterable
+
+from proxy.core.rollback.drills import Drill, Fault
+from proxy.dataplane.binding import NEIGHBOURS, Bound
+from proxy.dataplane.fetch import Asker, Fetch
+from proxy.dataplane.pool import Pool
+
+INJECTED = "injected"
+"""The outcome of a source that was not asked because the drill says so."""
+
+
+class Faults:
+    """Those of one drill, drawn so that a share of few requests is that share too."""
+
+    def __init__(self, drill: Drill) -> None:
+        self._ends_at = drill.ends_at
+        self._by_kind: dict[str, list[_Drawn]] = {}
+        for fault in drill.faults:
+            self._by_kind.setdefault(fault.source, []).append(_Drawn(fault))
+        if "content" in self._by_kind:
+            self._by_kind[NEIGHBOURS] = self._by_kind["content"]
+
+    def hit(self, kind: str, now: float) -> Fault | None:
+        """What becomes of this asking of a source; the first of its faults that draws it."""
+        if now >= self._ends_at:
+            return None
+        return _first(self._by_kind.get(kind, ()))
+
+
+class _Drawn:
+    """Every so many-th."""
+
+    __slots__ = ("_due", "fault")
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self._due = 0.0
+
+    def draw(self) -> bool:
+        self._due += self.fault.share
+        if self._due < 1 - 1e-9:
+            return False
+        self._due -= 1
+        return True
+
+
+def _first(faults: Iterable[_Drawn]) -> Fault | None:
+    return next((it.fault for it in faults if it.draw()), None)
+
+
+class FaultyFetch(Fetch):
+    """A source asked by a request of the drill."""
+
+    _bucket = 0
+    _left: float | None = None
+    """While it is held: the seconds that remain for the source itself."""
+
+    def __init__(self, asker: Asker, kind: str, pool: Pool, target: bytes, bound: Bound) -> None:
+        super().__init__(asker, kind, pool, target, bound)
+        self._faults = bound.faults
+
+    def begin(self, now: float, bucket: int) -> None:
+        fault = None if self._faults is None else self._faults.hit(self.kind, now)
+        if fault is None:
+            super().begin(now, bucket)
+        elif fault.effect == "delay":
+            self._bucket = bucket
+            self._hold(fault.delay_ms / 1000, now)
+        else:
+            self.outcome = INJECTED
+            if fault.effect == "error":
+                self._failed(now)
+            else:
+                self.items = []
+            self._end(now)
+
+    def _hold(self, seconds: float, now: float) -> None:
+        """As if the source were so slow: what it takes itself comes on top, all of it within its deadline."""
+        patience = self.bound.source_lanes[self.kind].seconds
+        self._left = max(0.0, patience - seconds)
+        self._joined = now
+        self._wait(min(seconds, patience), now)
+
+    def _wait(self, seconds: float, now: float) -> None:
+        self._lane = self.pool.ticker.lane(seconds, INJECTED)
+        self._lane.set(self, now)
+
+    def on_deadline(self, now: float) -> None:
+        left, self._left = self._left, None
+        if left is None:
+            super().on_deadline(now)
+            return
+        self._lane = None
+        if left:
+            super().begin(now, self._bucket)
+            if not self.over and self._lane is None:
+                self._wait(left, now)
+        else:
+            self.milliseconds = (now - self._joined) * 1000
+            self.outcome = "timeout"
+            self._failed(now)
+            self._end(now)
