@@ -51,15 +51,19 @@ class Layering:
 
 def opens(before: Layers, after: Layers) -> bool:
     """Whether somebody may be under less than before; what cannot be compared does."""
-    return any(patch.low < patch.high and not any(_covers(it, patch) for it in after) for patch in before)
+    return any(_left(patch, after) < patch.high for patch in before)
 
 
-def _covers(one: Patch, other: Patch) -> bool:
+def _left(patch: Patch, after: Layers) -> int:
+    """The first bucket of it that nothing as strict lies over any more."""
+    at = patch.low
+    for it in sorted(after, key=lambda it: it.low):
+        if it.low <= at < it.high and _as_strict(it, patch):
+            at = it.high
+    return at
+
+
+def _as_strict(one: Patch, other: Patch) -> bool:
     if one.exact or other.exact:
-        return one == other
-    return (
-        within(other.scope, one.scope)
-        and one.low <= other.low
-        and one.high >= other.high
-        and ORDER.index(one.stage) >= ORDER.index(other.stage)
-    )
+        return (one.stage, one.exact, one.scope) == (other.stage, other.exact, other.scope)
+    return within(other.scope, one.scope) and ORDER.index(one.stage) >= ORDER.index(other.stage)

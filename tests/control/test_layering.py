@@ -6,10 +6,10 @@ import pytest
 
 from proxy.control import KillSwitch
 from proxy.control.flaps import FlapGuard
-from proxy.control.layering import Layering
+from proxy.control.layering import Layering, opens
 from proxy.core.policy import Policy
 from proxy.core.rollback.layers import Patch
-from proxy.core.toggles import Toggles
+from proxy.core.toggles import Scope, Toggles
 from proxy.storage.kill_file import KillFile
 
 STAGE = (Patch("2", {"disable_cf": True}),)
@@ -96,3 +96,35 @@ def test_a_preview_sees_a_policy_under_the_layers_in_force_or_under_others(layer
     layering.lay(STAGE)
     assert layering.over(layering.policy).layers == STAGE
     assert layering.over(layering.policy, ()).layers == ()
+
+
+def stage(name, **how):
+    return Patch(name, {}, **how)
+
+
+EU, US = Scope(region=("eu",)), Scope(region=("us",))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "does"),
+    [
+        ([], [stage("1")], False),
+        ([stage("1")], [], True),
+        ([stage("1")], [stage("2")], False),
+        ([stage("2")], [stage("1")], True),
+        ([stage("1")], [stage("2", high=1_000), stage("2", low=1_000)], False),
+        ([stage("1")], [stage("2", high=1_000), stage("2", low=1_001)], True),
+        ([stage("2")], [stage("2", low=100)], True),
+        ([stage("2", low=100)], [stage("2")], False),
+        ([stage("1", scope=EU)], [stage("1")], False),
+        ([stage("1")], [stage("1", scope=EU)], True),
+        ([stage("2", scope=EU)], [stage("1"), stage("3", scope=US)], True),
+        ([stage("1"), stage("2", scope=EU)], [stage("1"), stage("2", scope=EU), stage("2", scope=US)], False),
+        ([stage("2")], [stage("degraded", exact=True)], True),
+        ([stage("degraded", exact=True)], [stage("3")], True),
+        ([stage("degraded", exact=True)], [stage("degraded", exact=True)], False),
+        ([stage("2", low=10_000)], [], False),
+    ],
+)
+def test_what_leaves_somebody_under_less_opens(before, after, does):
+    assert opens(tuple(before), tuple(after)) == does
