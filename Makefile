@@ -30,7 +30,7 @@ test: .venv/.dev ## Linters, types, layers, the shipped settings, then all tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fusebox check --config config/fusebox.toml
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp proxy (about 10 minutes)
 	@$(call have,nginx,nginx-light)
