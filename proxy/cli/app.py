@@ -22,6 +22,7 @@ ELSEWHERE = {
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
+    "query": "proxy.cli.query",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",
