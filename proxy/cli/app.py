@@ -24,6 +24,7 @@ ELSEWHERE = {
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
     "query": "proxy.cli.query",
+    "simulate": "proxy.cli.simulate",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",
