@@ -143,7 +143,9 @@ class Judge:
             if stream.alarm is None and stream.segment != ALL:
                 continue
             trigger = stream.trigger
-            verdict = stream.verdict(n, s, self._baselines[trigger.name].share)
+            if stream.alarm is not None:  # what is too much is told of what came since
+                n, s = stream.measure(series.total, series.at(stream.alarm.since))
+            verdict = stream.verdict(n, min(s, n), self._baselines[trigger.name].share)
             if stream.alarm is not None:
                 breach = True
                 verdict = self._beside_control(side, verdict, series, stream, now)
