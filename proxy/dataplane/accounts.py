@@ -3,6 +3,7 @@
 `Account` is the one place; what it counts goes up as signals (`core.rollback.signals`).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -237,7 +238,8 @@ class Books:
     def tick(self, now: float) -> None:
         if self._told is not None and now >= self._next_take:
             self._next_take = max(self._next_take + TAKE_S, now)
-            self._told(self.take(now))
+            # Apart from this tick: a fault in judging is none of the traffic's.
+            asyncio.get_running_loop().call_soon(self._told, self.take(now))
 
     def take(self, now: float) -> Delta:
         """What was counted since the last time."""

@@ -237,8 +237,16 @@ async def test_other_targets_begin_anew_and_the_delta_names_them():
 
 
 async def test_whoever_listens_hears_what_was_counted_by_itself():
+    """And a fault in whoever listens is none of the traffic's."""
     heard = []
-    async with stage(CF, CONTENT, on_signals=heard.append) as rig:
+
+    def hears(delta):
+        heard.append(delta)
+        if len(heard) == 1:
+            raise AssertionError(delta)
+
+    async with stage(CF, CONTENT, on_signals=hears) as rig:
+        await until(lambda: heard, "the first delta")
         await rig.recommend(4)
         await until(lambda: added(heard).cells, "a delta")
         assert cells(added(heard)) == {exposed(): GOOD}
