@@ -14,10 +14,11 @@ from proxy.core.flaps import FlapBudget
 from proxy.core.identity import IdentityReader
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Route, Upstream
+from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.toggles import Toggles
 from proxy.core.warm_list import refusal_of
 from proxy.errors import SettingsError
-from proxy.settings import checks, files, record_checks
+from proxy.settings import checks, files, record_checks, rollback_checks
 from proxy.settings.model import (
     Admin,
     Listen,
@@ -51,6 +52,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "experiment": Experiment,
     "flaps": FlapBudget,
     "overrides": Overrides,
+    "rollback": RollbackSettings,
 }
 
 
@@ -77,6 +79,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
     checks.identity(sections["identity"], report)
     checks.experiment(sections["experiment"], report)
     checks.overrides(sections["overrides"], report)
+    rollback_checks.rollback(sections["rollback"], named, report)
     base = path.parent
     authorities: dict[str, str] = {}
     for name in named:

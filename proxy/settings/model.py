@@ -13,6 +13,7 @@ from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
 from proxy.core.policy import Deadlines, Film, Identity, Limits, Policy, Route, Upstream
+from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.toggles import Toggles
 
 
@@ -116,6 +117,7 @@ class Settings:
     experiment: Experiment
     flaps: FlapBudget
     overrides: Overrides
+    rollback: RollbackSettings
 
     @property
     def state_directory(self) -> Path:
@@ -160,6 +162,7 @@ class Settings:
             toggles=self.toggles,
             experiment=self.experiment,
             flaps=self.flaps,
+            rollback=self.rollback,
             popularity=self.popularity,
             cache=self.cache,
             warm=self.warm,

@@ -12,6 +12,7 @@ from proxy.core.breaker import BreakerSettings
 from proxy.core.candidates import Fields
 from proxy.core.experiment import Arm
 from proxy.core.policy import Route, Shadow, Sources, Upstream
+from proxy.core.rollback.settings import Trigger
 from proxy.settings.load import _SECTIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text()
@@ -23,6 +24,7 @@ RECORDS = {f"[{name}]": kind for name, kind in _SECTIONS.items()} | {
     "[routes.shadow]": Shadow,
     "[[audit.actions]]": Action,
     "[[experiment.arms]]": Arm,
+    "[[rollback.triggers]]": Trigger,
     "sources of a recommend route": Sources,
 }
 UNITS = {"_per_s": None, "_ms": "ms", "_s": "s", "_bytes": "bytes", "_rate": "share"}
@@ -44,6 +46,8 @@ def written(field):
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, tuple) and any(map(dataclasses.is_dataclass, field.default)):
+        return "table"
     return list(field.default) if isinstance(field.default, tuple) else field.default
 
 
