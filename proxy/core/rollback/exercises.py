@@ -1,24 +1,25 @@
 """The drills of the rollback: what is done to their own requests, when, and what has to come of it.
 
-They are the shadow tests of seeds/001. The engine is the very same that real traffic has, with shorter clocks; it
-sees the drill's requests alone, and what it lays over toggles holds for those alone.
+They are the shadow tests of seeds/001. The engine is the very same that real traffic has, with shorter
+clocks; it sees the drill's requests alone, and what it lays over toggles holds for those alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 from annotated_types import Interval
 
 from proxy.core.audit_settings import STRICT
+from proxy.core.drill import Criterion
 from proxy.core.policy import Policy
 from proxy.core.rollback.drills import Drill, Fault
 from proxy.core.rollback.engine import Engine, State, Transition, World
 from proxy.core.rollback.judge import Judge
-from proxy.core.rollback.settings import RollbackSettings
+from proxy.core.rollback.settings import RollbackSettings, Trigger
 from proxy.core.rollback.signals import REQUESTS, Delta, Side
 from proxy.core.rollback.stages import Stage
-from proxy.core.rollback.verdicts import Metric
+from proxy.core.rollback.verdicts import Metric, Verdict
 
 Name: TypeAlias = Literal["rollback", "coverage", "latency", "error", "recovery"]
 NAMES: tuple[Name, ...] = get_args(Name)
@@ -76,6 +77,10 @@ class Clocks:
     )
 
 
+WITHIN_S = 600.0
+"""A trigger has to have rolled it back by then (facts 2.7)."""
+RECOVERED_S = 900.0
+"""From when nothing is wrong any more, until nothing lies over the toggles."""
 STEPS = (25.0, 50.0, 100.0)
 """Of a drill's recovery, in percent: it has too few users for smaller ones."""
 
@@ -97,25 +102,26 @@ def obstacle(name: Name, policy: Policy) -> str:
     metric = EXERCISES[name].metric
     if not _sources(policy):
         return "no route recommends anything by a source"
-    if metric and not any(it.metric == metric and it.priority == "P1" for it in policy.rollback.triggers):
+    if metric and not any(_fires(it, metric) for it in policy.rollback.triggers):
         return f"[rollback] has no P1 trigger for {metric}"
     return ""
 
 
 def faults_of(name: Name, policy: Policy) -> tuple[Fault, ...]:
-    """What a drill does to its requests. Where cf alone breaks, stage 2 heals, as after a bad change of it."""
+    """What a drill does to its requests. Where cf alone breaks, stage 2 heals."""
     metric = EXERCISES[name].metric
     sources = _sources(policy)
     first = sources[:1]
     if metric == "coverage":
         return tuple(Fault(source=it, effect="empty") for it in sources)
     if metric == "latency":
-        targets = [
-            it.target_ms for it in policy.rollback.triggers if it.metric == metric and it.priority == "P1"
-        ]
-        slow = SLOWER * max(target for target in targets if target is not None)
-        return tuple(Fault(source=it, effect="delay", delay_ms=slow) for it in first)
+        targets = [it.target_ms or 0.0 for it in policy.rollback.triggers if _fires(it, metric)]
+        return tuple(Fault(source=it, effect="delay", delay_ms=SLOWER * max(targets)) for it in first)
     return () if metric is None else tuple(Fault(source=it, effect="error") for it in first)
+
+
+def _fires(it: Trigger | Verdict, metric: Metric) -> bool:
+    return it.metric == metric and it.priority == "P1"
 
 
 def _sources(policy: Policy) -> tuple[Literal["cf", "content"], ...]:
@@ -144,9 +150,7 @@ def own(delta: Delta) -> Delta:
 
 
 class Run:
-    """One drill under way. `feed` as signals come, `step` a few times a second; `drill` is what the data plane
-    has to know.
-    """
+    """One drill under way. `feed` as signals come, `step` a few times a second; `drill` is for the policy."""
 
     def __init__(self, name: Name, policy: Policy, clocks: Clocks, *, drill_id: str, now: float) -> None:
         self.name = name
@@ -158,6 +162,7 @@ class Run:
         self.moves: list[Transition] = []
         self.broken_at: float | None = None  # when the fault, or the first order, took effect
         self.lifted_at: float | None = None  # when it was over, or released
+        self.ended_at: float | None = None
         self.over: Over = ""
         self.why = ""
         settings = settings_of(policy.rollback, clocks)
@@ -207,7 +212,7 @@ class Run:
             return ()
         if now >= self.ends_at:
             waited = "its requests" if self._since is None else f"the end of {self.state}"
-            self.end("out_of_time", f"{self.clocks.limit_s:g} s were not enough: it waited for {waited}")
+            self.end("out_of_time", f"{self.clocks.limit_s:g} s were not enough: it waited for {waited}", now)
             return ()
         if self.broken_at is None and self._since is not None and now - self._since >= self.clocks.lead_s:
             self.broken_at = self._ordered_at = now
@@ -216,7 +221,7 @@ class Run:
         if self.broken and self._may_lift():
             self.lifted_at = now
         if self.lifted_at is not None and self.state == "NORMAL":
-            self.end("finished", "")
+            self.end("finished", "", now)
         return moves
 
     def _order(self, now: float) -> tuple[Transition, ...]:
@@ -238,28 +243,72 @@ class Run:
             return any(it.event == "relapsed" for it in self.moves)
         return self.state == "ROLLED_BACK"
 
-    def end(self, how: Over, why: str) -> None:
+    def end(self, how: Over, why: str, now: float) -> None:
         """It is over, once."""
         if not self.over:
-            self.over, self.why = how, why
+            self.over, self.why, self.ended_at = how, why, now
 
     # -- what came of it
 
     @property
     def path(self) -> tuple[State, ...]:
         """The states it went through. What is ordered by hand may find it degraded, by whatever is true."""
-        states: list[State] = ["NORMAL", *(it.to for it in self.moves if it.to != it.before)]
-        if "DEGRADED" not in self.exercise.path:
-            states = [it for at, it in enumerate(states) if it != "DEGRADED" and it != states[at - 1 : at]]
+        states: list[State] = ["NORMAL"]
+        for move in self.moves:
+            passing = move.to == "DEGRADED" and move.to not in self.exercise.path
+            if move.to != states[-1] and not passing:
+                states.append(move.to)
         return tuple(states)
 
+    def criteria(self, real: RollbackSettings) -> tuple[Criterion, ...]:
+        """What the engine has to have done; `real`: the settings in force."""
+        found = [] if self.exercise.metric is None else [self._fired(self.exercise.metric)]
+        found += [self._took(), self._recovered(real)]
+        if self.exercise.relapses:
+            found.append(self._held_longer())
+        ended = {"finished": "by itself", "": "still running"}.get(self.over, self.why)
+        found.append(_criterion("ended", self.over == "finished", ended, "by itself"))
+        return tuple(found)
 
-def fired(moves: Sequence[Transition], metric: Metric) -> Transition | None:
-    """The move by which a P1 trigger for it has led on."""
-    for move in moves:
-        if (
-            any(it.metric == metric and it.priority == "P1" for it in move.causes)
-            and move.event == "breached"
-        ):
-            return move
-    return None
+    def _fired(self, metric: Metric) -> Criterion:
+        """Counted from the fault to the rollback, and not only to the trigger."""
+        wanted = f"within {WITHIN_S:g} s"
+        breached = next((it for it in self.moves if it.event == "breached"), None)
+        names = [it.trigger for it in breached.causes if _fires(it, metric)] if breached else []
+        back = next((it.at for it in self.moves if it.to == "ROLLED_BACK"), None)
+        if self.broken_at is None or breached is None or back is None or not names:
+            return _criterion("trigger", False, f"no P1 trigger for {metric} has rolled it back", wanted)
+        after, until = breached.at - self.broken_at, back - self.broken_at
+        seen = f"{names[0]} after {after:.1f} s, rolled back after {until:.1f} s"
+        return _criterion("trigger", 0 <= until <= WITHIN_S, seen, wanted)
+
+    def _took(self) -> Criterion:
+        seen, wanted = (" → ".join(path) for path in (self.path, self.exercise.path))
+        return _criterion("transitions", self.path == self.exercise.path, seen, wanted)
+
+    def _recovered(self, real: RollbackSettings) -> Criterion:
+        """Also by the clocks in force, which nobody has the patience to try."""
+        least = len(real.recovery_steps) * real.recovery_step_s
+        wanted = f"within {RECOVERED_S:g} s of green"
+        last = self.moves[-1] if self.moves else None
+        if self.lifted_at is None or last is None or last.to != "NORMAL":
+            return _criterion("recovery", False, f"it ended in {self.state}", wanted)
+        took = last.at - self.lifted_at
+        seen = f"NORMAL after {took:.1f} s; by the clocks in force {least:g} s of steps"
+        return _criterion("recovery", max(took, least) <= RECOVERED_S, seen, wanted)
+
+    def _held_longer(self) -> Criterion:
+        holds = []
+        since: float | None = None
+        for move in self.moves:
+            if move.to == "ROLLED_BACK" and since is None:
+                since = move.at
+            elif move.to == "RECOVERY_VERIFY" and since is not None:
+                holds.append(move.at - since)
+                since = None
+        seen = ", then ".join(f"{it:.1f} s" for it in holds)
+        return _criterion("hold", len(holds) > 1 and holds[1] > holds[0], seen or "never", "longer again")
+
+
+def _criterion(name: str, holds: bool, seen: str, wanted: str) -> Criterion:  # noqa: FBT001 - the finding
+    return Criterion(mode="rollback", name=name, holds=holds, seen=seen, wanted=wanted)
