@@ -16,7 +16,7 @@ COPY proxy proxy
 RUN pip --python /opt/fusebox/bin/python install --no-cache-dir --no-deps .
 COPY config config
 RUN sed -i -e 's/^address = "127.0.0.1:/address = "0.0.0.0:/' \
-           -e 's|^directory = "var"|directory = "/var/lib/fusebox"|' \
+           -e 's|^directory = "var|directory = "/var/lib/fusebox|' \
            -e 's|^url = "sqlite:///var/|url = "sqlite:////var/lib/fusebox/|' config/fusebox.toml \
     && /opt/fusebox/bin/fusebox check --config config/fusebox.toml
 

@@ -30,7 +30,7 @@ test: .venv/.dev ## Linters, types, layers, the shipped settings, then all tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/fusebox check --config config/fusebox.toml
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp proxy (about 10 minutes)
 	@$(call have,nginx,nginx-light)
@@ -40,7 +40,7 @@ bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp
 
 lock: .venv/.dev ## Pin and hash what pyproject.toml asks for; ARGS=--upgrade takes the newest
 	$(LOCK) $(ARGS) -o requirements/base.lock
-	for extra in demo dev bench; do $(LOCK) $(ARGS) --extra $$extra -o requirements/$$extra.lock || exit; done
+	for extra in analytics demo dev bench; do $(LOCK) $(ARGS) --extra $$extra -o requirements/$$extra.lock || exit; done
 
 generated: .venv/.dev ## Schema, example, rollback profile and docs/toggles_spec.md, from the catalogue of toggles
 	$(BIN)/python -m proxy.settings.toggle_files

@@ -24,6 +24,7 @@ SCRIPTS = {
     "audit": ["--rounds", "3"],
     "decide": ["--rounds", "5", "--seconds", "4"],
     "toggles": ["--rounds", "3"],
+    "decision_quality": ["--rounds", "5", "--tick", "0.5", "--days", "10", "--quiet-rounds", "1"],
 }
 QUICK = {
     "peers": ["--rounds", "1", "--seconds", "1"],
@@ -37,6 +38,7 @@ QUICK = {
     "audit": ["--rounds", "1", "--seconds", "0.5", "--entries", "20000", "--postgres-entries", "5000"],
     "decide": ["--rounds", "1", "--seconds", "1", "--requests", "5000"],
     "toggles": ["--rounds", "1", "--seconds", "2"],
+    "decision_quality": ["--rounds", "1", "--tick", "1", "--days", "0.5", "--quiet-rounds", "1"],
 }
 VERDICTS = {0: "ok", 1: "FAILED or target missed", 2: "could not run"}
 

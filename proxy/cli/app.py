@@ -22,6 +22,8 @@ ELSEWHERE = {
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
+    "query": "proxy.cli.query",
+    "simulate": "proxy.cli.simulate",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",

@@ -1,6 +1,7 @@
 """Where an answered request is accounted: counted, and logged if it is to be."""
 
 from proxy.dataplane.access_log import AccessLog
+from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.request_head import RequestHead
 from proxy.errors import Fault, Refusal
@@ -10,10 +11,12 @@ from proxy.telemetry.counters import Counters
 class Accounting:
     """Hears of every answer once, when its last byte is written or nobody waits for it any more."""
 
-    __slots__ = ("_counters", "access")
+    __slots__ = ("_counters", "_events", "access")
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, events: Emitting | None = None) -> None:
+        """Requests for recommendations are not among the `events` that this makes."""
         self._counters = counters
+        self._events = events
         self.access = AccessLog()
 
     def finished(self, head: RequestHead, status: int, now: float, failure: Failure | None = None) -> None:
@@ -22,6 +25,8 @@ class Accounting:
         seconds = now - head.started
         if bound is not None:
             bound.cell.count(status, seconds)
+        if self._events is not None and (bound is None or not bound.recommends):
+            self._events.request(head, now, status, failure.value.outcome if failure else "")
         if self.access.wants(always=status >= 500 or failure is not None):
             self.access.write(head, status, seconds, failure.name.lower() if failure else "")
 
@@ -34,6 +39,12 @@ class Accounting:
             head.bound.cell.count(refusal.status, now - head.started)
             if head.bound.recommends:
                 head.bound.account.refused(head, refusal, now)
+        if (
+            self._events is not None
+            and head is not None
+            and (head.bound is None or not head.bound.recommends)
+        ):
+            self._events.request(head, now, refusal.status, refusal.code)
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
         if self.access.wants(always=failed) and head is not None:
             self.access.write(head, refusal.status, now - head.started, refusal.code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from proxy.core.decision import Decision
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy
-from proxy.core.rollback.signals import Calls, Delta, Side
+from proxy.core.rollback.signals import Calls, Delta, Key, Side
 from proxy.core.rollback.tally import UNKNOWN, Cells, Ended, Segment, Tally
 from proxy.core.toggles import UNKNOWN_USER
 from proxy.dataplane.overdue import Overdue, Waiting
@@ -18,6 +18,7 @@ from proxy.errors import Fault, Refusal
 if TYPE_CHECKING:
     from proxy.core.recommend import Answer
     from proxy.dataplane.binding import Bound
+    from proxy.dataplane.emitting import Emitting
     from proxy.dataplane.fetch import Fetch
     from proxy.dataplane.pool import Pool
     from proxy.dataplane.request_head import RequestHead
@@ -50,14 +51,14 @@ _BY_FLAG = "flag_off"
 
 class Account:
     """Requests of one route, arm and side. Each is accounted once, when it is over, by one of the first
-    four.
+    five.
     """
 
-    __slots__ = ("_books", "_cells", "_route", "_segmented", "_unjudged", "unjudged")
+    __slots__ = ("_books", "_cells", "_place", "_segmented", "_unjudged", "unjudged")
 
     def __init__(self, books: "Books", route: str, arm: str, side: Side) -> None:
         self._books = books
-        self._route = route
+        self._place = route, arm, side
         self._segmented = side in _UNJUDGED
         self._cells: Cells = books.tally.cells(route, arm, side)
         self.unjudged = Account(books, route, arm, _UNJUDGED[side]) if self._segmented else self
@@ -66,13 +67,19 @@ class Account:
 
     def under(self, decision: Decision) -> "Account":
         """The one of requests that are served so."""
-        return Account(self._books, self._route, decision.arm, decision.side)
+        return Account(self._books, self._place[0], decision.arm, decision.side)
 
     # -- a request is over
 
-    def popular(self) -> None:
-        """It was answered from the popularity list by decision."""
+    def warmed(self) -> None:
+        """It was asked for on behalf of nobody, to be remembered."""
         self._unjudged.plain += 1
+
+    def popular(self, head: "RequestHead", now: float, body: bytes) -> None:
+        """It was answered with `body`, from the popularity list by decision."""
+        self._unjudged.plain += 1
+        if (events := self._books.events) is not None:
+            events.ranking(head, self.unjudged._key(UNKNOWN), now, body)  # noqa: SLF001 - its own kind
 
     def answered(
         self,
@@ -105,8 +112,9 @@ class Account:
         if decided:
             if passed > 0:  # it has been counted as late, and stays where that was
                 self._cells.left(self._segment(head), now - head.started, passed)
+                self._told(head, now, answer.body)
             else:
-                self._unjudged.plain += 1
+                self.popular(head, now, answer.body)
             return
         covered = answer.covered
         if bound.judged:
@@ -114,7 +122,13 @@ class Account:
             counters.slots_asked += k
             counters.slots_covered += covered
         ended = Ended(now - head.started, k, covered, reads, hits, failed, broken)
-        self._cells.ended(self._segment(head), ended, max(passed, 0))
+        segment = self._segment(head)
+        self._cells.ended(segment, ended, max(passed, 0))
+        if (events := self._books.events) is not None:
+            key = self._key(segment)
+            events.ranking(head, key, now, answer.body, failed=failed)
+            if failed:
+                events.errors(head, key, now, fetches, broken=broken)
 
     def refused(self, head: "RequestHead", refusal: Refusal, now: float) -> None:
         """It was answered with a problem."""
@@ -126,11 +140,15 @@ class Account:
             broken = refusal.fault is not Fault.UPSTREAM
             ended = Ended(now - head.started, 0, 0, 0, 0, failed=True, broken=broken)
             self._cells.ended(self._segment(head), ended)
+            self._told(head, now, b"", refusal.status, failed=True)
+            if (events := self._books.events) is not None:
+                events.error(head, self._key(self._segment(head)), now, refusal.code, str(refusal))
 
     def gone(self, head: "RequestHead", now: float, passed: int) -> None:
         """Its client has left. What was counted as late stays so."""
         if passed > 0:
             self._cells.left(self._segment(head), now - head.started, passed)
+            self._told(head, now, b"", 499)
         else:
             self._cells.refused += 1
 
@@ -146,6 +164,16 @@ class Account:
     def late(self, head: "RequestHead", at: int) -> None:
         self._cells.late(self._segment(head), at)
 
+    def _told(
+        self, head: "RequestHead", now: float, body: bytes, status: int = 200, *, failed: bool = False
+    ) -> None:
+        """Tell the event log of a request that counts here."""
+        if (events := self._books.events) is not None:
+            events.ranking(head, self._key(self._segment(head)), now, body, status, failed=failed)
+
+    def _key(self, segment: Segment) -> Key:
+        return Key(*self._place, *segment)
+
     def _segment(self, head: "RequestHead") -> Segment:
         """As scopes see it: who has no user id and no cohort is `cold`."""
         if not self._segmented:
@@ -158,11 +186,16 @@ class Books:
     """All accounts of one process, and what has to be handed on of them."""
 
     def __init__(
-        self, counters: "Counters", pools: "Mapping[str, Pool]", told: Callable[[Delta], None] | None
+        self,
+        counters: "Counters",
+        pools: "Mapping[str, Pool]",
+        told: Callable[[Delta], None] | None,
+        events: "Emitting | None" = None,
     ) -> None:
         """`pools`: all there ever were, by upstream. Without somebody to be `told` every 250 ms, whoever
-        wants to know calls `take`.
+        wants to know calls `take`. `events`: the event log, if there is one.
         """
+        self.events = events
         self.tally = Tally()
         self.overdue = Overdue()
         self.identity: IdentityReader

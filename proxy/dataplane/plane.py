@@ -27,6 +27,7 @@ from proxy.dataplane.client import ClientConnection, Exchange
 from proxy.dataplane.clients import Clients
 from proxy.dataplane.deadlines import Ticker
 from proxy.dataplane.deciding import Deciding
+from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.forward import Forward
 from proxy.dataplane.memory import Memory
@@ -72,9 +73,10 @@ class DataPlane:
         sampling: Sampling | None = None,
         seen: Files | None = None,
         on_signals: Callable[[Delta], None] | None = None,
+        events: Emitting | None = None,
     ) -> None:
         """Without a `recorder` the policy's actions are not recorded. `on_signals` hears four times a second
-        what was counted; without it `books.take` gives that.
+        what was counted; without it `books.take` gives that. `events`: where the event log is told.
         """
         self.counters = counters
         self.draining = False
@@ -93,8 +95,8 @@ class DataPlane:
         self.clients = Clients(self)
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
         self._id = int.from_bytes(os.urandom(4), "big")
-        self.accounting = Accounting(counters)
-        self.books = Books(counters, self._upstreams.ever, on_signals)
+        self.accounting = Accounting(counters, events)
+        self.books = Books(counters, self._upstreams.ever, on_signals, events)
         self.ticker.also(self.books.tick)
         self._deciding: Deciding | None = None
         self._memory = Memory()

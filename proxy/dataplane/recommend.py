@@ -66,7 +66,6 @@ class Recommend:
         if ask.cursor is not None:
             bound, ask = client.plane.paging.turned(head, bound, ask)
             if not bound.sources:
-                bound.account.popular()
                 _popular(client, head, bound, ask)
                 return None
         self = cls(client, head, bound, ask)
@@ -238,24 +237,26 @@ def popular(client: "ClientConnection", head: RequestHead, bound: Bound) -> Ask 
     query, user, request_id, bucket = head.query, head.user, head.request_id, head.bucket
     k = plain_k(query, k_default=route.k_default, k_max=route.k_max)
     if k:
-        bound.account.popular()
         bound.counters.levels["D"] += 1
         body = known.body(k, user, request_id, bucket)
-        _send(client, head, bound, body, bound.popular_end, NO_STORE, monotonic(), b"", ())
+        now = monotonic()
+        bound.account.popular(head, now, body)
+        _send(client, head, bound, body, bound.popular_end, NO_STORE, now, b"", ())
         return None
     ask = parse_ask(query, user, k_default=route.k_default, k_max=route.k_max)
     if ask.cursor is not None:
         if not client.plane.killed:
             return ask
         bound, ask = client.plane.paging.turned(head, bound, ask)
-    bound.account.popular()
     _popular(client, head, bound, ask)
     return None
 
 
 def _popular(client: "ClientConnection", head: RequestHead, bound: Bound, ask: Ask) -> None:
     answer = bound.popular.answer(ask, head.user, head.request_id, head.bucket)
-    _write(client, head, bound, answer, monotonic(), b"", ())
+    now = monotonic()
+    bound.account.popular(head, now, answer.body)
+    _write(client, head, bound, answer, now, b"", ())
 
 
 def _write(

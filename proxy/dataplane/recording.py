@@ -10,13 +10,15 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from proxy.clock import Clock, rfc3339, wall
+from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.core.actions import Fields, Match, RouteRules, Rule
 from proxy.core.audit import Outcome
+from proxy.core.events import EffectEvent
 from proxy.dataplane.fields import lines_of
 from proxy.dataplane.rewrite import client_of
 from proxy.errors import Fault, Refusal
 from proxy.ports import StoreError
+from proxy.ports.events import EventSink
 from proxy.ports.records import Spool
 from proxy.telemetry.counters import Counters
 
@@ -43,6 +45,7 @@ class Recorder:
         sync: bool = False,
         rng: Callable[[], float] = random.random,
         wall: Clock = wall,
+        events: EventSink | None = None,
     ) -> None:
         self._spool = spool
         self._counters = counters
@@ -50,6 +53,7 @@ class Recorder:
         self._sync = sync
         self._rng = rng
         self._wall = wall
+        self._events = events
         self._pending: set[Pending] = set()
         self._trouble = ""
 
@@ -109,6 +113,8 @@ class Recorder:
             _log.exception("an action %s could not be recorded", rule.action)
         else:
             self._counters.actions[rule.action, outcome.value] += 1
+            if self._events is not None:
+                self._events.add(_effect(pending.head, rule.action, outcome, status, code))
 
     def _give_back(self, pending: "Pending") -> None:
         if pending.reserved:
@@ -205,6 +211,11 @@ class Pending:
         self.head.action = None
         self._recorder.keep(self, outcome, status, code, answer)
         self.call = None
+
+
+def _effect(head: "RequestHead", action: str, outcome: Outcome, status: int, code: str) -> EffectEvent:
+    route = head.bound.name if head.bound is not None else "none"
+    return ("effect", monotonic(), head.request_id, head.user, route, action, outcome.value, status, code)
 
 
 def _full() -> Refusal:

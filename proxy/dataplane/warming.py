@@ -154,7 +154,7 @@ class Warming:
     def over(self, asking: "_Asking") -> None:
         self._running.discard(asking)
         fetch = asking.fetch
-        fetch.bound.account.popular()
+        fetch.bound.account.warmed()
         result = "had" if fetch.cache == "hit" else "failed" if fetch.failed else "asked"
         self._plane.counters.warm[result] += 1
 

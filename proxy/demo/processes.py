@@ -2,11 +2,12 @@
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ START_S = 30.0
 STOP_S = 8.0
 POLL_S = 0.03
 LAST_WORDS = 12  # lines
+_PORTS = range(20_000, 30_000)
 
 
 class SetupError(FuseboxError):
@@ -117,11 +119,12 @@ async def running(
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free, below those the system deals out by itself: nobody gets it by chance meanwhile."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise SetupError(f"no free port from {_PORTS.start} to {_PORTS.stop - 1} on {HOST}: end what holds them")
 
 
 async def _announced(child: Child, deadline: float) -> str:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.core.breaker import Transition
+from proxy.core.events import EventsSettings
 from proxy.core.policy import Policy
 from proxy.core.rollback.signals import Delta
+from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.recording import Recorder
 from proxy.dataplane.sampling import Sampling
 from proxy.errors import FuseboxError
+from proxy.eventlog.log import EventLog
 from proxy.storage.seen_file import SeenFiles
 from proxy.storage.spool import SpoolFile
 from proxy.telemetry.counters import Counters
@@ -32,9 +35,18 @@ class StartError(FuseboxError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventFiles:
+    """Where the event log is, how it is kept, and the key of its pseudonyms (b"": users are left out)."""
+
+    directory: Path
+    settings: EventsSettings
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spooling:
     """Where and how this process keeps the actions it recognises, until the store has them; and where it
-    keeps whom its experiment has seen.
+    keeps whom its experiment has seen, and its events.
     """
 
     state: Path  # directory of what outlives every process
@@ -42,6 +54,7 @@ class Spooling:
     limit: int  # bytes, of all processes together
     sync: bool
     instance: str
+    events: EventFiles | None = None  # None: there is no event log
 
 
 def data_plane(
@@ -51,6 +64,7 @@ def data_plane(
     spooling: Spooling,
     sampling: Sampling,
     on_signals: Callable[[Delta], None] | None = None,
+    events: EventLog | None = None,
 ) -> DataPlane:
     """The data plane of this process with all that works for it.
 
@@ -65,7 +79,8 @@ def data_plane(
         heard(change)
 
     spool = SpoolFile(spooling.directory, limit=spooling.limit)
-    recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync)
+    recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync, events=events)
+    kept = spooling.events
     return DataPlane(
         policy,
         counters,
@@ -74,7 +89,13 @@ def data_plane(
         sampling=sampling,
         seen=SeenFiles(spooling.state),
         on_signals=on_signals,
+        events=Emitting(events, kept.settings.sample) if events is not None and kept is not None else None,
     )
+
+
+def event_log(kept: EventFiles | None, counters: Counters) -> EventLog | None:
+    """The event log of this process, if there is one: whoever asks for it closes it."""
+    return None if kept is None else EventLog(kept.directory, kept.settings, kept.key, counters)
 
 
 def model(policy: Policy, spooling: Spooling) -> DataPlane:

@@ -22,6 +22,7 @@ from proxy.core.inputs import Recent
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.sampling import Sampling
 from proxy.runtime.announce import announce
+from proxy.runtime.events import Events
 from proxy.runtime.ledger import Ledger, instance
 from proxy.runtime.process import Spooling, StartError, data_plane, raise_open_files, settle_memory
 from proxy.runtime.reload import Reloader
@@ -58,6 +59,7 @@ class Sidecar:
         self._counters = counters
         self._ledger = ledger = Ledger(settings)
         self._signing = Signing()
+        self._events = Events(settings, counters)
         recent = Recent()
         self._plane, self._supervisor = self._composed(counters, workers, recent)
         self._tokens = TokenFile(settings.tokens_file)
@@ -131,11 +133,14 @@ class Sidecar:
             limit=settings.audit.spool_bytes,
             sync=settings.audit.spool_sync,
             instance=instance(),
+            events=self._events.files,
         )
         if workers is None:
             raise_open_files(policy.limits.connections)
             sampling = Sampling(recent.keep, monotonic())
-            return data_plane(policy, counters, self._heard, spooling, sampling), None
+            return data_plane(
+                policy, counters, self._heard, spooling, sampling, events=self._events.log
+            ), None
         supervisor = Supervisor(
             policy,
             counters,
@@ -151,6 +156,7 @@ class Sidecar:
         found = [self._signing.trouble, self._plane.remembering.trouble]
         if self._counters.warm_unreadable:
             found.append("the warm list cannot be used: the log has the reason")
+        found += self._events.troubles()
         return [*self._toggles.troubles(), *self._ledger.troubles(), *filter(None, found)]
 
     def unready(self) -> list[str]:
@@ -173,6 +179,7 @@ class Sidecar:
         loop.add_signal_handler(signal.SIGUSR2, self._on_roll)
         async with AsyncExitStack() as closing:
             # The ledger outlives all that writes to it.
+            closing.callback(self._events.close)
             self._ledger.start()
             closing.push_async_callback(self._ledger.stop)
             closing.push_async_callback(self._uses.settled)
@@ -234,6 +241,7 @@ class Sidecar:
 
     def _heard(self, change: Transition) -> None:
         self._breakers.heard(change)
+        self._events.breaker_moved(change)
 
     def _set_level(self, level: str) -> None:
         self._logs.set_level(level)

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.core.cache import CacheSettings
+from proxy.core.events import EventsSettings
 from proxy.core.experiment import NO_ARM, Experiment, hundredths
 from proxy.core.identity import IdentityReader
 from proxy.core.override import OVERRIDABLE, Overrides
@@ -66,6 +67,11 @@ def cache(cache: CacheSettings, report: Report) -> None:
         report.add(("cache", "max_bytes"), f"should be {_LEAST_CACHE} or more", "0 means no cache")
     if cache.warm_file and not cache.max_bytes:
         report.add(("cache", "warm_file"), "does nothing without a cache", "max_bytes is 0")
+
+
+def events(events: EventsSettings, given: bool, report: Report) -> None:  # noqa: FBT001 - whether it is there
+    if given and not events.directory:
+        report.add(("events", "directory"), "is missing: where should events go?", 'for example "var/events"')
 
 
 def experiment(experiment: Experiment, report: Report) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from proxy.clock import wall
 from proxy.core.audit_settings import Action, Audit
 from proxy.core.cache import CacheSettings, WarmList
+from proxy.core.events import EventsSettings
 from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget
 from proxy.core.identity import IdentityReader
@@ -46,6 +47,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "limits": Limits,
     "deadlines": Deadlines,
     "log": Log,
+    "events": EventsSettings,
     "cache": CacheSettings,
     "popularity": PopularityFile,
     "toggles": TogglesFile,
@@ -91,6 +93,7 @@ def load(path: Path, env: Mapping[str, str]) -> Settings:
             authorities[file] = files.authorities(Path(file), ("upstreams", name, "ca_file"), report)
     checks.routes(routes, listed, named, report)
     checks.cache(sections["cache"], report)
+    checks.events(sections["events"], "events" in raw, report)
     record_checks.storage(sections["storage"], report)
     record_checks.audit(sections["audit"], report)
     record_checks.actions(actions, routes, report)
@@ -136,6 +139,15 @@ def storage(path: Path, env: Mapping[str, str]) -> Storage:
     SettingsError when just this cannot be told.
     """
     return _alone(Storage, "storage", path, env)
+
+
+def events(path: Path, env: Mapping[str, str]) -> tuple[EventsSettings, Path]:
+    """The settings of the event log and its directory, whatever else is wrong in the file.
+
+    SettingsError when just this cannot be told, or there is none.
+    """
+    found = _alone(EventsSettings, "events", path, env, lambda it, report: checks.events(it, True, report))
+    return found, path.parent / found.directory
 
 
 def overrides(path: Path, env: Mapping[str, str]) -> Overrides:

@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt, Interval
 
 from proxy.core.audit_settings import STRICT, Audit
 from proxy.core.cache import CacheSettings, WarmList
+from proxy.core.events import EventsSettings
 from proxy.core.experiment import Experiment
 from proxy.core.flaps import FlapBudget
 from proxy.core.override import Overrides
@@ -110,6 +111,7 @@ class Settings:
     authorities: Mapping[str, str]  # each `ca_file`: the PEM text in it
     routes: tuple[Route, ...]
     popularity: tuple[Film, ...]  # best first
+    events: EventsSettings
     cache: CacheSettings
     warm: WarmList | None
     toggles: Toggles
@@ -151,6 +153,14 @@ class Settings:
     def signing_key_file(self) -> Path:
         return self.state_directory / "signing.key"
 
+    @property
+    def events_directory(self) -> Path:
+        return self.file.parent / self.events.directory
+
+    @property
+    def events_key_file(self) -> Path:
+        return self.state_directory / "events.key"
+
     def policy(self, signing_key: bytes = b"") -> Policy:
         """What of this the data plane may know; the key is that of overrides and cursors."""
         return Policy(
@@ -188,7 +198,7 @@ def changes_needing_restart(old: Settings, new: Settings) -> list[str]:
         "admin.address": (old.admin.address, new.admin.address),
         "state.directory": (old.state_directory, new.state_directory),
     }
-    for section in ("storage", "audit", "oidc"):
+    for section in ("storage", "audit", "oidc", "events"):
         before, after = getattr(old, section), getattr(new, section)
         for each in fields(before):
             pairs[f"{section}.{each.name}"] = (getattr(before, each.name), getattr(after, each.name))

@@ -265,6 +265,11 @@ class SidecarCollector(Collector):
         yield CounterMetricFamily(
             "fusebox_events_dropped", "Log lines and events lost.", self._counters.events_dropped
         )
+        yield GaugeMetricFamily(
+            "fusebox_events_stuck",
+            "Processes whose event log cannot be written.",
+            self._counters.events_stuck,
+        )
         yield CounterMetricFamily(
             "fusebox_signals_overflowed",
             "Recommend requests whose segment found no cell of its own.",

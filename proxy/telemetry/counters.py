@@ -139,7 +139,8 @@ class Counters:
         self.audit_lost = 0  # actions that could not be recorded and went on
         self.connections = 0  # open client connections
         self.accepted = 0  # client connections ever
-        self.events_dropped = 0
+        self.events_dropped = 0  # log lines and events
+        self.events_stuck = 0  # now: processes whose event log cannot be written
         self.signals_overflowed = 0  # recommend requests that found no cell of their own
         self.workers = 0  # that carry traffic; counted by their supervisor, as are the next
         self.worker_restarts = 0  # workers put in the place of one that failed

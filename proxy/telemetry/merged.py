@@ -40,6 +40,7 @@ class Merged:
         self.total.cache_entries -= last.cache_entries
         self.total.warm_left -= last.warm_left
         self.total.warm_unreadable -= last.warm_unreadable
+        self.total.events_stuck -= last.events_stuck
         for name, cell in last.upstreams.items():
             upstream = self.total.upstream(name)
             upstream.inflight -= cell.inflight
@@ -70,6 +71,7 @@ class Merged:
         _add_counts(total.warm, before.warm, now.warm)
         total.warm_left += now.warm_left - before.warm_left
         total.warm_unreadable += now.warm_unreadable - before.warm_unreadable
+        total.events_stuck += now.events_stuck - before.events_stuck
         total.coalesced += now.coalesced - before.coalesced
         total.cache_bytes += now.cache_bytes - before.cache_bytes
         total.cache_entries += now.cache_entries - before.cache_entries

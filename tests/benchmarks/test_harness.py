@@ -22,6 +22,7 @@ SCRIPTS = [
     "breaker",
     "connections",
     "decide",
+    "decision_quality",
     "fallback",
     "peers",
     "recommend",

@@ -15,6 +15,7 @@ from rig import DEADLINES, UPSTREAM, Rig
 
 from proxy.core.policy import Film, Policy, Route, Sources, Upstream
 from proxy.core.rollback.signals import Delta
+from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.remembering import Files
 from proxy.dataplane.sampling import Sampling
@@ -166,6 +167,7 @@ async def stage(
     sampling: Sampling | None = None,
     seen: Files | None = None,
     on_signals: Callable[[Delta], None] | None = None,
+    events: Emitting | None = None,
     **policy_more: Any,
 ) -> AsyncIterator[Stage]:
     """`sources`: settings of the upstreams `cf` and `content`. Nothing may be logged as an error.
@@ -189,7 +191,7 @@ async def stage(
     transitions: list[Any] = []
     plane = DataPlane(
         policy, counters, on_transition=transitions.append, sampling=sampling, seen=seen,
-        on_signals=on_signals,
+        on_signals=on_signals, events=events,
     )  # fmt: skip
     rig = Stage(plane, scripted[0], policy, counters)
     rig.cf, rig.content, rig.control = (*scripted, *scripted)[:3]

@@ -52,7 +52,7 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         aside.cache["miss"] += 1
     counters.connections = counters.upstream("pay").inflight = counters.upstream("pay").queued = inflight
     counters.cache_bytes, counters.cache_entries = 1_000 * inflight, inflight
-    counters.warm_left = counters.warm_unreadable = inflight
+    counters.warm_left = counters.warm_unreadable = counters.events_stuck = inflight
     return counters
 
 

@@ -1,30 +1,28 @@
 """Everything that is known about one side of the traffic: its sums, its streams, the parts looked at."""
 
-from collections import deque
 from collections.abc import Iterator
 from operator import add
-from typing import TypeAlias
 
 from proxy.core.rollback.detector import Alternatives
 from proxy.core.rollback.segments import MOST_SEGMENTS, busiest, rest_of
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import LATE, REQUESTS, Side
-from proxy.core.rollback.triggers import Care, Measure, Stream, measure, targets
+from proxy.core.rollback.triggers import Care, Measure, Past, Stream, measure
 from proxy.core.rollback.verdicts import ALL, Segment
 from proxy.core.rollback.window import SLOTS, Counts, Series, Window
-
-Past: TypeAlias = dict[tuple[Side, str, Segment], deque[float]]
 
 
 class Rules:
     """The settings' triggers, made ready to be applied to any stream."""
 
-    __slots__ = ("_alternatives", "_measures", "_past", "all", "minimum", "part", "slot_s", "span_s",
-                 "targets", "triggers", "width")  # fmt: skip
+    __slots__ = (
+        "_alternatives", "_measures", "_past", "_past_of_control", "all", "minimum", "part", "slot_s",
+        "span_s", "targets", "triggers", "width",
+    )  # fmt: skip
 
     def __init__(self, settings: RollbackSettings) -> None:
         self.triggers = settings.triggers
-        self.targets = targets(settings.triggers)
+        self.targets = settings.targets
         self.width = LATE + len(self.targets)
         self.span_s = settings.window_s
         self.slot_s = settings.window_s / SLOTS
@@ -36,26 +34,17 @@ class Rules:
         self._measures: list[Measure] = [measure(it, self.targets) for it in self.triggers]
         shares = {it.share for it in self.triggers}
         self._alternatives = {share: Alternatives(share) for share in shares}
-        self._past: Past = {}
+        self._past = Past(settings.window_s)  # of all sides but control: traffic moves between those
+        self._past_of_control = Past(settings.window_s)
 
     def streams(self, side: Side, segment: Segment, now: float) -> list[Stream]:
         """One for each trigger."""
         care = self.all if segment == ALL else self.part
+        past = self._past_of_control if side == "control" else self._past
         return [
-            Stream(
-                trigger,
-                measure,
-                self._alternatives[trigger.share],
-                care,
-                self._past.setdefault((side, trigger.name, segment), deque(maxlen=8)),
-                now,
-            )
+            Stream(trigger, segment, measure, self._alternatives[trigger.share], care, past, now)
             for trigger, measure in zip(self.triggers, self._measures, strict=True)
         ]
-
-    def forget(self, now: float) -> None:
-        """Alarms so long ago that they say nothing about the next one."""
-        self._past = {key: past for key, past in self._past.items() if past and past[-1] > now - self.span_s}
 
 
 class Book:
@@ -115,23 +104,27 @@ class Book:
 
     def look(self, now: float) -> None:
         """What the windows say; and, once a slot, which parts are worth looking at."""
-        for _, series, stream in self.each():
+        for series, stream in self.each():
             stream.look(series, now)
         slot = int(now / self._rules.slot_s)
         if slot != self._slot:
             self._slot = slot
             self._choose(now)
 
-    def each(self) -> Iterator[tuple[Segment, Series, Stream]]:
+    def series(self, segment: Segment) -> Series | None:
+        """None: nothing is known of it, or it shares one with others."""
+        return self.all if segment == ALL else self.parts.series.get(segment)
+
+    def each(self) -> Iterator[tuple[Series, Stream]]:
         """All streams, those about all traffic first."""
         for stream in self.streams:
-            yield ALL, self.all, stream
+            yield self.all, stream
         for segment, streams in self.watched.items():
             series = self.parts.series.get(segment)
             if series is None:  # it had to make room for others
                 continue
             for stream in streams:
-                yield segment, series, stream
+                yield series, stream
 
     def _choose(self, now: float) -> None:
         total = self.all.sums(now)[REQUESTS]

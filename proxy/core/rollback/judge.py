@@ -1,32 +1,36 @@
 """The judge: takes in what requests came to, and says of each trigger what is known."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import inf, nextafter
 from typing import Final, NamedTuple
 
 from proxy.core.rollback.baseline import Baseline
 from proxy.core.rollback.book import Book, Rules
 from proxy.core.rollback.estimate import CONFIDENT
-from proxy.core.rollback.segments import segments_of
+from proxy.core.rollback.segments import Case, blamed, busiest, segments_of, shared
 from proxy.core.rollback.settings import RollbackSettings
-from proxy.core.rollback.signals import Delta, Key, Side
+from proxy.core.rollback.signals import REQUESTS, Delta, Key, Side
 from proxy.core.rollback.triggers import Stream
 from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict
+from proxy.core.rollback.window import Series
 
 JUDGED: Final[tuple[Side, ...]] = ("exposed", "control", "staged", "recovered")
 _KEYS_KNOWN: Final = 4_096
 _AGE: Final = 20.0
 """Figures are at most as old as this part of what they are about, and as a slot."""
 _FRESH_S: Final = 1.0
+"""… and as this, while something breaches."""
+_NOTHING: Final = Judgement()
 
 
 class Share(NamedTuple):
-    """How much of the traffic went wrong, for people to read."""
+    """How much of some traffic went wrong, over the window."""
 
     side: Side
     segment: Segment
     requests: int
-    wrong: dict[str, float]  # by trigger; of what went wrong, 0…1
+    wrong: dict[str, float]  # by trigger, 0…1
 
 
 class Judge:
@@ -38,11 +42,13 @@ class Judge:
         self._rules = Rules(settings)
         self._books = {side: Book(self._rules, side, now) for side in sides}
         self._segments: dict[Key, tuple[Segment, ...]] = {}
-        self._latest: dict[Side, tuple[float, tuple[Verdict, ...]]] = {}  # and until when it is good
-        fewest = [max(self._rules.minimum, 1.0 / it.share) for it in self._rules.triggers]
-        self._baselines = [Baseline(it, now) for it in fewest]
+        self._latest: dict[Side, tuple[float, Judgement]] = {}  # until when it is good enough
+        self._baselines = {
+            it.name: Baseline(max(self._rules.minimum, 1.0 / it.share), now) for it in settings.triggers
+        }
         self._learned_at = now
         self._pending_at = now
+        self._charges: list[tuple[float, Stream]] = []  # breaches of sides that began anew, and when
 
     def feed(self, delta: Delta, now: float) -> None:
         """Count a delta. One of other latency targets than the triggers' is left out: its columns mean
@@ -72,92 +78,135 @@ class Judge:
         About parts of the traffic it holds breaches only. Breaches that a detector finds are in it at
         once; the figures beside them are up to a slot old while nothing is wrong.
         """
-        until, verdicts = self._latest.get(side, (now, ()))
+        until, found = self._latest.get(side, (now, _NOTHING))
         if now >= until:
-            verdicts = self._look(side, now)
-        return Judgement(verdicts=verdicts, criticals=tuple(criticals))
+            found = self._look(side, now)
+        return replace(found, criticals=tuple(criticals)) if criticals else found
 
     def restart(self, side: Side, now: float) -> None:
-        """That side begins anew: a stage took effect, a step of the recovery began."""
+        """That side begins anew: a stage took effect, a step of the recovery began.
+
+        What breaches there is still what `passed` is asked about, if `pending` follows at the same moment.
+        """
+        self._charges = [it for it in self._charges if it[0] == now]
+        self._charges += [(now, stream) for _, stream in self._books[side].each() if _grave(stream)]
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
 
     def pending(self, now: float) -> None:
         """From now on `passed` is asked: what comes is held against what was found."""
         self._pending_at = nextafter(now, inf)  # the tick that is counted already is what was found
+        self._charges = [it for it in self._charges if it[0] == now]
+        self._charges += [(now, stream) for _, stream in self._breaches()]
 
     def passed(self, now: float) -> bool:
-        """Whether what came since `pending`, on whatever side, says that every P1 breach is over.
+        """Whether what came since `pending`, on every side but control, says that each P1 breach is over.
 
-        True ends those breaches. One that came back within two minutes is not believed.
+        True ends those breaches. One that has come back within two minutes is not believed.
         """
-        found = [
-            (book, segment, series, stream)
-            for book in self._books.values()
-            for segment, series, stream in book.each()
-            if stream.alarm is not None and stream.trigger.priority == "P1"
-        ]
-        if not found:
-            return True
-        if any(it.relapsed or self._over(segment, it) < CONFIDENT for _, segment, _, it in found):
-            return False
-        for _, _, series, stream in found:
+        current = list(self._breaches())
+        found = [stream for _, stream in current]
+        found += [stream for _, stream in self._charges if _grave(stream) and stream not in found]
+        for stream in found:
+            if (stream.alarm is not None and stream.alarm.relapsed) or self._over(stream) < CONFIDENT:
+                return False
+        for series, stream in current:
             stream.end(series.at(self._pending_at), now)
+        for stream in found:
+            if stream.alarm is not None:
+                stream.end(None, now)
+        self._charges = []
         self._latest.clear()
         return True
 
     def shares(self, now: float) -> tuple[Share, ...]:
-        """Of every side and part that is looked at, over the window."""
+        """Of every side and part that is looked at by itself, for people to read."""
         found: dict[tuple[Side, Segment], Share] = {}
         for side, book in self._books.items():
-            for segment, series, stream in book.each():
+            for series, stream in book.each():
                 n, s = stream.window(series, now)
                 if n:
-                    share = found.setdefault((side, segment), Share(side, segment, int(n), {}))
+                    share = found.setdefault((side, stream.segment), Share(side, stream.segment, int(n), {}))
                     share.wrong[stream.trigger.name] = s / n
         return tuple(found.values())
 
-    def _look(self, side: Side, now: float) -> tuple[Verdict, ...]:
+    def _look(self, side: Side, now: float) -> Judgement:
         book = self._books[side]
         book.look(now)
         if side == "exposed":
             self._learn(now)
-        normal = {it.name: base.share for it, base in zip(self._rules.triggers, self._baselines, strict=True)}
-        verdicts = tuple(
-            stream.verdict(segment, series, now, normal[stream.trigger.name])
-            for segment, series, stream in book.each()
-            if segment == ALL or stream.alarm is not None
-        )
-        breach = any(it.answer == "breach" for it in verdicts)
+        verdicts: list[Verdict] = []
+        cases: dict[str, Case] = {}
+        breach = False
+        for series, stream in book.each():
+            if stream.alarm is None and stream.segment != ALL:
+                continue
+            trigger = stream.trigger
+            verdict = stream.verdict(series, now, self._baselines[trigger.name].share)
+            if stream.alarm is not None:
+                breach = True
+                verdict = self._beside_control(side, verdict, series, stream, now)
+                if trigger.priority == "P1" and not verdict.shared:
+                    cases.setdefault(trigger.name, Case(stream.measure, trigger.share, stream.alarm.since))
+            verdicts.append(verdict)
+        found = Judgement(verdicts=tuple(verdicts), blamed=self._blamed(book, [*cases.values()], now))
         age = min((now - book.began) / _AGE, _FRESH_S if breach else self._rules.slot_s)
-        self._latest[side] = now + age, verdicts
-        return verdicts
+        self._latest[side] = now + age, found
+        return found
+
+    def _blamed(self, book: Book, cases: Sequence[Case], now: float) -> Segment:
+        if not cases:
+            return ALL
+        parts = book.parts.series
+        chosen = busiest(parts.items(), book.all.sums(now)[REQUESTS], 1, now)
+        return blamed(cases, book.all, [(it, parts[it]) for it in chosen])
+
+    def _beside_control(
+        self, side: Side, verdict: Verdict, series: Series, stream: Stream, now: float
+    ) -> Verdict:
+        """A breach, compared with what control had of it where it had enough requests."""
+        book = self._books.get("control")
+        control = book.series(stream.segment) if book is not None and side != "control" else None
+        alarm = stream.alarm
+        if control is None or alarm is None:
+            return verdict
+        m, t = stream.measure(control.total, control.start(now))
+        own = stream.measure(series.total, series.at(alarm.since))
+        beside = stream.measure(control.total, control.at(alarm.since))
+        if m < self._rules.minimum:
+            return verdict
+        return replace(verdict, control=min(t / m, 1.0), shared=shared(own, beside, stream.trigger.share))
 
     def _learn(self, now: float) -> None:
-        """Once a slot, of the slots that are over."""
-        since, slot_s = self._learned_at, self._rules.slot_s
-        if now - since < slot_s:
+        """Once a slot, of what came since."""
+        since = self._learned_at
+        if now - since < self._rules.slot_s:
             return
         self._learned_at = now
         if not self.learning:
             return
         book = self._books["exposed"]
-        for stream, baseline in zip(book.streams, self._baselines, strict=True):
+        for stream in book.streams:
             if stream.alarm is None:
                 n, s = stream.measure(book.all.total, book.all.at(nextafter(since, inf)))
                 if n > 0:
-                    baseline.learn(n, min(s, n), now)
+                    self._baselines[stream.trigger.name].learn(n, min(s, n), now)
 
-    def _over(self, segment: Segment, stream: Stream) -> float:
-        """Evidence that the breach is over, in nats: of what came since the last sign of it, but not
-        before `pending`, on every side but control.
+    def _breaches(self) -> Iterator[tuple[Series, Stream]]:
+        """P1 breaches that go on, on every side but control."""
+        for side, book in self._books.items():
+            if side != "control":
+                yield from ((series, stream) for series, stream in book.each() if _grave(stream))
+
+    def _over(self, stream: Stream) -> float:
+        """Evidence that a breach is over, in nats: of what came since the last sign of it, but not before
+        `pending`, on every side but control.
         """
-        every = [
-            book.all if segment == ALL else book.parts.series.get(segment)
+        series = [
+            found
             for side, book in self._books.items()
-            if side != "control"
+            if side != "control" and (found := book.series(stream.segment)) is not None
         ]
-        series = [it for it in every if it is not None]
         moments = {when for it in series for when, _ in it.moments() if when >= self._pending_at}
         best = 0.0
         for moment in moments:
@@ -166,3 +215,7 @@ class Judge:
             if s <= n * stream.trigger.share:
                 best = max(best, stream.against(n, s, mild=True))
         return best
+
+
+def _grave(stream: Stream) -> bool:
+    return stream.alarm is not None and stream.trigger.priority == "P1"

@@ -1,16 +1,22 @@
 """Parts of the traffic: which are looked at by themselves, and which one is to blame."""
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
+from proxy.core.rollback.estimate import CONFIDENT, chance, over
 from proxy.core.rollback.signals import OTHER, REQUESTS, Key
+from proxy.core.rollback.triggers import Measure
 from proxy.core.rollback.verdicts import ALL, Dimension, Segment
 from proxy.core.rollback.window import Series
 
 MOST_SEGMENTS: Final = 64
 """Looked at by themselves at a time, of each side: the busiest."""
-PART: Final = 0.5
+PART: Final = 0.6
 """Who has more of the traffic than this is not a part of it, but most of it."""
+SURPRISING: Final = 0.001
+"""How improbable a difference is that is believed; all that are looked at together."""
+WORSE: Final = 1.5
+"""Times as much: what is called worse than control."""
 
 
 def segments_of(key: Key) -> tuple[Segment, ...]:
@@ -29,12 +35,65 @@ def rest_of(segment: Segment) -> Segment:
     return Segment(segment.dimension, OTHER.decode())
 
 
+class Case(NamedTuple):
+    """A breach that a part may explain."""
+
+    measure: Measure
+    allowed: float
+    since: float
+
+
+def blamed(cases: Sequence[Case], every: Series, parts: Iterable[tuple[Segment, Series]]) -> Segment:
+    """The smallest part that explains all of them, best one that toggles can name; `ALL`: none does.
+
+    It does where without it nothing could be said against the rest, and where that is no chance: more goes
+    wrong in it than in the rest, surely. When all is broken the rest is as well, so no part is blamed.
+    """
+    candidates = list(parts)
+    found = [
+        (segment.scope is None, requests, segment)
+        for segment, series in candidates
+        if (requests := _explains(cases, every, series, len(candidates)))
+    ]
+    return min(found)[2] if found else ALL
+
+
+def _explains(cases: Sequence[Case], every: Series, part: Series, tried: int) -> float:
+    """How many requests it had; 0: it does not."""
+    most = 0.0
+    for measure, allowed, since in cases:
+        n, s = measure(part.total, part.at(since))
+        total, wrong = measure(every.total, every.at(since))
+        rest, left = total - n, max(wrong - s, 0.0)
+        if not (
+            0 < n <= total * PART
+            and over(rest, left, allowed) < CONFIDENT
+            and s * rest > left * n
+            and chance(n, min(s, n), rest, min(left, rest)) * tried < SURPRISING
+        ):
+            return 0.0
+        most = max(most, n)
+    return most
+
+
+def shared(own: tuple[float, float], control: tuple[float, float], allowed: float) -> bool:
+    """Whether control has it as badly: n and s of both, since it began.
+
+    It has more of it than is allowed, at 95 %, and the exposed side does not have half as much again,
+    or not surely.
+    """
+    (n, s), (m, t) = own, control
+    if over(m, t, allowed) < CONFIDENT:
+        return False
+    return s * m <= WORSE * t * n or chance(n, min(s, n), m, min(t, m)) >= SURPRISING
+
+
 def busiest(series: Iterable[tuple[Segment, Series]], total: int, fewest: int, now: float) -> list[Segment]:
     """The parts that are large enough to be judged by themselves, the busiest first."""
     found = [
         (requests, segment)
         for segment, it in series
-        if fewest <= (requests := it.sums(now)[REQUESTS]) <= total * PART
+        if segment != rest_of(segment) and fewest <= (requests := it.sums(now)[REQUESTS]) <= total * PART
     ]
     found.sort(reverse=True)
     return [segment for _, segment in found[:MOST_SEGMENTS]]

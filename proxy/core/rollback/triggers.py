@@ -2,24 +2,25 @@
 
 A breach begins when either of two concludes, the detector or the window, and stays until there is evidence
 against it. While it lasts, the requests since the last sign of it are held against the share that was found
-then: once that explains them twenty times worse than the allowed share does, for `KEEP_S` at least, and no
-more than is allowed went wrong among them, it is over, and the window begins anew where they began. A breach
-that comes back within the window must stay away twice as long each time.
+then: once that explains them a thousand times worse than the allowed share does, for `KEEP_S` at least, and
+no more than is allowed went wrong among them, it is over, and the window begins anew where they began. A
+breach that comes back within the window must stay away twice as long each time.
 """
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import log, log1p
-from typing import Final, TypeAlias
+from dataclasses import dataclass, replace
+from math import inf, log, log1p
+from typing import Final, Literal, TypeAlias
 
 from proxy.core.rollback.detector import Alternatives, Detector
 from proxy.core.rollback.estimate import CONFIDENT, lower, needed, odds, over, under, upper
 from proxy.core.rollback.settings import RollbackSettings, Trigger
 from proxy.core.rollback.signals import FAILED, HITS, LATE, READS, REQUESTS, SHORT
-from proxy.core.rollback.verdicts import Segment, Verdict
+from proxy.core.rollback.verdicts import Answer, Segment, Verdict
 from proxy.core.rollback.window import Counts, Series
 
+ENDED: Final = log(1000.0)
+"""Evidence that a breach is over, in nats. It is looked for all the time, so 20 to 1 would be found soon."""
 KEEP_S: Final = 10.0
 KEEP_MAX_S: Final = 160.0
 RELAPSE_S: Final = 120.0
@@ -58,15 +59,10 @@ def _late(place: int) -> Measure:
     return late
 
 
-def targets(triggers: Sequence[Trigger]) -> tuple[float, ...]:
-    """The latency targets in seconds, ascending: those of the deltas that these triggers judge."""
-    return tuple(sorted({it.target_ms / 1000.0 for it in triggers if it.target_ms is not None}))
-
-
 def measure(trigger: Trigger, known: Sequence[float]) -> Measure:
     """What a trigger looks at, in cells with these latency targets."""
     if trigger.metric == "latency":
-        return _late(known.index((trigger.target_ms or 0.0) / 1000.0))
+        return _late(known.index((trigger.target_ms or 0.0) / 1000))
     return {"coverage": _coverage, "error": _error, "cache": _cache}[trigger.metric]
 
 
@@ -81,7 +77,6 @@ class Care:
     detector: float  # seconds between two false alarms, at least
     window: float  # nats
     minimum: int  # requests
-    window_s: float
 
     @classmethod
     def shared(cls, settings: RollbackSettings, streams: int, slot_s: float) -> "Care":
@@ -91,7 +86,6 @@ class Care:
             detector=seconds,
             window=log(seconds / slot_s),
             minimum=settings.minimum_requests,
-            window_s=settings.window_s,
         )
 
 
@@ -101,8 +95,33 @@ class Alarm:
 
     at: float
     since: float  # the moment from which on the alternative explains best what came
-    share: float  # that alternative, or what was seen since, whichever is more
-    by: str
+    share: float  # that alternative, or what was seen since, whichever is less
+    by: Literal["window", "detector"]
+    relapsed: bool  # the one before has only just ended
+
+
+class Past:
+    """When breaches have ended, by trigger and part of the traffic: it outlives the streams."""
+
+    __slots__ = ("_ends", "_span_s")
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s = span_s
+        self._ends: dict[tuple[str, Segment], list[float]] = {}
+
+    def add(self, trigger: str, segment: Segment, now: float) -> None:
+        """One has ended."""
+        self._ends = {
+            key: kept
+            for key, ends in self._ends.items()
+            if (kept := [it for it in ends if it > now - self._span_s])
+        }
+        self._ends.setdefault((trigger, segment), []).append(now)
+
+    def recent(self, trigger: str, segment: Segment, now: float, span_s: float = inf) -> int:
+        """How many have in so many seconds."""
+        since = now - min(span_s, self._span_s)
+        return sum(it > since for it in self._ends.get((trigger, segment), ()))
 
 
 class Stream:
@@ -110,13 +129,20 @@ class Stream:
 
     __slots__ = (
         "_armed", "_begun", "_care", "_of", "_past", "_run", "_run_at", "_run_from",
-        "alarm", "detector", "measure", "trigger",
+        "alarm", "detector", "measure", "segment", "trigger",
     )  # fmt: skip
 
     def __init__(
-        self, trigger: Trigger, measure: Measure, of: Alternatives, care: Care, past: deque[float], now: float
+        self,
+        trigger: Trigger,
+        segment: Segment,
+        measure: Measure,
+        of: Alternatives,
+        care: Care,
+        past: Past,
+        now: float,
     ) -> None:
-        """`past`: when alarms of this trigger began; kept by the caller, since it outlives the stream."""
+        self.segment = segment
         self.trigger = trigger
         self.measure = measure
         self.alarm: Alarm | None = None
@@ -170,13 +196,13 @@ class Stream:
         n, s = self.measure(series.total, before)
         return n, min(s, n)
 
-    def verdict(self, segment: Segment, series: Series, now: float, baseline: float | None) -> Verdict:
+    def verdict(self, series: Series, now: float, baseline: float | None) -> Verdict:
         """The answer, as things are."""
         trigger, care, alarm = self.trigger, self._care, self.alarm
         n, s = self.window(series, now)
         observed = s / n if n else None
         bound = missing = None
-        answer = "breach" if alarm is not None else "inconclusive"
+        answer: Answer = "breach" if alarm is not None else "inconclusive"
         if observed is None:
             answer = "no_data"
             missing = care.minimum
@@ -199,22 +225,17 @@ class Stream:
             trigger=trigger.name,
             metric=trigger.metric,
             priority=trigger.priority,
-            segment=segment,
-            answer=answer,  # type: ignore[arg-type]
+            segment=self.segment,
+            answer=answer,
             threshold=trigger.share,
             observed=observed,
             bound=bound,
             n=int(n),
             needed=missing,
             since=alarm.since if alarm is not None else None,
-            by=alarm.by if alarm is not None else "",  # type: ignore[arg-type]
+            by=alarm.by if alarm is not None else "",
             baseline=baseline,
         )
-
-    @property
-    def relapsed(self) -> bool:
-        """Whether the breach that goes on has come back soon after the one before it began."""
-        return len(self._past) > 1 and self._past[-1] - self._past[-2] < RELAPSE_S
 
     def against(self, n: float, s: float, *, mild: bool = False) -> float:
         """Evidence of these requests that the breach is over, in nats; needs one that goes on.
@@ -228,13 +249,14 @@ class Stream:
             found = min(found, odds(share, MILD))
         return -s * log(found / share) - max(n - s, 0.0) * (log1p(-found) - log1p(-share))
 
-    def end(self, total: Counts, now: float) -> None:
-        """The breach is over since the moment of this total."""
+    def end(self, total: Counts | None, now: float) -> None:
+        """The breach is over since the moment of this total; None: in a window that is not read any more."""
         self.alarm = None
+        self._past.add(self.trigger.name, self.segment, now)
         self.detector = Detector(self._of, now)
         self._begun = total
 
-    def _raise(self, share: float, by: str, series: Series, now: float) -> None:
+    def _raise(self, share: float, by: Literal["window", "detector"], series: Series, now: float) -> None:
         bad = log(share / self.trigger.share)
         good = log1p(-share) - log1p(-self.trigger.share)
         since, best, seen = now, 0.0, share
@@ -245,29 +267,31 @@ class Stream:
             evidence = s * bad + max(n - s, 0.0) * good
             if evidence > best:
                 since, best, seen = when, evidence, s / n if n else share
-        self.alarm = Alarm(at=now, since=since, share=min(max(share, seen), self._of.shares[-1]), by=by)
-        self._past.append(now)
+        self.alarm = Alarm(
+            at=now,
+            since=since,
+            share=max(min(share, seen), self._of.shares[0]),
+            by=by,
+            relapsed=self._past.recent(self.trigger.name, self.segment, now, RELAPSE_S) > 0,
+        )
         self._run, self._run_at, self._run_from = 0.0, now, series.total
 
     def _ease(self, n: float, s: float, series: Series, now: float) -> bool:
         self._run += self.against(n, s)
         if self._run <= 0.0:
             self._run, self._run_at, self._run_from = 0.0, now, series.total
-        if self._run < CONFIDENT or now - self._run_at < self._keep_s(now):
+        if self._run < ENDED or now - self._run_at < self._keep_s(now):
             return False
         n, s = self.measure(series.total, self._run_from)
         if s > n * self.trigger.share:  # less than it was, and still too much
             alarm = self.alarm
             if alarm is not None:
                 share = min(max(s / n, self._of.shares[0]), alarm.share)
-                self.alarm = Alarm(at=alarm.at, since=alarm.since, share=share, by=alarm.by)
+                self.alarm = replace(alarm, share=share)
             self._run, self._run_at, self._run_from = 0.0, now, series.total
             return False
         self.end(self._run_from, now)
         return True
 
     def _keep_s(self, now: float) -> float:
-        past = self._past
-        while len(past) > 1 and past[0] < now - self._care.window_s:
-            past.popleft()
-        return float(min(KEEP_S * 2 ** (len(past) - 1), KEEP_MAX_S))
+        return float(min(KEEP_S * 2 ** self._past.recent(self.trigger.name, self.segment, now), KEEP_MAX_S))

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections import deque
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -23,7 +24,7 @@ from proxy.dataplane.accounts import TAKE_S
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.sampling import Sampling
 from proxy.errors import SettingsError
-from proxy.runtime.process import data_plane, raise_open_files, settle_memory
+from proxy.runtime.process import data_plane, event_log, raise_open_files, settle_memory
 from proxy.runtime.workers.channel import Channel
 from proxy.runtime.workers.messages import (
     Applied,
@@ -43,6 +44,9 @@ from proxy.runtime.workers.messages import (
 from proxy.tasks import spawn
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.logs import Logs, descriptor, setup
+
+if TYPE_CHECKING:
+    from proxy.eventlog.log import EventLog
 
 _log = logging.getLogger("fusebox.workers")
 
@@ -70,6 +74,7 @@ class Worker:
         self._inputs: deque[Input] = deque(maxlen=_UNTOLD)
         self._draining: asyncio.Task[None] | None = None
         self._plane: DataPlane
+        self._events: EventLog | None = None
 
     async def run(self) -> int:
         """Serve until told to drain, or until the supervisor is gone. The exit code."""
@@ -85,6 +90,9 @@ class Worker:
         except SettingsError as error:
             _log.critical("cannot go by the policy: %s", "; ".join(map(str, error.problems)))
             return 1
+        finally:
+            if self._events is not None:
+                self._events.close()
         self._send_counters()
         self._channel.close()
         await self._channel.closed.wait()
@@ -92,8 +100,11 @@ class Worker:
 
     def _begin(self, begin: Begin, first: Apply) -> DataPlane:
         raise_open_files(first.policy.limits.connections)
+        self._events = event_log(begin.spooling.events, self._counters)
         sampling = Sampling(self._inputs.append, monotonic(), per_s=begin.inputs_per_s)
-        plane = data_plane(first.policy, self._counters, self._heard, begin.spooling, sampling)
+        plane = data_plane(
+            first.policy, self._counters, self._heard, begin.spooling, sampling, events=self._events
+        )
         settle_memory()
         self._channel.send(Applied(first.sequence, _statuses(plane)))
         return plane
