@@ -81,8 +81,7 @@ async def ask_evenly(
 ) -> None:
     """Ask at an even pace, user by user, until it is `over`; each answer is `told`.
 
-    Who waits long for answers is asked by more clients, up to `MOST`; only where those are not enough the pace
-    falls behind.
+    There are `MOST` clients; only where all of them wait for answers the pace falls behind.
     """
     loop = asyncio.get_running_loop()
     turns = zip(itertools.count(), itertools.cycle(users), strict=False)

@@ -5,7 +5,7 @@ The sidecar breaks what it is about, for requests of the drill alone; the comman
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,9 @@ def command(name: Name) -> click.Command:
         name,
         help=f"""Drill: {EXERCISES[name].does}.
 
-        Only requests of the drill, made by this command, meet the fault and the rollback; real ones go on as ever
-        and judge nothing of it. A kill or a real breach ends it. Prints each acceptance criterion with what was
-        seen; exit code 1 when one does not hold.
+        Only requests of the drill, which this command makes, meet the fault and the rollback; real ones
+        go on as ever. A kill or a real breach ends it. Prints each acceptance criterion with what was
+        seen. Exit code 1 when one does not hold.
         """,
     )
     @click.option("--reason", required=True, help="Why.")
@@ -55,7 +55,7 @@ def command(name: Name) -> click.Command:
         "--url",
         callback=url_option,
         metavar="URL",
-        help="Where recommendations are.  [default: by the settings]",
+        help="Where recommendations are.  [default: by the settings]",,
     )
     @click.option("--users", default=40, show_default=True, type=click.IntRange(1, 1000), metavar="N")
     @click.option(
@@ -129,7 +129,7 @@ class _Watched:
         """By the states of the drill's engine, in the order they came."""
         self._api = api
         self._override = begun["override"]
-        self._says: Callable[[str], None] = click.echo if tell else lambda _: None
+        self._tells = tell
         self._told = 0
         self._k = k
 
@@ -155,15 +155,21 @@ class _Watched:
             found = await asyncio.to_thread(self._api.call, "GET", "/v1/drills")
             if found["drill"] is None or found["drill"]["id"] != self.drill["id"]:
                 raise click.ClickException(
-                    "the sidecar knows nothing of this drill any more: was it restarted?"
+                    "the sidecar knows nothing of this drill: was it restarted?"
                 )
             self.drill = found["drill"]
             for move in self.drill["moves"][self._told :]:
-                self._says(f"{move['after_s']:7.2f} s  {move['before']} → {move['to']}: {move['reason']}")
+                if self._tells:
+                    says = f"{move['before']} → {move['to']}: {move['reason']}"
+                    click.echo(f"{move['after_s']:7.2f} s  {says}")
             self._told = len(self.drill["moves"])
 
     def criteria(self) -> list[Criterion]:
         return [*(Criterion(**it) for it in self.drill["criteria"]), *during(list(self.states.values()))]
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in found.items())
 
 
 def _tell(target: Target, watched: _Watched, *, as_json: bool) -> None:
