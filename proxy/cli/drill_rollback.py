@@ -55,7 +55,7 @@ def command(name: Name) -> click.Command:
         "--url",
         callback=url_option,
         metavar="URL",
-        help="Where recommendations are.  [default: by the settings]",,
+        help="Where recommendations are.  [default: by the settings]",
     )
     @click.option("--users", default=40, show_default=True, type=click.IntRange(1, 1000), metavar="N")
     @click.option(
@@ -154,9 +154,7 @@ class _Watched:
             await asyncio.sleep(_LOOK_S)
             found = await asyncio.to_thread(self._api.call, "GET", "/v1/drills")
             if found["drill"] is None or found["drill"]["id"] != self.drill["id"]:
-                raise click.ClickException(
-                    "the sidecar knows nothing of this drill: was it restarted?"
-                )
+                raise click.ClickException("the sidecar knows nothing of this drill: was it restarted?")
             self.drill = found["drill"]
             for move in self.drill["moves"][self._told :]:
                 if self._tells:
@@ -188,14 +186,7 @@ def _tell(target: Target, watched: _Watched, *, as_json: bool) -> None:
         click.echo()
         tell_table(
             ("STATE", "ANSWERS", "LEVEL"),
-            (
-                (
-                    it.mode,
-                    f"{it.answered} of {it.asked}",
-                    ", ".join(f"{at} {n}" for at, n in it.levels.items()),
-                )
-                for it in reports
-            ),
+            ((it.mode, f"{it.answered} of {it.asked}", _counts(it.levels)) for it in reports),
         )
         for it in reports:
             for fault in it.faults:
