@@ -8,6 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from proxy.control import BreakerControl, KillSwitch, StatusBoard, ToggleControl
 from proxy.control.preview import Previews
+from proxy.control.rollback import RollbackControl
+from proxy.control.rollback_board import RollbackBoard
 from proxy.core.audit import Scalar
 from proxy.core.roles import Principal, Rejected, Role
 from proxy.ports import TokenStore
@@ -45,6 +47,8 @@ class Services:
     kill: KillSwitch
     toggles: ToggleControl
     previews: Previews
+    rollback: RollbackControl
+    rollback_board: RollbackBoard
     breakers: BreakerControl
     board: StatusBoard
     readiness: Readiness

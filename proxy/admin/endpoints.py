@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 
 from proxy.admin import handlers as do
-from proxy.admin import toggle_preview, toggles
+from proxy.admin import rollback, toggle_preview, toggles
 from proxy.admin.calls import Recording, Services, Thrown
 from proxy.admin.signature import Handler, Signature, signature
 from proxy.core.roles import Role
@@ -143,6 +143,31 @@ ENDPOINTS = (
         Role.OPERATOR,
         do.command_breaker,
         codes=("unknown_breaker",),
+    ),
+    Endpoint("GET", "/v1/rollback", Role.VIEWER, rollback.read_rollback, codes=("rollback_off",)),
+    Endpoint("GET", "/v1/triggers", Role.VIEWER, rollback.read_triggers, codes=("rollback_off",)),
+    *(
+        Endpoint(
+            "POST",
+            f"/v1/rollback/{action}",
+            Role.OPERATOR,
+            handler,
+            codes=("illegal_move", "rollback_off"),
+            recording=Recording.SPOOLED,
+            subject="rollback",
+        )
+        for action, handler in (
+            ("start", rollback.start_rollback),
+            ("override", rollback.override_rollback),
+            ("release", rollback.release_rollback),
+        )
+    ),
+    Endpoint(
+        "POST",
+        "/v1/rollback/preview",
+        Role.VIEWER,
+        rollback.preview_rollback,
+        codes=("illegal_move", "rollback_off"),
     ),
     Endpoint("GET", "/v1/audit", Role.VIEWER, do.find_audit),
     Endpoint("GET", "/v1/audit/verify", Role.ADMIN, do.verify_audit, codes=("verify_running",)),

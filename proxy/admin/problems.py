@@ -31,6 +31,8 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "method_not_allowed": (405, "Method Not Allowed"),
     "request_timeout": (408, "Body too slow"),
     "verify_running": (409, "Already verifying"),
+    "illegal_move": (409, "No such move from here"),
+    "rollback_off": (409, "Rollback is off"),
     "request_running": (409, "The same request is under way"),
     "version_mismatch": (412, "Not that version any more"),
     "body_too_large": (413, "Request Entity Too Large"),

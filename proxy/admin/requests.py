@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from proxy.admin.shapes import ScopedRules, TogglesByName
 from proxy.clock import rfc3339
 from proxy.control.toggle_plans import MAX_TTL_S, MIN_TTL_S
+from proxy.core.toggles import BASELINES
 
 STRICT = {"extra": "forbid"}
 REASON_CHARACTERS = 500
@@ -122,6 +123,42 @@ class HistoryQuery:
     __pydantic_config__: ClassVar[Any] = STRICT
     cursor: Cursor = ""
     limit: PageSize = 50
+
+
+Stage = Literal["1", "2", "3", "emergency"]
+Baseline = Annotated[str, Field(max_length=64, json_schema_extra={"enum": list(BASELINES)})]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=100)]
+"""Of a scope; empty: all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackStart(Reason):
+    """Which stage, and for whom: who is in all of region, cohort and client."""
+
+    stage: Stage = "2"
+    region: Names = ()
+    cohort: Names = ()
+    client: Names = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackOverride(Reason):
+    """Which baseline."""
+
+    baseline: Baseline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackPreviewed:
+    """An order: `start` with stage and scope, `override` with a baseline, or `release`."""
+
+    __pydantic_config__: ClassVar[Any] = STRICT
+    action: Literal["start", "override", "release"]
+    stage: Stage = "2"
+    region: Names = ()
+    cohort: Names = ()
+    client: Names = ()
+    baseline: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

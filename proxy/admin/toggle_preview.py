@@ -34,7 +34,7 @@ async def preview_toggles(call: Call, body: TogglesPreviewed) -> TogglesPreview:
     except TogglesRefused as error:
         raise refused(error) from error
     version = toggles.version
-    found = await call.services.previews.preview(toggles.policy(plan))
+    found = await call.services.previews.preview(call.services.rollback.policy(over=toggles.policy(plan)))
     diff = {name: Difference(**each) for name, each in plan.diff.items()}
     told = {name: getattr(found, name) for name in Preview.__slots__}
     return TogglesPreview(version=version, diff=diff, **told)

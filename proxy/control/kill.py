@@ -39,6 +39,7 @@ class KillStatus:
     by: str
     at: str
     persisted: bool  # a restart would find the switch as it is now
+    rollback: str = ""  # why answers come from memory whatever the switch says, and what ends that
 
 
 class KillSwitch:
@@ -57,6 +58,8 @@ class KillSwitch:
     ) -> None:
         self.heard = _nobody
         """Called each time that the switch was thrown or released, once that is in force."""
+        self.beyond = _nothing
+        """Tells what else has recommend answers come from memory, and what ends it; empty: nothing does."""
         self.decision: KillDecision | None = None
         """The last word; None: nobody has said any."""
         self._target = target
@@ -80,9 +83,17 @@ class KillSwitch:
                 by=_FILE if on else "",
                 at="",
                 persisted=True,
+                rollback=self.beyond(),
             )
         said = self.decision
-        return KillStatus(kill=on, reason=said.reason, by=said.by, at=said.at, persisted=self._persisted)
+        return KillStatus(
+            kill=on,
+            reason=said.reason,
+            by=said.by,
+            at=said.at,
+            persisted=self._persisted,
+            rollback=self.beyond(),
+        )
 
     @property
     def trouble(self) -> str:
@@ -204,6 +215,11 @@ class KillSwitch:
     def _said(self, kill: bool, reason: str, by: str) -> KillDecision:  # noqa: FBT001 - a record's field
         at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="seconds")
         return KillDecision(kill=kill, reason=reason, by=by, at=at)
+
+
+def _nothing() -> str:
+    """What else has answers come from memory."""
+    return ""
 
 
 def _nobody() -> None:

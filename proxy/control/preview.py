@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Container
 
 from proxy.clock import Clock, monotonic
-from proxy.core.capacity import SLOT_S, Capacity, Missing, Reads, Total
+from proxy.core.capacity import SLOT_S, Capacity, Missing, Reads, Shown, Total
 from proxy.core.inputs import Recent
 from proxy.core.policy import Policy
 from proxy.core.preview import Preview, Replay
@@ -61,6 +61,10 @@ class Previews:
         self._missing.observe(self._reads())
         self._recent.forget(now)
 
+    def shown(self, upstream: str) -> Shown:
+        """What that one has shown that it can take."""
+        return self._capacity.shown(upstream)
+
     async def preview(self, after: Policy) -> Preview:
         """The policy in force against `after`, piece by piece so that traffic goes on in between."""
         async with self._working:
@@ -76,7 +80,7 @@ class Previews:
                 for at in range(0, len(of), _PIECE):
                     replay.add(of[at : at + _PIECE])
                     await work.turn()
-            shown = {name: self._capacity.shown(name) for name in after.upstreams}
+            shown = {name: self.shown(name) for name in after.upstreams}
             weight = sum(one.weight for one in inputs)
             return replay.report(shown, self._missing.share, weight)
 

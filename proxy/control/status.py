@@ -9,6 +9,7 @@ from proxy.clock import Clock, monotonic
 from proxy.control.breakers import BreakerControl, BreakerReport
 from proxy.control.flaps import HeldStatus
 from proxy.control.kill import KillStatus, KillSwitch
+from proxy.control.rollback_shown import RollbackBrief
 from proxy.control.toggles import ReturnStatus, ToggleControl
 from proxy.core.policy import Shadow
 from proxy.core.shadow import COMPARED
@@ -107,6 +108,7 @@ class Status:
     workers: tuple[WorkerStatus, ...] = ()  # empty: one process does everything
     shadows: Mapping[str, ShadowStatus] = field(default_factory=dict)  # by route, of those that have one
     held: tuple[HeldStatus, ...] = ()  # users whom the flap budget keeps in control
+    rollback: RollbackBrief | None = None  # None: it is off
     troubles: tuple[str, ...] = ()  # what is wrong and keeps no traffic away, such as the store
 
 
@@ -124,6 +126,7 @@ class StatusBoard:
         workers: Callable[[], tuple[WorkerStatus, ...]] = tuple,
         troubles: Callable[[], Iterable[str]] = tuple,
         held: Callable[[], tuple[HeldStatus, ...]] = tuple,
+        rollback: Callable[[], RollbackBrief | None] = lambda: None,
         monotonic: Clock = monotonic,
     ) -> None:
         self.reload: Reload | None = None
@@ -135,6 +138,7 @@ class StatusBoard:
         self._workers = workers
         self._troubles = troubles
         self._held = held
+        self._rollback = rollback
         self._monotonic = monotonic
         self._started = monotonic()
         self._seen = (plane.policy, self._started)
@@ -167,6 +171,7 @@ class StatusBoard:
             reload=self.reload,
             workers=self._workers(),
             held=self._held(),
+            rollback=self._rollback(),
             troubles=tuple(self._troubles()),
         )
 

@@ -67,6 +67,16 @@ class LastGoodToggles(Protocol):
         """StoreError changes nothing."""
 
 
+class RollbackStore(Protocol):
+    """Where the state of the rollback outlives the process. Both calls may block on a disk."""
+
+    def load(self, understand: Callable[[bytes], T]) -> LastGood[T] | None:
+        """As `LastGoodToggles.load`."""
+
+    def save(self, content: bytes) -> None:
+        """Return only when it is durable; StoreError leaves the former one in place."""
+
+
 class TokenStore(Protocol):
     """Whom a bearer token stands for."""
 

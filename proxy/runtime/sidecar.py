@@ -16,9 +16,16 @@ from proxy.admin.oidc import OidcIssuer
 from proxy.clock import monotonic
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
 from proxy.control.flaps import FlapGuard
+from proxy.control.layering import Layering
 from proxy.control.preview import Previews
+from proxy.control.rollback import RollbackControl
+from proxy.control.rollback_board import RollbackBoard
+from proxy.control.rollback_criticals import Criticals
+from proxy.control.rollback_loads import Loads
+from proxy.control.rollback_world import Surroundings
 from proxy.core.breaker import Transition
 from proxy.core.inputs import Recent
+from proxy.core.rollback.signals import Delta
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.sampling import Sampling
 from proxy.runtime.announce import announce
@@ -31,6 +38,7 @@ from proxy.runtime.workers.supervisor import Supervisor
 from proxy.settings import Settings, split_address
 from proxy.settings.model import Oidc
 from proxy.storage.kill_file import KillFile
+from proxy.storage.rollback_file import RollbackFile
 from proxy.storage.toggles_file import TogglesFile
 from proxy.storage.token_use import TokenUse
 from proxy.storage.tokens import TokenFile
@@ -38,6 +46,7 @@ from proxy.tasks import spawn
 from proxy.telemetry.collector import Metrics, SidecarCollector
 from proxy.telemetry.counters import Counters
 from proxy.telemetry.logs import Logs
+from proxy.telemetry.rollback import RollbackNow
 
 T = TypeVar("T")
 
@@ -64,13 +73,14 @@ class Sidecar:
         self._plane, self._supervisor = self._composed(counters, workers, recent)
         self._tokens = TokenFile(settings.tokens_file)
         numbers = Numbers()
-        self._flaps = flaps = FlapGuard(self._plane)  # whatever changes the policy does so through it
-        self._previews = Previews(
+        self._flaps = flaps = FlapGuard(self._plane)
+        layering = Layering(flaps)  # whatever changes the policy does so through it
+        self._previews = previews = Previews(
             self._plane, counters, recent, seen=self._plane.remembering, foreseen=flaps.foreseen
         )
-        self._kill = kill = KillSwitch(flaps, KillFile(settings.kill_file), numbers=numbers)
+        self._kill = kill = KillSwitch(layering, KillFile(settings.kill_file), numbers=numbers)
         self._toggles = toggles = ToggleControl(
-            flaps,
+            layering,
             kill,
             file=TogglesFile(settings.toggles_file),
             journal=ledger.journal,
@@ -79,6 +89,16 @@ class Sidecar:
             environment=settings.environment,
         )
         toggles.restore()
+        criticals = Criticals(self._plane, counters, lambda: counters.worker_restarts)
+        self._rollback = rollback = RollbackControl(
+            layering,
+            Surroundings(layering, criticals, Loads(counters, previews.shown)),
+            store=RollbackFile(settings.rollback_file),
+            trail=ledger.trail,
+        )
+        rollback.restore()
+        rollback_board = RollbackBoard(rollback, layering)
+        kill.beyond = rollback.kills
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(
@@ -90,17 +110,24 @@ class Sidecar:
             workers=statuses,
             troubles=self._troubles,
             held=flaps.status,
+            rollback=rollback_board.brief,
         )
         self._uses = TokenUse(settings.state_directory / "token_use.json")
         services = Services(
             tokens=self._tokens,
             kill=kill,
             toggles=toggles,
-            previews=self._previews,
+            previews=previews,
+            rollback=rollback,
+            rollback_board=rollback_board,
             breakers=breakers,
             board=board,
             readiness=self,
-            metrics=Metrics(SidecarCollector(counters, self._plane, board.policy_age_s, records=ledger.now)),
+            metrics=Metrics(
+                SidecarCollector(
+                    counters, self._plane, board.policy_age_s, records=ledger.now, rollback=self._rolled
+                )
+            ),
             trail=ledger.trail,
             audit=ledger.reader,
             issuer=_issuer(settings.oidc),
@@ -139,7 +166,13 @@ class Sidecar:
             raise_open_files(policy.limits.connections)
             sampling = Sampling(recent.keep, monotonic())
             return data_plane(
-                policy, counters, self._heard, spooling, sampling, events=self._events.log
+                policy,
+                counters,
+                self._heard,
+                spooling,
+                sampling,
+                on_signals=self._counted,
+                events=self._events.log,
             ), None
         supervisor = Supervisor(
             policy,
@@ -149,6 +182,7 @@ class Sidecar:
             heard=self._heard,
             spooling=spooling,
             recent=recent,
+            on_signals=self._counted,
         )
         return supervisor, supervisor
 
@@ -157,7 +191,8 @@ class Sidecar:
         if self._counters.warm_unreadable:
             found.append("the warm list cannot be used: the log has the reason")
         found += self._events.troubles()
-        return [*self._toggles.troubles(), *self._ledger.troubles(), *filter(None, found)]
+        found += [*self._toggles.troubles(), *self._rollback.troubles(), *self._ledger.troubles()]
+        return list(filter(None, found))
 
     def unready(self) -> list[str]:
         """Why no traffic should be sent here; empty: ready (contract, Admin API)."""
@@ -187,6 +222,8 @@ class Sidecar:
             closing.push_async_callback(self._toggles.stop)
             await self._flaps.begin(self._toggles.past)
             closing.callback(self._flaps.close)
+            await self._rollback.begin()
+            closing.push_async_callback(self._rollback.stop)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)
@@ -242,6 +279,18 @@ class Sidecar:
     def _heard(self, change: Transition) -> None:
         self._breakers.heard(change)
         self._events.breaker_moved(change)
+
+    def _counted(self, delta: Delta) -> None:
+        self._rollback.feed(delta)
+
+    def _rolled(self) -> RollbackNow:
+        rollback = self._rollback
+        return RollbackNow(
+            state=rollback.engine.state,
+            applied=rollback.engine.applied,
+            verdicts=rollback.engine.judgement.verdicts,
+            transitions=rollback.transitions,
+        )
 
     def _set_level(self, level: str) -> None:
         self._logs.set_level(level)

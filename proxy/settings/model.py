@@ -134,6 +134,10 @@ class Settings:
         return self.state_directory / "toggles.json"
 
     @property
+    def rollback_file(self) -> Path:
+        return self.state_directory / "rollback.json"
+
+    @property
     def tokens_file(self) -> Path:
         return self.state_directory / "tokens.json"
 

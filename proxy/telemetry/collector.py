@@ -17,9 +17,10 @@ from proxy.clock import Clock, monotonic
 from proxy.core.breaker import BreakerStatus
 from proxy.core.policy import Policy
 from proxy.core.rollback.signals import BOUNDS_S
-from proxy.telemetry import records
+from proxy.telemetry import records, rollback
 from proxy.telemetry.counters import AGREEMENT, Cell, Counters, UpstreamCell
 from proxy.telemetry.records import RecordsNow
+from proxy.telemetry.rollback import RollbackNow
 
 STATE_VALUES = {"closed": 0, "half_open": 1, "open": 2}
 """`fusebox_breaker_state`, as the contract numbers it."""
@@ -54,12 +55,14 @@ class SidecarCollector(Collector):
         policy_age_s: Callable[[], float],
         *,
         records: Callable[[], RecordsNow] | None = None,
+        rollback: Callable[[], RollbackNow] | None = None,
         monotonic: Clock = monotonic,
     ) -> None:
         self._counters = counters
         self._observed = observed
         self._policy_age_s = policy_age_s
         self._records = records
+        self._rollback = rollback
         self._monotonic = monotonic
 
     def collect(self) -> Iterator[Metric]:
@@ -71,6 +74,8 @@ class SidecarCollector(Collector):
         yield from self._shadows()
         yield from self._asides()
         yield from self._audit()
+        if self._rollback is not None:
+            yield from rollback.metrics(self._rollback())
         yield from self._process()
 
     def _requests(self) -> Iterator[Metric]:

@@ -16,7 +16,13 @@ from proxy.admin.calls import Services
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
+from proxy.control.layering import Layering
 from proxy.control.preview import Previews
+from proxy.control.rollback import RollbackControl
+from proxy.control.rollback_board import RollbackBoard
+from proxy.control.rollback_criticals import Criticals
+from proxy.control.rollback_loads import Loads
+from proxy.control.rollback_world import Surroundings
 from proxy.core.audit import Entry, Outcome
 from proxy.core.breaker import Breaker, BreakerSettings
 from proxy.core.inputs import Recent
@@ -27,6 +33,7 @@ from proxy.ports.audit import AuditPage
 from proxy.ports.records import StoredCheckpoint
 from proxy.storage.kill_file import KillFile
 from proxy.storage.memory import MemoryStore
+from proxy.storage.rollback_file import RollbackFile
 from proxy.storage.toggles_file import TogglesFile
 from proxy.storage.tokens import TokenFile
 from proxy.telemetry.collector import Metrics, SidecarCollector
@@ -171,10 +178,11 @@ class Admin:
         self.tokens = {role: tokens.create(f"the-{role.label}", role) for role in Role}
         self.trail = Trail()
         numbers = Numbers()
-        kill = KillSwitch(self.plane, KillFile(self.kill_file), numbers=numbers)
+        layering = Layering(self.plane)
+        kill = KillSwitch(layering, KillFile(self.kill_file), numbers=numbers)
         self.store = Journal(MemoryStore())
         self.toggles = ToggleControl(
-            self.plane,
+            layering,
             kill,
             file=TogglesFile(directory / "toggles.json"),
             journal=self.store,
@@ -183,17 +191,38 @@ class Admin:
             wall=lambda: self.wall,
         )
         self.toggles.restore()
+        previews = Previews(self.plane, self.counters, self.recent, monotonic=self.clock)
+        clocks = {"monotonic": self.clock, "wall": lambda: self.wall}
+        self.rollback = RollbackControl(
+            layering,
+            Surroundings(
+                layering, Criticals(self.plane, self.counters), Loads(self.counters, previews.shown)
+            ),
+            store=RollbackFile(directory / "rollback.json"),
+            trail=self.trail,
+            **clocks,
+        )
+        self.rollback.restore()
+        kill.beyond = self.rollback.kills
+        board = RollbackBoard(self.rollback, layering, **clocks)
         breakers = BreakerControl(self.plane)
         self.plane.on_transition = breakers.heard
         self.board = StatusBoard(
-            self.plane, self.counters, kill=kill, breakers=breakers, toggles=self.toggles
+            self.plane,
+            self.counters,
+            kill=kill,
+            breakers=breakers,
+            toggles=self.toggles,
+            rollback=board.brief,
         )
         self.services = replace(
             Services(
                 tokens=tokens,
                 kill=kill,
                 toggles=self.toggles,
-                previews=Previews(self.plane, self.counters, self.recent, monotonic=self.clock),
+                previews=previews,
+                rollback=self.rollback,
+                rollback_board=board,
                 breakers=breakers,
                 board=self.board,
                 readiness=SimpleNamespace(unready=lambda: self.reasons),

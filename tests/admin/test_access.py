@@ -17,6 +17,8 @@ MORE = {
     ("PATCH", "/v1/toggles"): {"toggles": {"exposure_percent": 50}},
     ("PATCH", "/v1/flags"): {"flags": {"billing": False}},
     ("POST", "/v1/toggles/preview"): {"baseline": "degraded"},
+    ("POST", "/v1/rollback/override"): {"baseline": "degraded"},
+    ("POST", "/v1/rollback/preview"): {"action": "start"},
 }
 
 
@@ -67,6 +69,8 @@ async def test_whoever_has_no_valid_token_is_401_everywhere(admin, endpoint):
 @pytest.mark.parametrize("endpoint", GUARDED, ids=NAMES)
 @pytest.mark.parametrize("role", Role, ids=lambda role: role.label)
 async def test_each_role_reaches_exactly_what_the_table_grants(admin, endpoint, role):
+    if endpoint.path == "/v1/rollback/release":  # there has to be something
+        admin.rollback.engine.start(admin.clock(), "somebody", "test")
     response = await ask(admin, endpoint, role=role)
     assert response.status == (200 if role >= endpoint.role else 403)
     if response.status == 403:
@@ -95,6 +99,9 @@ def test_the_table_keeps_the_roles_of_the_contract():
     assert roles["PATCH", "/v1/toggles"] == roles["PATCH", "/v1/flags"] == Role.OPERATOR
     assert roles["POST", "/v1/toggles/baselines/{name}"] == Role.OPERATOR
     assert roles["POST", "/v1/toggles/revert/{version}"] == Role.OPERATOR
+    assert roles["GET", "/v1/rollback"] == roles["GET", "/v1/triggers"] == Role.VIEWER
+    assert roles["POST", "/v1/rollback/preview"] == Role.VIEWER
+    assert {roles["POST", f"/v1/rollback/{it}"] for it in ("start", "override", "release")} == {Role.OPERATOR}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_role_problems_and_headers_are_told(endpoint):
     assert ("ETag" in operation["responses"]["200"]["headers"]) == (endpoint.version is not None)
 
 
-LOOKS = {"/v1/toggles/preview"}
+LOOKS = {"/v1/toggles/preview", "/v1/rollback/preview"}
 """Asked by POST, since a query has no room for what they look at."""
 
 

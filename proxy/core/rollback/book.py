@@ -15,11 +15,6 @@ from proxy.core.rollback.window import SLOTS, Counts, Series, Window
 class Rules:
     """The settings' triggers, made ready to be applied to any stream."""
 
-    __slots__ = (
-        "_alternatives", "_measures", "_past", "_past_of_control", "all", "minimum", "part", "slot_s",
-        "span_s", "targets", "triggers", "width",
-    )  # fmt: skip
-
     def __init__(self, settings: RollbackSettings) -> None:
         self.triggers = settings.triggers
         self.targets = settings.targets
@@ -50,26 +45,12 @@ class Rules:
 class Book:
     """One side since `began` (monotonic seconds)."""
 
-    __slots__ = (
-        "_nothing",
-        "_rules",
-        "_side",
-        "_slot",
-        "_tick",
-        "all",
-        "began",
-        "parts",
-        "streams",
-        "watched",
-    )
-
     def __init__(self, rules: Rules, side: Side, now: float) -> None:
         self.began = now
         self.all = Series(rules.width, rules.slot_s)
         self.parts: Window[Segment] = Window(rules.width, rules.span_s, rest_of)
         self.streams = rules.streams(side, ALL, now)
-        self.watched: dict[Segment, list[Stream]] = {}
-        """Parts that are judged by themselves."""
+        self._watched: dict[Segment, tuple[Series, list[Stream]]] = {}  # parts that are judged by themselves
         self._rules = rules
         self._side = side
         self._slot = 0
@@ -95,21 +76,36 @@ class Book:
             changed |= stream.tick(counts, nothing, self.all, now)
         for segment, counts in tick.items():
             self.parts.add(segment, counts, now)
-            streams = self.watched.get(segment)
-            series = self.parts.series.get(segment)
-            if streams is not None and series is not None:
+            if segment in self._watched:
+                series, streams = self._watched[segment]
                 for stream in streams:
                     changed |= stream.tick(counts, nothing, series, now)
         return changed
 
-    def look(self, now: float) -> None:
-        """What the windows say; and, once a slot, which parts are worth looking at."""
-        for series, stream in self.each():
-            stream.look(series, now)
+    def choose(self, now: float) -> None:
+        """Once a slot: which parts are worth looking at by themselves."""
         slot = int(now / self._rules.slot_s)
-        if slot != self._slot:
-            self._slot = slot
-            self._choose(now)
+        if slot == self._slot:
+            return
+        self._slot = slot
+        total, series = self.all.sums(now)[REQUESTS], self.parts.series
+        watched = {
+            segment: (its, streams)
+            for segment, (its, streams) in self._watched.items()
+            if series.get(segment) is its  # else it had to make room for others
+        }
+        kept = {
+            segment: it
+            for segment, it in watched.items()
+            if any(stream.alarm is not None for stream in it[1])
+        }
+        for segment in busiest(series.items(), total, self._rules.minimum, now):
+            if len(kept) >= MOST_SEGMENTS:
+                break
+            if segment not in kept:
+                streams = self._rules.streams(self._side, segment, now)
+                kept[segment] = watched.get(segment, (series[segment], streams))
+        self._watched = kept
 
     def series(self, segment: Segment) -> Series | None:
         """None: nothing is known of it, or it shares one with others."""
@@ -119,25 +115,6 @@ class Book:
         """All streams, those about all traffic first."""
         for stream in self.streams:
             yield self.all, stream
-        for segment, streams in self.watched.items():
-            series = self.parts.series.get(segment)
-            if series is None:  # it had to make room for others
-                continue
+        for series, streams in self._watched.values():
             for stream in streams:
                 yield series, stream
-
-    def _choose(self, now: float) -> None:
-        total = self.all.sums(now)[REQUESTS]
-        chosen = busiest(self.parts.series.items(), total, self._rules.minimum, now)
-        kept = {
-            segment: streams
-            for segment, streams in self.watched.items()
-            if segment in self.parts.series and any(it.alarm is not None for it in streams)
-        }
-        for segment in chosen:
-            if len(kept) >= MOST_SEGMENTS:
-                break
-            if segment not in kept:
-                found = self.watched.get(segment)
-                kept[segment] = self._rules.streams(self._side, segment, now) if found is None else found
-        self.watched = kept

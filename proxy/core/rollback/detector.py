@@ -67,21 +67,21 @@ class Alternatives:
 class Detector:
     """The sum over all alternatives, for one stream of traffic."""
 
-    __slots__ = ("_at", "_parts", "of", "value")
+    __slots__ = ("_parts", "at", "of", "value")
 
     def __init__(self, of: Alternatives, now: float) -> None:
         self.of = of
         self.value = 0.0
         """M: the change is there once it reaches A."""
         self._parts = [0.0] * len(of.shares)
-        self._at = now
+        self.at = now
 
     def add(self, n: float, s: float, now: float) -> float:
         """A tick of n requests, of which s went wrong; returns `value`. Not for ticks without any."""
         of = self.of
-        pause = now - self._at
+        pause = now - self.at
         fresh = (pause if 0.0 <= pause <= PAUSE_S else PAUSE_S if pause > 0.0 else 0.0) * of.weight
-        self._at = now
+        self.at = now
         ratios = of.known.get((n, s)) or of.ratios(n, s)
         self._parts = parts = [(part + fresh) * ratio for part, ratio in zip(self._parts, ratios)]  # noqa: B905
         value = sum(parts)

@@ -12,7 +12,7 @@ from typing import Final
 
 CONFIDENT: Final = log(20.0)
 """Evidence that is enough where being wrong costs little, in nats: 20 to 1, a bound at 95 %."""
-_ROUNDS: Final = 12
+_ROUNDS: Final = 20
 _NEVER: Final = 10**9
 
 
@@ -53,7 +53,7 @@ def upper(n: float, s: float, evidence: float) -> float:
         if q >= 1.0:
             return 1.0
         excess = kl(p, q) - c
-        if excess <= 1e-7 * c:
+        if excess <= 3e-4 * c:
             break
         q -= excess * q * (1.0 - q) / (q - p)
     return q

@@ -132,17 +132,18 @@ class Judge:
 
     def _look(self, side: Side, now: float) -> Judgement:
         book = self._books[side]
-        book.look(now)
+        book.choose(now)
         if side == "exposed":
             self._learn(now)
         verdicts: list[Verdict] = []
         cases: dict[str, Case] = {}
         breach = False
         for series, stream in book.each():
+            n, s = stream.look(series, now)
             if stream.alarm is None and stream.segment != ALL:
                 continue
             trigger = stream.trigger
-            verdict = stream.verdict(series, now, self._baselines[trigger.name].share)
+            verdict = stream.verdict(n, s, self._baselines[trigger.name].share)
             if stream.alarm is not None:
                 breach = True
                 verdict = self._beside_control(side, verdict, series, stream, now)
@@ -186,9 +187,10 @@ class Judge:
         if not self.learning:
             return
         book = self._books["exposed"]
+        before = book.all.at(nextafter(since, inf))
         for stream in book.streams:
             if stream.alarm is None:
-                n, s = stream.measure(book.all.total, book.all.at(nextafter(since, inf)))
+                n, s = stream.measure(book.all.total, before)
                 if n > 0:
                     self._baselines[stream.trigger.name].learn(n, min(s, n), now)
 

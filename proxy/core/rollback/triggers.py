@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import inf, log, log1p
 from typing import Final, Literal, TypeAlias
 
-from proxy.core.rollback.detector import Alternatives, Detector
+from proxy.core.rollback.detector import PAUSE_S, Alternatives, Detector
 from proxy.core.rollback.estimate import CONFIDENT, lower, needed, odds, over, under, upper
 from proxy.core.rollback.settings import RollbackSettings, Trigger
 from proxy.core.rollback.signals import FAILED, HITS, LATE, READS, REQUESTS, SHORT
@@ -128,7 +128,8 @@ class Stream:
     """One trigger, one series. `series` is told on each call, and counts the tick already."""
 
     __slots__ = (
-        "_armed", "_begun", "_care", "_of", "_past", "_run", "_run_at", "_run_from",
+        "_armed", "_begun", "_care", "_of", "_past", "_quiet_at", "_quiet_n", "_quiet_s",
+        "_run", "_run_at", "_run_from",
         "alarm", "detector", "measure", "segment", "trigger",
     )  # fmt: skip
 
@@ -152,6 +153,8 @@ class Stream:
         self._past = past
         self._begun: Counts | None = None  # the total where this window began, if it was cut short
         self._armed = trigger.metric != "cache"
+        self._quiet_n = self._quiet_s = 0.0  # not told to the detector yet, until …
+        self._quiet_at = now
         # The requests since the last sign of the breach: nats against it, since when, and the total then.
         self._run = 0.0
         self._run_at = 0.0
@@ -164,26 +167,40 @@ class Stream:
             return False
         if self.alarm is not None:
             return self._ease(n, s, series, now)
+        if not self._armed:
+            return False
+        if s <= n * self.trigger.share:
+            # No alternative explains a tick better in which no more went wrong than is allowed. So several
+            # of them told as one, which bets from before the first only, give a value that is lower than
+            # that of each by itself: no more false alarms, and most ticks cost nothing.
+            self._quiet_n += n
+            self._quiet_s += s
+            self._quiet_at = now
+            if now - self.detector.at >= PAUSE_S:
+                self._tell_quiet()
+            return False
+        if self._quiet_n:
+            self._tell_quiet()
         if (
-            self._armed
-            and self.detector.add(n, s, now) >= self._care.detector
+            self.detector.add(n, s, now) >= self._care.detector
             and self.window(series, now)[0] >= self._care.minimum
         ):
             self._raise(self._of.shares[self.detector.leading], "detector", series, now)
             return True
         return False
 
-    def look(self, series: Series, now: float) -> None:
-        """What the window says."""
-        n, s = self.window(series, now)
+    def look(self, series: Series, now: float) -> tuple[float, float]:
+        """Conclude from the window, if it allows to; returns it."""
+        n, s = found = self.window(series, now)
         share = self.trigger.share
         if n < self._care.minimum:
             if not n:
                 self.alarm = None  # nothing came for as long as the window is: nobody knows
         elif not self._armed:
             self._armed = s <= n * share  # a cache that has not been warm yet cannot have got worse
-        elif self.alarm is None and over(n, s, share) >= self._care.window:
+        elif s > n * share and self.alarm is None and over(n, s, share) >= self._care.window:
             self._raise(max(s / n, self._of.shares[0]), "window", series, now)
+        return found
 
     def window(self, series: Series, now: float) -> tuple[float, float]:
         """Requests and those that went wrong, in the window or since a breach ended in it."""
@@ -196,10 +213,9 @@ class Stream:
         n, s = self.measure(series.total, before)
         return n, min(s, n)
 
-    def verdict(self, series: Series, now: float, baseline: float | None) -> Verdict:
-        """The answer, as things are."""
+    def verdict(self, n: float, s: float, baseline: float | None) -> Verdict:
+        """The answer, where this is what the window holds."""
         trigger, care, alarm = self.trigger, self._care, self.alarm
-        n, s = self.window(series, now)
         observed = s / n if n else None
         bound = missing = None
         answer: Answer = "breach" if alarm is not None else "inconclusive"
@@ -254,6 +270,7 @@ class Stream:
         self.alarm = None
         self._past.add(self.trigger.name, self.segment, now)
         self.detector = Detector(self._of, now)
+        self._quiet_n = self._quiet_s = 0.0
         self._begun = total
 
     def _raise(self, share: float, by: Literal["window", "detector"], series: Series, now: float) -> None:
@@ -292,6 +309,10 @@ class Stream:
             return False
         self.end(self._run_from, now)
         return True
+
+    def _tell_quiet(self) -> None:
+        self.detector.add(self._quiet_n, self._quiet_s, self._quiet_at)
+        self._quiet_n = self._quiet_s = 0.0
 
     def _keep_s(self, now: float) -> float:
         return float(min(KEEP_S * 2 ** self._past.recent(self.trigger.name, self.segment, now), KEEP_MAX_S))
