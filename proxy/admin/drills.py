@@ -1,4 +1,4 @@
-"""Drills of the rollback: what each endpoint does. Annotations and docstrings are also the API's documentation."""
+"""Drills of the rollback: what each endpoint does, and its documentation in the API."""
 
 from dataclasses import asdict
 
@@ -19,9 +19,9 @@ async def read_drills(call: Call) -> DrillsStatus:
 async def start_drill(call: Call, body: DrillStart) -> Change[DrillStarted]:
     """Begin a drill of the rollback.
 
-    Requests that bear the `override` of the answer meet the drill's fault, are judged by an engine of their own
-    and rolled back by it; nobody else's are touched. It ends by itself, within `limit_s`, with a kill, and with a
-    real breach. `fusebox drill NAME` makes the requests. Needs no store.
+    Requests that bear the `override` of the answer meet the drill's fault, are judged by an engine of their
+    own and rolled back by it; nobody else's are touched. It ends by itself within `limit_s`, with a kill and
+    with a real breach. `fusebox drill NAME` makes the requests. Needs no store.
     """
     drills = call.services.drills
     if why := drills.obstacle(body.name):

@@ -72,7 +72,7 @@ class Clocks:
     confirm_s: Annotated[float, Interval(ge=0, le=60)] = 3.0
     hold_s: Annotated[float, Interval(ge=0.1, le=300)] = 10.0  # by hand: each stage as well
     recovery_step_s: Annotated[float, Interval(ge=0.1, le=120)] = 5.0
-    limit_s: Annotated[float, Interval(ge=5, le=1_800)] = (
+    limit_s: Annotated[float, Interval(ge=1, le=1_800)] = (
         600.0  # for all of it; then it is over, whatever was seen
     )
 
