@@ -33,7 +33,7 @@ class IdentityReader:
     Raises `ValueError`, naming the spec, for one that is not `header:`, `query:` or `cookie:NAME`.
     """
 
-    __slots__ = ("_client", "_cohort", "_region", "_user", "header_names")
+    __slots__ = ("_client", "_cohort", "_region", "_user", "header_names", "segment_fields")
 
     def __init__(self, identity: Identity) -> None:
         self._user = _sources(identity.user)
@@ -47,6 +47,13 @@ class IdentityReader:
             if kind != "query"
         )
         """The request headers that have to be given to `read`, in lower case."""
+        segments = self._region, self._cohort, self._client
+        self.segment_fields = (
+            (self._region[0][1], self._cohort[0][1], self._client[0][1])
+            if all(len(it) == 1 and it[0][0] == "header" for it in segments)
+            else None
+        )
+        """Of region, cohort and client, where each is read from one header and from nowhere else."""
 
     def read(self, headers: Mapping[bytes, bytes], query: bytes) -> Who:
         """`headers` by lower-case name, several `cookie` lines joined by `; `; `query` without `?`."""

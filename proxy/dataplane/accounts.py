@@ -3,6 +3,7 @@
 `Account` is the one place; what it counts goes up as signals (`core.rollback.signals`).
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,9 @@ from proxy.core.decision import Decision
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy
 from proxy.core.rollback.signals import Calls, Delta, Key, Side
-from proxy.core.rollback.tally import UNKNOWN, Cells, Ended, Segment, Tally
+from proxy.core.rollback.tally import UNKNOWN, Cells, Segment, Tally
 from proxy.core.toggles import UNKNOWN_USER
-from proxy.dataplane.overdue import Overdue, Waiting
+from proxy.dataplane.overdue import Overdue
 from proxy.errors import Fault, Refusal
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ class Account:
     five.
     """
 
-    __slots__ = ("_books", "_cells", "_place", "_segmented", "_unjudged", "unjudged")
+    __slots__ = ("_books", "_cells", "_place", "_segmented", "_unjudged", "overdue", "unjudged")
 
     def __init__(self, books: "Books", route: str, arm: str, side: Side) -> None:
         self._books = books
         self._place = route, arm, side
         self._segmented = side in _UNJUDGED
         self._cells: Cells = books.tally.cells(route, arm, side)
+        self.overdue = books.overdue if self._segmented else None
+        """Who watches requests while they are in flight; None: nobody."""
         self.unjudged = Account(books, route, arm, _UNJUDGED[side]) if self._segmented else self
         """The one of requests that turn out to say nothing of the recommender."""
         self._unjudged = self.unjudged._cells  # noqa: SLF001 - its own kind
@@ -95,7 +98,7 @@ class Account:
         broken: bool = False,
     ) -> None:
         """It was answered with what `fetches` brought, all of which are over, or was `prevented` by a kill
-        from asking on. `passed`: as `Waiting`; `broken`: a fault of ours kept them from being of use.
+        from asking on. `passed`: see `overdue.Waiting`; `broken`: by a fault of ours they were of no use.
         """
         decided = prevented
         failed = broken
@@ -111,7 +114,7 @@ class Account:
                 hits += cache == "hit"
         if decided:
             if passed > 0:  # it has been counted as late, and stays where that was
-                self._cells.left(self._segment(head), now - head.started, passed)
+                self._cells.left(self._cell(head), now - head.started, passed)
                 self._told(head, now, answer.body)
             else:
                 self.popular(head, now, answer.body)
@@ -121,11 +124,19 @@ class Account:
             counters = bound.counters
             counters.slots_asked += k
             counters.slots_covered += covered
-        ended = Ended(now - head.started, k, covered, reads, hits, failed, broken)
-        segment = self._segment(head)
-        self._cells.ended(segment, ended, max(passed, 0))
+        self._cells.ended(
+            self._cell(head),
+            now - head.started,
+            k=k,
+            covered=covered,
+            reads=reads,
+            hits=hits,
+            failed=failed,
+            broken=broken,
+            passed=passed,
+        )
         if (events := self._books.events) is not None:
-            key = self._key(segment)
+            key = self._key(self._segment(head))
             events.ranking(head, key, now, answer.body, failed=failed)
             if failed:
                 events.errors(head, key, now, fetches, broken=broken)
@@ -138,8 +149,7 @@ class Account:
             self._unjudged.plain += 1
         else:
             broken = refusal.fault is not Fault.UPSTREAM
-            ended = Ended(now - head.started, 0, 0, 0, 0, failed=True, broken=broken)
-            self._cells.ended(self._segment(head), ended)
+            self._cells.ended(self._cell(head), now - head.started, failed=True, broken=broken)
             self._told(head, now, b"", refusal.status, failed=True)
             if (events := self._books.events) is not None:
                 events.error(head, self._key(self._segment(head)), now, refusal.code, str(refusal))
@@ -147,22 +157,18 @@ class Account:
     def gone(self, head: "RequestHead", now: float, passed: int) -> None:
         """Its client has left. What was counted as late stays so."""
         if passed > 0:
-            self._cells.left(self._segment(head), now - head.started, passed)
+            self._cells.left(self._cell(head), now - head.started, passed)
             self._told(head, now, b"", 499)
         else:
             self._cells.refused += 1
 
     # -- while it is in flight
 
-    def waits(self, one: Waiting) -> None:
-        if self._segmented:
-            self._books.overdue.add(one)
-
-    def over(self, one: Waiting) -> None:
-        self._books.overdue.discard(one)
-
     def late(self, head: "RequestHead", at: int) -> None:
-        self._cells.late(self._segment(head), at)
+        """It has passed a target, and still is."""
+        self._cells.late(self._cell(head), at)
+
+    # -- whose it is
 
     def _told(
         self, head: "RequestHead", now: float, body: bytes, status: int = 200, *, failed: bool = False
@@ -173,6 +179,19 @@ class Account:
 
     def _key(self, segment: Segment) -> Key:
         return Key(*self._place, *segment)
+
+    def _cell(self, head: "RequestHead") -> list[int]:
+        """That of its segment: found by what was sent as it stands, where there is one already."""
+        cells = self._cells
+        names = self._books.identity.segment_fields
+        if names is not None and self._segmented:
+            fields = head.fields
+            region, cohort, client = names
+            as_sent = fields.get(region, b""), fields.get(cohort, b""), fields.get(client, b"")
+            found = cells.known.get(as_sent)  # what is not well-formed is not among them
+            if found is not None and (head.user or as_sent[1]):
+                return found
+        return cells.of(self._segment(head))
 
     def _segment(self, head: "RequestHead") -> Segment:
         """As scopes see it: who has no user id and no cohort is `cold`."""
@@ -219,7 +238,8 @@ class Books:
     def tick(self, now: float) -> None:
         if self._told is not None and now >= self._next_take:
             self._next_take = max(self._next_take + TAKE_S, now)
-            self._told(self.take(now))
+            # Apart from this tick: a fault in judging is none of the traffic's.
+            asyncio.get_running_loop().call_soon(self._told, self.take(now))
 
     def take(self, now: float) -> Delta:
         """What was counted since the last time."""

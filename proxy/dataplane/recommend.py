@@ -81,7 +81,8 @@ class Recommend:
         self.source_over(now)
         if self._done:
             return None
-        bound.account.waits(self)
+        if (overdue := bound.account.overdue) is not None:
+            overdue.add(self)
         return self
 
     def source_lines(self) -> bytes:
@@ -186,8 +187,8 @@ class Recommend:
         self._done = True
         if self._bound.deadline is not None:
             self._bound.deadline.clear(self)
-        if self.passed >= 0:
-            self._bound.account.over(self)
+        if self.passed >= 0 and (overdue := self._bound.account.overdue) is not None:
+            overdue.discard(self)
         fetches, self._fetches = self._fetches, []
         return fetches
 

@@ -64,6 +64,21 @@ def test_slow_calls_trip_though_all_succeed():
     assert (bench.last.rule, bench.last.observed, bench.last.n) == ("slow_rate", 0.8, 10)
 
 
+def test_every_call_counted_as_slow_is_counted_for_good_once():
+    """At its end, when its head comes, or while it hangs; the window forgets, this does not."""
+    bench = rates_only(slow_call_ms=100, minimum_calls=10, window_s=10)
+    bench.call(OK, takes=0.11)
+    token = bench.admit()
+    bench.now += 0.11
+    bench.breaker.responded(token, bench.now)
+    bench.done(token, BAD)
+    token = bench.admit()
+    bench.wait(0.2)
+    bench.wait(11)
+    bench.done(token, BAD)
+    assert (bench.breaker.slow_calls, bench.status.slow) == (3, 0)
+
+
 def test_a_call_of_exactly_the_slow_threshold_is_not_slow():
     bench = rates_only(slow_call_ms=125)
     bench.call(OK, takes=0.125)

@@ -7,11 +7,12 @@ import pytest
 from harness import answering, reply
 from recommending import FILMS, film, hanging, many, offering, stage
 
-from proxy.clock import wall
+from proxy.clock import monotonic, wall
 from proxy.core.experiment import Experiment
 from proxy.core.override import Override, sign
 from proxy.core.paging import LIFE_S
 from proxy.core.policy import Limits, Route, Sources, Toggles
+from proxy.core.rollback.signals import REQUESTS
 
 KEY = b"k" * 32
 CF = offering(*many("cf", 20))
@@ -91,6 +92,8 @@ async def test_only_first_pages_are_judged():
         await page(rig, first.next, k=20)
         assert rig.slots == (4, 4)
         assert rig.counters.cell("films", "none").status[2] == 2
+        counted = {key.side: cell[REQUESTS] for key, cell in rig.plane.books.take(monotonic()).cells.items()}
+        assert counted == {"exposed": 1, "decided": 1}
 
 
 class TestTheMode:

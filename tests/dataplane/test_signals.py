@@ -10,9 +10,12 @@ from test_overrides import KEY, header
 from proxy.clock import monotonic
 from proxy.core.breaker import BreakerSettings
 from proxy.core.override import Overrides
+from proxy.core.policy import Identity
+from proxy.core.rollback.layers import Patch
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import LATE, Calls, Delta, Key, added, columns
-from proxy.core.toggles import Toggles
+from proxy.core.routing import BUCKETS
+from proxy.core.toggles import Scope, Toggles
 
 CF = offering(*many("cf", 20))
 CONTENT = offering(*many("co", 20))
@@ -64,10 +67,38 @@ async def test_what_no_source_filled_is_short():
         assert cells(taken(rig)) == {exposed(): GOOD | {"failed": 1, "filled": 3, "short": 250}}
 
 
+async def test_each_request_is_under_what_it_says_of_itself():
+    """A value that is not well-formed is none, first seen or known; segments are told apart."""
+    async with stage(CF, CONTENT) as rig:
+        for region in (b"eu", b"eu", b"us", b"e\tu", b"x" * 300, b""):
+            await rig.recommend(4, fields=b"X-Region: %b\r\n" % region if region else b"")
+        counted = {key.region: counts["requests"] for key, counts in cells(taken(rig)).items()}
+        assert counted == {b"eu": 2, b"us": 1, b"": 3}
+
+
+async def test_segments_are_read_from_where_the_settings_say():
+    identity = Identity(region=("query:region", "header:x-region"), client=("cookie:client",))
+    async with stage(CF, CONTENT, identity=identity) as rig:
+        await rig.recommend(4, b"&region=eu", b"Cookie: client=tv\r\n")
+        assert cells(taken(rig)) == {exposed(b"eu", b"", b"tv"): GOOD}
+
+
+async def test_who_is_under_a_stage_and_who_was_let_out_of_it_are_sides_of_their_own():
+    """Each is judged alone; who is not meant by it goes on as exposed."""
+    scope = Scope(region=("eu",))
+    for low, side in ((0, "staged"), (BUCKETS, "recovered")):
+        layers = (Patch("2", {"policy_mode": "content_only"}, scope, low=low),)
+        async with stage(CF, CONTENT, layers=layers) as rig:
+            await rig.recommend(4, fields=b"X-Region: eu\r\n")
+            await rig.recommend(4, fields=b"X-Region: us\r\n")
+            assert cells(taken(rig)) == {exposed(b"eu", side=side): GOOD, exposed(b"us"): GOOD}
+
+
 async def test_who_has_no_user_is_cold_as_scopes_see_it():
     async with stage(CF, CONTENT) as rig:
+        await rig.recommend(4)
         await rig.ask(b"GET /recommendations?k=4 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert cells(taken(rig)) == {exposed(b"", b"cold"): GOOD}
+        assert cells(taken(rig)) == {exposed(): GOOD, exposed(b"", b"cold"): GOOD}
 
 
 async def test_a_source_that_says_404_has_not_failed():
@@ -168,6 +199,17 @@ async def test_a_hanging_source_counts_as_late_before_it_ends_and_once():
         assert len(rig.plane.books.overdue) == 0
 
 
+async def test_what_is_decided_is_not_late_either():
+    async with stage(CF, hanging, sources={"content": {"timeout_ms": 150}}) as rig:
+        rig.plane.breakers["cf"].open(monotonic(), "by hand")
+        wire = await rig.client()
+        wire.send(GET % (4, b"", b""))
+        await rig.content.until_requests(1)
+        assert cells(rig.plane.books.take(monotonic() + 0.1)) == {}
+        Recommended(await wire.response(), 4)
+        assert cells(taken(rig)) == {exposed(side="decided"): {"requests": 1}}
+
+
 async def test_a_client_that_leaves_after_it_was_late_was_late():
     async with stage(hanging, CONTENT) as rig:
         wire = await rig.client()
@@ -195,8 +237,16 @@ async def test_other_targets_begin_anew_and_the_delta_names_them():
 
 
 async def test_whoever_listens_hears_what_was_counted_by_itself():
+    """And a fault in whoever listens is none of the traffic's."""
     heard = []
-    async with stage(CF, CONTENT, on_signals=heard.append) as rig:
+
+    def hears(delta):
+        heard.append(delta)
+        if len(heard) == 1:
+            raise AssertionError(delta)
+
+    async with stage(CF, CONTENT, on_signals=hears) as rig:
+        await until(lambda: heard, "the first delta")
         await rig.recommend(4)
         await until(lambda: added(heard).cells, "a delta")
         assert cells(added(heard)) == {exposed(): GOOD}

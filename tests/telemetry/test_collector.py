@@ -162,6 +162,7 @@ def test_the_rest_of_the_counters_are_shown(counters):
     counters.connections, counters.events_dropped = 5, 4
     counters.slots_asked, counters.slots_covered = 100, 25
     counters.unsticky = 3
+    counters.signals_overflowed = 8
     found = samples(
         scrape(counters, toggles=Toggles(version=9, kill_switch=True, exposure_percent=12.5), age_s=12.5)
     )
@@ -169,6 +170,7 @@ def test_the_rest_of_the_counters_are_shown(counters):
     assert found["fusebox_recommend_level_total", "D"] == 6
     assert found["fusebox_connections",] == 5
     assert found["fusebox_events_dropped_total",] == 4
+    assert found["fusebox_signals_overflowed_total",] == 8
     assert found["fusebox_coverage",] == 0.25
     assert found["fusebox_slots_asked_total",] == 100
     assert found["fusebox_slots_covered_total",] == 25

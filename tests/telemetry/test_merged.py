@@ -44,6 +44,7 @@ def counted(requests=1, *, inflight=0, seconds=0.1):
         counters.cache_evictions += 1
         counters.warm["asked"] += 1
         counters.events_dropped += 1
+        counters.signals_overflowed += 1
         aside = counters.aside("override")
         aside.cell("films", "none").count(200, seconds)
         aside.upstream("cf").outcomes["timeout"] += 1

@@ -10,10 +10,10 @@ from proxy.core.rollback.book import Book, Rules
 from proxy.core.rollback.estimate import CONFIDENT
 from proxy.core.rollback.segments import Case, blamed, busiest, segments_of, shared
 from proxy.core.rollback.settings import RollbackSettings
-from proxy.core.rollback.signals import REQUESTS, Delta, Key, Side
+from proxy.core.rollback.signals import REQUESTS, Calls, Delta, Key, Side
 from proxy.core.rollback.triggers import Stream
 from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict
-from proxy.core.rollback.window import Series
+from proxy.core.rollback.window import Series, Window
 
 JUDGED: Final[tuple[Side, ...]] = ("exposed", "control", "staged", "recovered")
 _KEYS_KNOWN: Final = 4_096
@@ -27,20 +27,21 @@ _NOTHING: Final = Judgement()
 class Share(NamedTuple):
     """How much of some traffic went wrong, over the window."""
 
-    side: Side
+    side: Side | None  # None: the calls of an upstream, whoever they were for
     segment: Segment
     requests: int
-    wrong: dict[str, float]  # by trigger, 0…1
+    wrong: dict[str, float]  # by trigger; of an upstream `failed` and `late` (past slow_call_ms). 0…1
 
 
 class Judge:
     """Judges several sides of the traffic, each by itself. `now`: monotonic seconds, never going back."""
 
-    def __init__(self, settings: RollbackSettings, now: float, sides: Sequence[Side] = JUDGED) -> None:
+    def __init__(self, settings: RollbackSettings, now: float) -> None:
         self.learning = False
         """Whether what is seen is normal: set while nothing is wrong and no toggle is laid on."""
         self._rules = Rules(settings)
-        self._books = {side: Book(self._rules, side, now) for side in sides}
+        self._books = {side: Book(self._rules, side, now) for side in JUDGED}
+        self._upstreams: Window[str] = Window(len(Calls._fields), settings.window_s, lambda _: "")
         self._segments: dict[Key, tuple[Segment, ...]] = {}
         self._latest: dict[Side, tuple[float, Judgement]] = {}  # until when it is good enough
         self._baselines = {
@@ -54,6 +55,8 @@ class Judge:
         """Count a delta. One of other latency targets than the triggers' is left out: its columns mean
         something else (a reload is on its way to a worker).
         """
+        for name, calls in delta.upstreams.items():
+            self._upstreams.add(name, calls, now)
         if not delta.cells or delta.targets != self._rules.targets:
             return
         books, known, fed = self._books, self._segments, set()
@@ -120,7 +123,7 @@ class Judge:
         return True
 
     def shares(self, now: float) -> tuple[Share, ...]:
-        """Of every side and part that is looked at by itself, for people to read."""
+        """Of every side and part that is looked at by itself, and of upstreams: for people to read."""
         found: dict[tuple[Side, Segment], Share] = {}
         for side, book in self._books.items():
             for series, stream in book.each():
@@ -128,7 +131,20 @@ class Judge:
                 if n:
                     share = found.setdefault((side, stream.segment), Share(side, stream.segment, int(n), {}))
                     share.wrong[stream.trigger.name] = s / n
-        return tuple(found.values())
+        calls = {name: Calls(*series.sums(now)) for name, series in self._upstreams.series.items()}
+        return (
+            *found.values(),
+            *(
+                Share(
+                    None,
+                    Segment("upstream", name),
+                    it.calls,
+                    {"failed": it.failed / it.calls, "late": min(it.late / it.calls, 1.0)},
+                )
+                for name, it in calls.items()
+                if it.calls
+            ),
+        )
 
     def _look(self, side: Side, now: float) -> Judgement:
         book = self._books[side]
@@ -143,7 +159,9 @@ class Judge:
             if stream.alarm is None and stream.segment != ALL:
                 continue
             trigger = stream.trigger
-            verdict = stream.verdict(n, s, self._baselines[trigger.name].share)
+            if stream.alarm is not None:  # what is too much is told of what came since
+                n, s = stream.measure(series.total, series.at(stream.alarm.since))
+            verdict = stream.verdict(n, min(s, n), self._baselines[trigger.name].share)
             if stream.alarm is not None:
                 breach = True
                 verdict = self._beside_control(side, verdict, series, stream, now)

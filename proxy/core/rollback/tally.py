@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from math import inf
+from typing import TypeAlias
 
 from proxy.core.rollback.signals import (
     BOUNDS_S,
@@ -32,39 +33,57 @@ UNKNOWN: Segment = (b"", b"", b"")
 _REST: Segment = (OTHER, OTHER, OTHER)
 
 
-class Ended(NamedTuple):
-    """What became of one request that was answered."""
-
-    seconds: float
-    k: int  # slots asked; 0: it never came to ask
-    covered: int  # … of which filled without popularity
-    reads: int  # sources looked for in the cache
-    hits: int
-    failed: bool
-    broken: bool  # by a fault of the sidecar's own; then it is failed as well
-
-
 class Cells:
     """The cells of one route, arm and side."""
 
-    __slots__ = ("_by_segment", "_tally", "plain", "refused")
+    __slots__ = ("_tally", "known", "plain", "refused")
 
     def __init__(self, tally: "Tally") -> None:
         self._tally = tally
-        self._by_segment: dict[Segment, list[int]] = {}
+        self.known: dict[Segment, list[int]] = {}
+        """The cells that there are since the last take; `of` makes them."""
         self.plain = 0
         """Requests that nobody judges: their number, of no segment."""
         self.refused = 0
 
-    def ended(self, segment: Segment, ended: Ended, passed: int = 0) -> None:
-        """Count a request. `passed`: so many targets were counted as passed while it was in flight, and with
-        the first of them the request.
+    def of(self, segment: Segment) -> list[int]:
+        """Its cell, until the next take. Room is for segments told apart: the unknown one, and what stands
+        for the rest, come on top.
         """
-        seconds, k, covered, reads, hits, failed, broken = ended
-        cell = self._by_segment.get(segment)
-        if cell is None:
-            cell = self._new(segment)
-        cell[REQUESTS] += not passed
+        found = self.known.get(segment)
+        if found is not None:
+            return found
+        tally = self._tally
+        if segment != UNKNOWN:
+            if tally.room:
+                tally.room -= 1
+            else:
+                tally.overflowed += 1
+                segment = _REST
+        found = self.known.get(segment)
+        if found is None:
+            found = self.known[segment] = [0] * columns(len(tally.targets))
+        return found
+
+    def ended(
+        self,
+        cell: list[int],
+        seconds: float,
+        *,
+        k: int = 0,
+        covered: int = 0,
+        reads: int = 0,
+        hits: int = 0,
+        failed: bool = False,
+        broken: bool = False,
+        passed: int = 0,
+    ) -> None:
+        """Count a request that asked for `k` slots, of which `covered` were filled without popularity, and
+        looked for `reads` sources in the cache. What is `broken` is `failed` as well. `passed`: so many
+        targets were counted as passed while it was in flight, and with the first of them the request.
+        """
+        if passed <= 0:
+            cell[REQUESTS] += 1
         cell[SLOTS] += k
         cell[FILLED] += covered
         if covered < k:
@@ -75,47 +94,35 @@ class Cells:
         if failed:
             cell[FAILED] += 1
             cell[BROKEN] += broken
-        self._clock(cell, seconds, passed)
+        tally = self._tally
+        if seconds > tally.first:
+            self._late(cell, seconds, passed)
+        cell[tally.clock + bisect_left(BOUNDS_S, seconds)] += 1
 
-    def late(self, segment: Segment, at: int) -> None:
+    def late(self, cell: list[int], at: int) -> None:
         """A request in flight has passed the target at this index; each is told of once, in their order."""
-        cell = self._by_segment.get(segment) or self._new(segment)
         cell[REQUESTS] += not at
         cell[LATE + at] += 1
 
-    def left(self, segment: Segment, seconds: float, passed: int) -> None:
+    def left(self, cell: list[int], seconds: float, passed: int) -> None:
         """One that was counted in flight ends, and nothing more is known of it than how long it took."""
-        self._clock(self._by_segment.get(segment) or self._new(segment), seconds, passed)
+        self._late(cell, seconds, passed)
+        cell[self._tally.clock + bisect_left(BOUNDS_S, seconds)] += 1
 
-    def _clock(self, cell: list[int], seconds: float, passed: int) -> None:
+    def _late(self, cell: list[int], seconds: float, passed: int) -> None:
+        """Count the targets that it has not been told to have passed."""
         targets = self._tally.targets
-        if targets and seconds > targets[0]:
-            for at in range(passed, len(targets)):
-                cell[LATE + at] += seconds > targets[at]
-        cell[LATE + len(targets) + bisect_left(BOUNDS_S, seconds)] += 1
-
-    def _new(self, segment: Segment) -> list[int]:
-        """Room is for segments told apart: the unknown one, and what stands for the rest, come on top."""
-        tally = self._tally
-        if segment != UNKNOWN:
-            if tally.room:
-                tally.room -= 1
-            else:
-                tally.overflowed += 1
-                segment = _REST
-        found = self._by_segment.get(segment)
-        if found is None:
-            found = self._by_segment[segment] = [0] * columns(len(tally.targets))
-        return found
+        for at in range(max(passed, 0), len(targets)):
+            cell[LATE + at] += seconds > targets[at]
 
     def take(self) -> dict[Segment, list[int]]:
         """What was counted since the last time."""
         if self.plain or self.refused:
-            cell = self._by_segment.get(UNKNOWN) or self._new(UNKNOWN)
+            cell = self.of(UNKNOWN)
             cell[REQUESTS] += self.plain
             cell[REFUSED] += self.refused
             self.plain = self.refused = 0
-        taken, self._by_segment = self._by_segment, {}
+        taken, self.known = self.known, {}
         return taken
 
 
@@ -123,7 +130,7 @@ class Tally:
     """All cells; `targets` are latencies in seconds, ascending."""
 
     def __init__(self, targets: tuple[float, ...] = ()) -> None:
-        self.targets = targets
+        self._aim(targets)
         self.room = MAX_CELLS
         self.overflowed = 0
         self._cells: dict[tuple[str, str, Side], Cells] = {}
@@ -140,7 +147,12 @@ class Tally:
         something else.
         """
         self.take({})
+        self._aim(targets)
+
+    def _aim(self, targets: tuple[float, ...]) -> None:
         self.targets = targets
+        self.first = targets[0] if targets else inf
+        self.clock = LATE + len(targets)  # column of the first latency bucket
 
     def take(self, upstreams: Mapping[str, Calls]) -> Delta:
         """What was counted since the last time, and `upstreams` beside it."""

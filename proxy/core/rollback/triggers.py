@@ -27,7 +27,7 @@ RELAPSE_S: Final = 120.0
 """A breach that comes back so soon is not believed to have passed."""
 WORSE: Final = 3.0
 """`ok` says that the odds of going wrong are not so many times those allowed, at 95 %."""
-MILD: Final = 30.0
+MILD: Final = 100.0
 """Times the odds allowed: what may be left of a breach that seems to have passed."""
 DAY_S: Final = 86_400.0
 
@@ -214,7 +214,7 @@ class Stream:
         return n, min(s, n)
 
     def verdict(self, n: float, s: float, baseline: float | None) -> Verdict:
-        """The answer, where this is what the window holds."""
+        """The answer, where this is what the window holds, or what came since the breach began."""
         trigger, care, alarm = self.trigger, self._care, self.alarm
         observed = s / n if n else None
         bound = missing = None

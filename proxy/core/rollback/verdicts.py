@@ -40,7 +40,7 @@ class Verdict:
     segment: Segment
     answer: Answer
     threshold: float  # the share that is still allowed
-    observed: float | None  # over the window; None: no data
+    observed: float | None  # over the window, in a breach since it began; None: no data
     bound: float | None  # of it: the lower one where observed is over the threshold, else the upper one
     n: int
     needed: int | None  # requests, beyond n, until it could be told at this rate; None: told, or never

@@ -283,7 +283,8 @@ class Supervisor:
             case Counted(counters, breakers, signals, inputs):
                 member.breakers = breakers
                 if self._on_signals is not None:
-                    self._on_signals(signals)
+                    # Apart from this channel: a fault in judging must not keep the rest from being heard.
+                    asyncio.get_running_loop().call_soon(self._on_signals, signals)
                 self._recent.add(inputs)
                 self._merged.heard(member, counters)
             case Moved(change):
