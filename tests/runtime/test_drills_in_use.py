@@ -87,4 +87,5 @@ async def test_workers_go_by_a_drill_and_tell_what_it_came_to(drill, box):
     code, found = await drill("drill", "error", "--reason", "test", *TIMES)
     assert code == 0, [it for it in found["criteria"] if not it["holds"]]
     real, apart = await aside(box)
-    assert (real, apart) == (0, found["drill"]["requests"])
+    assert real == 0
+    assert 100 < found["drill"]["requests"] <= apart
