@@ -69,15 +69,16 @@ GUARDS: Mapping[Guard, str] = {
     "outside": "the same about traffic that no stage lies over",
     "goes_on": "the same about traffic under a stage, `escalate_s` after it took effect, and a stage is left",
     "over": "what came since says that the breach has passed",
-    "confirmation_over": "`confirm_s` have passed",
+    "confirmation_over": "`confirm_s` have passed; or twice that, while what comes looks better",
     "warning": "a trigger says breach: P1, or P2 that the control arm does not have as badly",
     "green": "`degraded_green_s` of green, longer with each time within `flaps_s`; or twice that without a "
     "breach and with `minimum_requests`",
     "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed",
     "by_itself": "no person has ordered it",
     "not_flapping": "fewer than `flaps` rollbacks within `flaps_s`",
-    "step_over": "`recovery_step_s` without a P1 breach and green at the end; or twice that with "
-    "`minimum_requests`, or, but for the last step, four times; and nothing critical",
+    "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "
+    "`minimum_requests`, or four times that; the last step only if the triggers that led to the rollback say "
+    "ok as well, or if after twice that no P1 share is over its threshold; and nothing critical",
     "steps_left": "not all buckets are let out",
     "last_step": "all buckets are let out",
     "relapse": "a P1 breach, or something critical that has not mended within two steps",

@@ -163,6 +163,38 @@ def test_the_second_spike_within_two_minutes_is_no_spike():
         assert traffic.judge.passed(traffic.now) is believed
 
 
+def test_what_has_passed_begins_anew_where_it_was_over_so_that_the_spike_is_not_found_again():
+    traffic = Traffic()
+    traffic.run(120, **FINE)
+    traffic.run(5, breach("error_p1"), failed=1.0)
+    traffic.judge.pending(traffic.now)
+    traffic.run(1, failed=0.33)
+    assert not traffic.judge.passing
+    traffic.run(10, lambda _: traffic.judge.passing, failed=0.0)
+    assert not traffic.judge.passed(traffic.now)
+    assert traffic.run(10, lambda _: traffic.judge.passed(traffic.now), failed=0.0) is not None
+    assert traffic.run(60, breach("error_p1"), **FINE) is None
+
+
+def test_what_is_known_of_a_side_goes_along_when_its_traffic_is_called_otherwise():
+    carried, anew = [], []
+    for seed in range(3):
+        for found, carry in ((carried, True), (anew, False)):
+            traffic = Traffic(seed=seed)
+            traffic.run(120, **FINE)
+            traffic.run(60, breach("error_p2"), failed=0.005)
+            if carry:
+                traffic.judge.carry("exposed", "staged", traffic.now)
+            at = traffic.now
+            key = KEY._replace(side="staged")
+            staged = lambda _, it=traffic: breach("error_p1")(it.judge.judge(it.now, "staged"))  # noqa: E731
+            traffic.run(300, staged, key=key, failed=0.005)
+            found.append(traffic.now - at)
+            if carry:
+                assert {it.answer for it in traffic.judge.judge(traffic.now).verdicts} == {"no_data"}
+    assert sum(carried) < sum(anew) / 1.5
+
+
 def test_a_side_that_begins_anew_knows_nothing():
     traffic = Traffic()
     traffic.run(20, breach("error_p1"), failed=1.0)
