@@ -100,6 +100,16 @@ def test_the_window_finds_what_is_hardly_too_much():
     assert verdict(traffic.judge.judge(traffic.now), "coverage_p1").by == "window"
 
 
+@pytest.mark.parametrize("wrong", [{"late": 7, "late_cold": 7}, {"short": 7}])
+def test_the_window_finds_that_all_of_a_few_requests_went_wrong(wrong):
+    """Before any detector has, where few are enough."""
+    traffic = Traffic(minimum_requests=5)
+    traffic.judge.feed(delta(exposed=cell(7, **wrong)), 1_000.25)
+    found = [it for it in traffic.judge.judge(1_000.25).verdicts if it.answer == "breach"]
+    assert "window" in {it.by for it in found}
+    assert {it.observed for it in found} == {1.0}
+
+
 def test_a_breach_stays_while_it_goes_on_and_ends_by_evidence():
     traffic = Traffic()
     traffic.run(120, **FINE)
