@@ -144,6 +144,11 @@ def _step_over(course: Course, moment: Moment) -> bool:
     return quiet and all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
 
 
+def _shared(_: Course, moment: Moment) -> bool:
+    grave = [it for view in moment.views.values() for it in breaching(view) if it.priority == "P1"]
+    return bool(grave) and all(it.shared for it in grave)
+
+
 def _confirmation_over(course: Course, moment: Moment) -> bool:
     waited, wanted = moment.now - course.clock, moment.settings.confirm_s
     return waited >= wanted and (not moment.passing or waited >= wanted * PATIENCE)
@@ -183,6 +188,7 @@ GUARDS: Mapping[Guard, Callable[[Course, Moment], bool]] = {
     "outside": _outside,
     "goes_on": _goes_on,
     "over": lambda _, moment: moment.over,
+    "shared": _shared,
     "confirmation_over": _confirmation_over,
     "warning": lambda _, moment: any(_warns(view) for view in moment.views.values()),
     "green": _green,

@@ -22,6 +22,7 @@ STATES: tuple[State, ...] = get_args(State)
 Automatic: TypeAlias = Literal[
     "critical_failed",
     "passed",
+    "excused",
     "breached",
     "relapsed",
     "widened",
@@ -48,6 +49,7 @@ Guard: TypeAlias = Literal[
     "outside",
     "goes_on",
     "over",
+    "shared",
     "confirmation_over",
     "warning",
     "green",
@@ -69,6 +71,7 @@ GUARDS: Mapping[Guard, str] = {
     "outside": "the same about traffic that no stage lies over",
     "goes_on": "the same about traffic under a stage, `escalate_s` after it took effect, and a stage is left",
     "over": "what came since says that the breach has passed",
+    "shared": "P1 triggers say breach, and of each the control arm has it as badly",
     "confirmation_over": "`confirm_s` have passed; or twice that, while what comes looks better",
     "warning": "a trigger says breach: P1, or P2 that the control arm does not have as badly",
     "green": "`degraded_green_s` of green, longer with each time within `flaps_s`; or twice that without a "
@@ -151,6 +154,7 @@ MOVES: Mapping[tuple[State, Event], Move] = {
     ("DEGRADED", "switched"): _SWITCHED,
     ("ROLLBACK_PENDING", "critical_failed"): _CRITICAL,
     ("ROLLBACK_PENDING", "passed"): Move("DEGRADED", ("over",)),
+    ("ROLLBACK_PENDING", "excused"): Move("DEGRADED", ("shared",)),
     ("ROLLBACK_PENDING", "confirmed"): Move(
         "ROLLED_BACK", ("confirmation_over",), ("count_flap", "lay_stage_2")
     ),
