@@ -23,6 +23,7 @@ SINCE, UNTIL = NOON - 3600, NOON + 14 * 3600
 PARAMS = {
     "efficacy": {"rollback_time": "2025-11-25T18:00:00Z"},
     "latency": {"bucket_width": "2500", "target_ms": "75"},
+    "health": {"step_s": "3600"},
     "traffic": {"step_s": "3600"},
 }
 
