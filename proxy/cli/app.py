@@ -19,6 +19,7 @@ ELSEWHERE = {
     "audit": "proxy.cli.audit",
     "breaker": "proxy.cli.remote",
     "drill": "proxy.cli.drill",
+    "events": "proxy.cli.events",
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",

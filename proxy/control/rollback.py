@@ -123,6 +123,11 @@ class RollbackControl:
             "`fusebox rollback release --reason …`"
         )
 
+    def earnest(self) -> str:
+        """What goes on in earnest, which no drill may get in the way of; empty: nothing does."""
+        state = self.engine.state
+        return "" if state == "NORMAL" else f"the rollback is in {state}"
+
     # -- what comes by itself
 
     def feed(self, delta: Delta) -> None:

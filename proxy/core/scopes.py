@@ -44,12 +44,13 @@ class Scopes:
     def rule(self, region: bytes, cohort: bytes, client: bytes) -> int:
         """The index of the first rule that is for this request, or `NO_RULE`."""
         first, shapes = self._index
-        found = len(self.rules)
+        found = none = len(self.rules)
         for by_region, by_cohort, by_client in shapes:
             key = region if by_region else None, cohort if by_cohort else None, client if by_client else None
-            at = first.get(key, found)
-            found = min(at, found)
-        return found if found < len(self.rules) else NO_RULE
+            at = first.get(key, none)
+            if at < found:  # noqa: PLR1730 - on the way of every request that rules tell apart
+                found = at
+        return found if found < none else NO_RULE
 
     @cached_property
     def _index(self) -> tuple[dict[_Key, int], tuple[tuple[bool, bool, bool], ...]]:

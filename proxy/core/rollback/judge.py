@@ -10,10 +10,10 @@ from proxy.core.rollback.book import Book, Rules
 from proxy.core.rollback.estimate import CONFIDENT
 from proxy.core.rollback.segments import Case, blamed, busiest, segments_of, shared
 from proxy.core.rollback.settings import RollbackSettings
-from proxy.core.rollback.signals import REQUESTS, Delta, Key, Side
+from proxy.core.rollback.signals import REQUESTS, Calls, Delta, Key, Side
 from proxy.core.rollback.triggers import Stream
 from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict
-from proxy.core.rollback.window import Series
+from proxy.core.rollback.window import Series, Window
 
 JUDGED: Final[tuple[Side, ...]] = ("exposed", "control", "staged", "recovered")
 _KEYS_KNOWN: Final = 4_096
@@ -27,20 +27,21 @@ _NOTHING: Final = Judgement()
 class Share(NamedTuple):
     """How much of some traffic went wrong, over the window."""
 
-    side: Side
+    side: Side | None  # None: the calls of an upstream, whoever they were for
     segment: Segment
     requests: int
-    wrong: dict[str, float]  # by trigger, 0…1
+    wrong: dict[str, float]  # by trigger; of an upstream `failed` and `late` (past slow_call_ms). 0…1
 
 
 class Judge:
     """Judges several sides of the traffic, each by itself. `now`: monotonic seconds, never going back."""
 
-    def __init__(self, settings: RollbackSettings, now: float, sides: Sequence[Side] = JUDGED) -> None:
+    def __init__(self, settings: RollbackSettings, now: float) -> None:
         self.learning = False
         """Whether what is seen is normal: set while nothing is wrong and no toggle is laid on."""
         self._rules = Rules(settings)
-        self._books = {side: Book(self._rules, side, now) for side in sides}
+        self._books = {side: Book(self._rules, side, now) for side in JUDGED}
+        self._upstreams: Window[str] = Window(len(Calls._fields), settings.window_s, lambda _: "")
         self._segments: dict[Key, tuple[Segment, ...]] = {}
         self._latest: dict[Side, tuple[float, Judgement]] = {}  # until when it is good enough
         self._baselines = {
@@ -54,6 +55,8 @@ class Judge:
         """Count a delta. One of other latency targets than the triggers' is left out: its columns mean
         something else (a reload is on its way to a worker).
         """
+        for name, calls in delta.upstreams.items():
+            self._upstreams.add(name, calls, now)
         if not delta.cells or delta.targets != self._rules.targets:
             return
         books, known, fed = self._books, self._segments, set()
@@ -93,6 +96,16 @@ class Judge:
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
 
+    def carry(self, side: Side, to: Side, now: float) -> None:
+        """All that is known about one side is from now on about the other, whose traffic it has become; the
+        one begins anew. What is not enough yet for a breach is not lost by that.
+        """
+        self._books[to] = self._books[side]
+        self._books[side] = Book(self._rules, side, now)
+        self._latest.pop(side, None)
+        self._latest.pop(to, None)
+        self._learned_at = now
+
     def pending(self, now: float) -> None:
         """From now on `passed` is asked: what comes is held against what was found."""
         self._pending_at = nextafter(now, inf)  # the tick that is counted already is what was found
@@ -105,13 +118,11 @@ class Judge:
         True ends those breaches. One that has come back within two minutes is not believed.
         """
         current = list(self._breaches())
-        found = [stream for _, stream in current]
-        found += [stream for _, stream in self._charges if _grave(stream) and stream not in found]
-        for stream in found:
-            if (stream.alarm is not None and stream.alarm.relapsed) or self._over(stream) < CONFIDENT:
-                return False
+        found = self._charged()
+        if not self._all_over(found, CONFIDENT):
+            return False
         for series, stream in current:
-            stream.end(series.at(self._pending_at), now)
+            stream.end(series.at(self._over(stream)[1]), now)
         for stream in found:
             if stream.alarm is not None:
                 stream.end(None, now)
@@ -119,8 +130,25 @@ class Judge:
         self._latest.clear()
         return True
 
+    @property
+    def passing(self) -> bool:
+        """Whether it says so rather than not: `passed` may be about to."""
+        found = self._charged()
+        return bool(found) and self._all_over(found, CONFIDENT / 2)
+
+    def _charged(self) -> list[Stream]:
+        """What `passed` is about."""
+        found = [stream for _, stream in self._breaches()]
+        return found + [stream for _, stream in self._charges if _grave(stream) and stream not in found]
+
+    def _all_over(self, found: Sequence[Stream], nats: float) -> bool:
+        return not any(
+            (stream.alarm is not None and stream.alarm.relapsed) or self._over(stream)[0] < nats
+            for stream in found
+        )
+
     def shares(self, now: float) -> tuple[Share, ...]:
-        """Of every side and part that is looked at by itself, for people to read."""
+        """Of every side and part that is looked at by itself, and of upstreams: for people to read."""
         found: dict[tuple[Side, Segment], Share] = {}
         for side, book in self._books.items():
             for series, stream in book.each():
@@ -128,7 +156,20 @@ class Judge:
                 if n:
                     share = found.setdefault((side, stream.segment), Share(side, stream.segment, int(n), {}))
                     share.wrong[stream.trigger.name] = s / n
-        return tuple(found.values())
+        calls = {name: Calls(*series.sums(now)) for name, series in self._upstreams.series.items()}
+        return (
+            *found.values(),
+            *(
+                Share(
+                    None,
+                    Segment("upstream", name),
+                    it.calls,
+                    {"failed": it.failed / it.calls, "late": min(it.late / it.calls, 1.0)},
+                )
+                for name, it in calls.items()
+                if it.calls
+            ),
+        )
 
     def _look(self, side: Side, now: float) -> Judgement:
         book = self._books[side]
@@ -202,9 +243,9 @@ class Judge:
             if side != "control":
                 yield from ((series, stream) for series, stream in book.each() if _grave(stream))
 
-    def _over(self, stream: Stream) -> float:
-        """Evidence that a breach is over, in nats: of what came since the last sign of it, but not before
-        `pending`, on every side but control.
+    def _over(self, stream: Stream) -> tuple[float, float]:
+        """Evidence that a breach is over, in nats, and since when: of what came since the last sign of it,
+        but not before `pending`, on every side but control.
         """
         series = [
             found
@@ -212,12 +253,12 @@ class Judge:
             if side != "control" and (found := book.series(stream.segment)) is not None
         ]
         moments = {when for it in series for when, _ in it.moments() if when >= self._pending_at}
-        best = 0.0
+        best = 0.0, self._pending_at
         for moment in moments:
             parts = [stream.measure(it.total, it.at(moment)) for it in series]
             n, s = sum(n for n, _ in parts), sum(s for _, s in parts)
             if s <= n * stream.trigger.share:
-                best = max(best, stream.against(n, s, mild=True))
+                best = max(best, (stream.against(n, s, mild=True), moment))
         return best
 
 

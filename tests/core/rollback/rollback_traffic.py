@@ -24,8 +24,8 @@ def delta(**cells):
     return Delta(targets=TARGETS, cells={KEY._replace(side=side): counts for side, counts in cells.items()})
 
 
-def of(parts):
-    return Delta(targets=TARGETS, cells=parts)
+def of(parts, targets=TARGETS):
+    return Delta(targets=targets, cells=parts)
 
 
 class Traffic:
@@ -36,6 +36,7 @@ class Traffic:
         self.chance = Random(seed)
         self.judge = judge or Judge(RollbackSettings(**settings), self.now)
         self.rate, self.tick = rate, tick
+        self.targets = TARGETS
 
     def drawn(self, n, share):
         return sum(self.chance.random() < share for _ in range(n))
@@ -58,7 +59,7 @@ class Traffic:
                 key: self.cell(rate, shares)
                 for key, rate, shares in ((key, self.rate if rate is None else rate, shares), *others)
             }
-            self.judge.feed(of(cells), self.now)
+            self.judge.feed(of(cells, self.targets), self.now)
             if stop(self.judge.judge(self.now)):
                 return self.now - began
         return None
