@@ -23,12 +23,15 @@ ELSEWHERE = {
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
+    "postmortem": "proxy.cli.postmortem",
     "query": "proxy.cli.query",
     "simulate": "proxy.cli.simulate",
+    "rollback": "proxy.cli.rollback",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",
     "token": "proxy.cli.tokens",
+    "triggers": "proxy.cli.rollback",
 }
 """Commands by the module that holds them under their name, imported when one is asked for."""
 

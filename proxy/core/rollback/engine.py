@@ -180,6 +180,7 @@ class Engine:
             return ()
         if self._killed:
             self._killed = False
+            self.judge.learning = self.state == "NORMAL"
             self._anew(now)
             self._settling = now + world.settle_s
         elif self._settling is not None and now >= self._settling:
@@ -193,7 +194,6 @@ class Engine:
         while len(moves) < len(STATES) and (event := possible(self.state, self._holds(moment))):
             moves.append(self._moved(event, moment))
             moment = self._moment(now)
-        self.judge.learning = self.state == "NORMAL"
         return tuple(moves)
 
     def start(
@@ -317,6 +317,7 @@ class Engine:
         course = self._course
         was, to = self._about(before), self._about(course)
         self._awaits = course.state == "ROLLBACK_PENDING"
+        self.judge.learning = course.state == "NORMAL"
         self._settling = None
         if course.state in _ANEW:
             self._anew(now)

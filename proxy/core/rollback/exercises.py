@@ -218,6 +218,10 @@ class Run:
             self.broken_at = self._ordered_at = now
         moves = (*self._order(now), *self._engine.step(now, World(settle_s=self._settle_s)))
         self.moves += moves
+        if moves and self.broken_at is None and self.state not in {"NORMAL", "DEGRADED"}:
+            why = f"its requests were in trouble before anything was done to them: {moves[-1].reason}"
+            self.end("aborted", why, now)
+            return moves
         if self.broken and self._may_lift():
             self.lifted_at = now
         if self.lifted_at is not None and self.state == "NORMAL":

@@ -9,6 +9,7 @@ from proxy.core.decision import Laid
 from proxy.core.experiment import Experiment
 from proxy.core.identity import Who
 from proxy.core.policy import Policy, Route, Sources
+from proxy.core.rollback.drills import Fault
 from proxy.core.rollback.exercises import NAMES, STEPS, Clocks, Run, faults_of, obstacle, own, settings_of
 from proxy.core.rollback.settings import DEFAULT_TRIGGERS, RollbackSettings
 from proxy.core.rollback.signals import FAILED, FILLED, LATE, REQUESTS, SHORT, SLOTS, Delta, Key, columns
@@ -101,6 +102,17 @@ def test_a_trigger_that_does_not_fire_fails_the_drill():
         "trigger", "transitions", "recovery", "ended",
     }  # fmt: skip
     assert "60 s were not enough: it waited for the end of NORMAL" in found.criteria["ended"].seen
+
+
+def test_what_is_broken_already_ends_it_before_it_breaks_anything():
+    run = Run("error", POLICY, CLOCKS, drill_id="d", now=0.0)
+    for tick in range(1, 8):
+        counts = cell((Fault(source="cf", effect="error"),), ("cf",))
+        cells = {Key("films", "none", "drill"): [10 * it for it in counts]}
+        run.feed(Delta(targets=TARGETS, cells=cells), tick * TICK_S)
+        run.step(tick * TICK_S)
+    assert (run.over, run.broken_at, run.drill) == ("aborted", None, None)
+    assert run.why.startswith("its requests were in trouble before anything was done to them: error_p1")
 
 
 def test_without_requests_it_waits_for_them_and_ends_in_time():
