@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from rollback_traffic import TARGETS, cell
 
 from proxy.core.rollback.detector import Alternatives, Detector
-from proxy.core.rollback.settings import DEFAULT_TRIGGERS, RollbackSettings
+from proxy.core.rollback.settings import DEFAULT_TRIGGERS
 from proxy.core.rollback.signals import LATE
-from proxy.core.rollback.triggers import Care, Past, Stream, measure
+from proxy.core.rollback.triggers import DAY_S, Care, Past, Stream, measure
 from proxy.core.rollback.verdicts import ALL
 from proxy.core.rollback.window import Series
 
@@ -24,8 +24,8 @@ TICKS = st.lists(
 class Fed:
     """A stream, fed tick by tick."""
 
-    def __init__(self, trigger=ERROR, **settings):
-        care = Care.shared(RollbackSettings(**settings), 14, 10.0)
+    def __init__(self, trigger=ERROR, days=3_650.0):
+        care = Care.shared(days * DAY_S, 14, 10.0, 20)
         of = Alternatives(trigger.share)
         self.stream = Stream(trigger, ALL, measure(trigger, TARGETS), of, care, Past(600.0), 0.0)
         self.series = Series(WIDTH, 10.0)
@@ -44,7 +44,7 @@ class Fed:
 @given(TICKS)
 def test_ticks_told_together_give_no_higher_value_than_each_by_itself(ticks):
     """So quiet ticks may be put off without one more false alarm."""
-    fed = Fed(COVERAGE, false_alarm_days=1e9)
+    fed = Fed(COVERAGE, days=1e9)
     exact = Detector(Alternatives(COVERAGE.share), 0.0)
     for seconds, n, part in ticks:
         short = round(n * part, 3)
