@@ -133,11 +133,15 @@ def _green(course: Course, moment: Moment) -> bool:
 def _step_over(course: Course, moment: Moment) -> bool:
     settings, waited = moment.settings, moment.now - course.clock
     view = about(course, moment)
-    if moment.world.criticals or view.breaches("P1") or waited < settings.recovery_step_s:
+    if view.breaches("P1") or waited < settings.recovery_step_s:
+        return False
+    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE:
+        return True
+    if moment.world.criticals:
         return False
     quiet = quiet_enough(course, waited, settings.recovery_step_s, settings)
     if course.low < BUCKETS:
-        return view.green or quiet or waited >= settings.recovery_step_s * LONG_PATIENCE
+        return view.green or quiet
     overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
     if view.green and all(it.answer == "ok" for it in overall if it.trigger in course.culprits):
         return True
@@ -155,9 +159,9 @@ def _confirmation_over(course: Course, moment: Moment) -> bool:
 
 
 def _relapse(course: Course, moment: Moment) -> bool:
-    stays = bool(moment.world.criticals) and (
-        moment.now - course.clock >= moment.settings.recovery_step_s * PATIENCE
-    )
+    # A breaker closes by the requests it is asked for: without any it proves nothing that it has not.
+    waited, wanted = moment.now - course.clock, moment.settings.recovery_step_s
+    stays = bool(moment.world.criticals) and quiet_enough(course, waited, wanted, moment.settings)
     acting = moment.settings.mode == "act"
     return stays or bool(about(course, moment).breaches("P1")) or (acting and _outside(course, moment))
 
@@ -215,6 +219,8 @@ def noticed(course: Course, moment: Moment, requests: int) -> Course:
     now, views = moment.now, moment.views.values()
     green = bool(views) and all(view.green for view in views)
     quiet = not moment.world.criticals and not any(map(breaching, views))
+    # Recovery is from what P1 says: P2 is for DEGRADED, where it goes on from NORMAL.
+    counts = quiet if course.state != "RECOVERY_VERIFY" else not about(course, moment).breaches("P1")
     known = course.known & _present(moment)
     if course.state == "ROLLED_BACK" and (ALL_SCOPE, "emergency") in course.parts:
         known = _present(moment)
@@ -222,7 +228,7 @@ def noticed(course: Course, moment: Moment, requests: int) -> Course:
         course,
         green_since=(now if course.green_since is None else course.green_since) if green else None,
         quiet_since=(now if course.quiet_since is None else course.quiet_since) if quiet else None,
-        requests=course.requests + requests if quiet else 0,
+        requests=course.requests + requests if counts else 0,
         known=known,
     )
 

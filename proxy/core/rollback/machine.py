@@ -80,11 +80,12 @@ GUARDS: Mapping[Guard, str] = {
     "by_itself": "no person has ordered it",
     "not_flapping": "fewer than `flaps` rollbacks within `flaps_s`",
     "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "
-    "`minimum_requests`, or four times that; the last step only if the triggers that led to the rollback say "
-    "ok as well, or if after twice that no P1 share is over its threshold; and nothing critical",
+    "`minimum_requests`, and nothing critical; or four times that; the last step only if the triggers that "
+    "led to the rollback say ok as well, or if after twice that no P1 share is over its threshold",
     "steps_left": "not all buckets are let out",
     "last_step": "all buckets are let out",
-    "relapse": "a P1 breach, or something critical that has not mended within two steps",
+    "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
+    "mended",
     "room": "the upstream that receives the traffic takes what it was given, and there is more",
     "alive": "the kill switch is not thrown by hand",
     "closes": "it opens nothing that is closed: no lower stage than the one that lies there",

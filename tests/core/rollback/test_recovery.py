@@ -123,9 +123,35 @@ def test_what_is_critical_and_does_not_mend_goes_back_and_holds_longer():
     bench.world = World(criticals=(OPEN,))
     bench.until("ROLLED_BACK", 1)
     bench.until("RECOVERY_VERIFY", 400)
+    bench.came("recovered", ACT.minimum_requests)
     assert bench.until("ROLLED_BACK", 300) == 2 * ACT.recovery_step_s
     assert bench.moves[-1].criticals == (OPEN,)
     assert bench.until("RECOVERY_VERIFY", 700) == 2 * ACT.hold_s
+
+
+def test_an_open_breaker_that_nobody_asks_fails_no_recovery():
+    """Of few users nobody may be in the first buckets; so the next ones try, until somebody has."""
+    bench = Bench().says(exposed=GREEN, recovered=SILENT)
+    bench.world = World(criticals=(OPEN,))
+    bench.until("ROLLED_BACK", 1)
+    bench.until("RECOVERY_VERIFY", 400)
+    bench.came("recovered", ACT.minimum_requests - 1)
+    assert states(bench.step(4 * 4 * ACT.recovery_step_s)) == ["RECOVERY_VERIFY"] * 4
+    assert bench.engine.layers[0].low == BUCKETS
+    assert bench.step(10_000) == []
+    bench.came("recovered", ACT.minimum_requests)
+    assert states(bench.step()) == ["ROLLED_BACK"]
+
+
+def test_a_p2_breach_that_stays_does_not_keep_it_from_getting_back():
+    """It is a matter of DEGRADED, which follows."""
+    bench = recovering(recovered=P2, exposed=P2)
+    while bench.engine.state == "RECOVERY_VERIFY":
+        bench.came("recovered", ACT.minimum_requests)
+        bench.step(2 * ACT.recovery_step_s)
+        assert bench.now < 10_000
+    bench.step(1)
+    assert states(bench.moves[-2:]) == ["NORMAL", "DEGRADED"]
 
 
 def test_what_fails_again_while_it_recovers_is_critical_at_once():
