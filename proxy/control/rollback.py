@@ -24,6 +24,7 @@ from proxy.control.rollback_words import layers_words, says, toggles_words
 from proxy.control.rollback_world import Surroundings
 from proxy.core.audit import Outcome
 from proxy.core.policy import Policy
+from proxy.core.rollback.changes import changes
 from proxy.core.rollback.engine import ITSELF, Engine, Transition
 from proxy.core.rollback.judge import Judge
 from proxy.core.rollback.layers import NO_LAYERS, Layers, killing
@@ -208,21 +209,21 @@ class RollbackControl:
     def _note(self, it: Transition, move: MoveStatus) -> None:
         """The toggles before and after, and what the triggers said, in the audit log."""
         layers = it.layers if move.applied else it.was
-        was, now = toggles_words(self._layering.policy.toggles, it.was, layers)
+        changed = changes(self._layering.policy.toggles, it.was, layers)
         entry = self._trail.entry(
             "rollback.transition",
             Outcome.DONE,
             actor=it.by,
             target=move.to,
-            before={"state": it.before, "layers": move.was, **was},
+            before={"state": it.before, "layers": move.was, "toggles": toggles_words(changed, after=False)},
             after={
                 "state": it.to,
                 "layers": move.now,
+                "toggles": toggles_words(changed, after=True),
                 "stage": it.stage,
                 "event": it.event,
                 "triggers": "; ".join(move.causes),
                 "applied": move.applied,
-                **now,
             },
             reason=it.reason,
         )

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 
-from proxy.core.audit import Scalar
+from orjson import dumps
+
 from proxy.core.flaps import BUCKETS
-from proxy.core.rollback.changes import Change, changes
+from proxy.core.rollback.changes import Change
 from proxy.core.rollback.layers import Layers, Patch
 from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict
 from proxy.core.rollback.words import verdict_words
-from proxy.core.toggles import Scope, Toggles
+from proxy.core.toggles import Scope
 
 _KINDS = {
     "breaker_open": "the breaker of {name} is open",
@@ -57,25 +58,16 @@ def layers_words(layers: Layers) -> str:
     return "; ".join(map(patch_words, layers)) or "nothing"
 
 
-def toggles_words(toggles: Toggles, was: Layers, now: Layers) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
-    """What holds otherwise than before under the operator's toggles: before, and after, each by the toggle
-    and whom it is for.
-    """
-    found = changes(toggles, was, now)
-    places = [_place(it) for it in found]
-    return (
-        {place: it.before for place, it in zip(places, found, strict=True)},
-        {place: it.after for place, it in zip(places, found, strict=True)},
-    )
-
-
-def _place(it: Change) -> str:
-    parts = [it.toggle]
-    if it.scope != Scope():
-        parts.append(scope_words(it.scope))
-    if (it.low, it.high) != (0, BUCKETS):
-        parts.append(f"buckets {it.low} to {it.high - 1}")
-    return " ".join(parts)
+def toggles_words(changed: Iterable[Change], *, after: bool) -> str:
+    """Those that hold otherwise by a transition, as they were or as they are then, and for whom."""
+    told: dict[str, list[str]] = {}
+    for it in changed:
+        whom = scope_words(it.scope)
+        if (it.low, it.high) != (0, BUCKETS):
+            whom += f" in buckets {it.low} to {it.high - 1}"
+        value = it.after if after else it.before
+        told.setdefault(whom, []).append(f"{it.toggle}={dumps(value).decode()}")
+    return "; ".join(f"{' '.join(values)} for {whom}" for whom, values in told.items())
 
 
 def wrong(judgements: Iterable[Judgement]) -> tuple[str, ...]:

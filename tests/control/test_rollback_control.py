@@ -35,10 +35,10 @@ async def test_a_source_that_fails_is_rolled_back_and_everything_is_told(bench):
     )
     assert entry.before["layers"] == "stage 1 for everybody"
     assert entry.after["layers"].startswith("stage 2 for everybody")
-    assert (entry.before["disable_cf"], entry.after["disable_cf"]) == (False, True)
-    assert "exposure_percent" not in entry.after, "it was 75 already"
+    assert bench.trail.entries[0].before["toggles"].startswith("exposure_percent=100.0")
+    assert bench.trail.entries[0].after["toggles"] == 'exposure_percent=75 cache_mode="prewarm" for everybody'
+    assert "disable_cf=true" in entry.after["toggles"]
     assert "error_p1" in bench.trail.entries[0].after["triggers"]
-    assert bench.trail.entries[0].after["exposure_percent"] == 75
 
 
 async def test_whose_toggles_change_stands_in_the_audit_log(bench):
@@ -46,9 +46,10 @@ async def test_whose_toggles_change_stands_in_the_audit_log(bench):
     await by_hand(bench, "release")
     await bench.control._keeper.settled(2)
     order, released = bench.trail.entries
-    assert order.after["disable_cf region=eu"] is True
-    assert released.before["disable_cf region=eu buckets 0 to 99"] is True
-    assert released.after["disable_cf region=eu buckets 0 to 99"] is False
+    assert "disable_cf=true" in order.after["toggles"]
+    assert order.after["toggles"].endswith(" for region=eu")
+    assert "disable_cf=false" in released.after["toggles"]
+    assert released.after["toggles"].endswith(" for region=eu in buckets 0 to 99")
 
 
 async def rolled_back(bench):

@@ -101,6 +101,7 @@ class Judge:
         one begins anew. What is not enough yet for a breach is not lost by that.
         """
         self._books[to] = self._books[side]
+        self._books[to].becomes(to)
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
         self._latest.pop(to, None)
@@ -189,6 +190,8 @@ class Judge:
             verdict = stream.verdict(n, min(s, n), self._baselines[trigger.name].share)
             if stream.alarm is not None:
                 breach = True
+                m, t = stream.measure(series.total, series.at(stream.alarm.since))
+                verdict = replace(verdict, lately=(int(m), min(t / m, 1.0)) if m else None)
                 verdict = self._beside_control(side, verdict, series, stream, now)
                 if trigger.priority == "P1" and not verdict.shared:
                     cases.setdefault(trigger.name, Case(stream.measure, trigger.share, stream.alarm.since))
