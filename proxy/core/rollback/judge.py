@@ -178,6 +178,7 @@ class Judge:
             self._learn(now)
         verdicts: list[Verdict] = []
         cases: dict[str, Case] = {}
+        grave: list[Case] = []
         breach = False
         for series, stream in book.each():
             n, s = stream.look(series, now)
@@ -190,10 +191,16 @@ class Judge:
             if stream.alarm is not None:
                 breach = True
                 verdict = self._beside_control(side, verdict, series, stream, now)
-                if trigger.priority == "P1" and not verdict.shared:
-                    cases.setdefault(trigger.name, Case(stream.measure, trigger.share, stream.alarm.since))
+                if not verdict.shared and trigger.name not in cases:
+                    case = cases[trigger.name] = Case(stream.measure, trigger.share, stream.alarm.since)
+                    if trigger.priority == "P1":
+                        grave.append(case)
             verdicts.append(verdict)
-        found = Judgement(verdicts=tuple(verdicts), blamed=self._blamed(book, [*cases.values()], now))
+        found = Judgement(
+            verdicts=tuple(verdicts),
+            blamed=self._blamed(book, grave, now),
+            warned=self._blamed(book, [*cases.values()], now),
+        )
         age = min((now - book.began) / _AGE, _FRESH_S if breach else self._rules.slot_s)
         self._latest[side] = now + age, found
         return found

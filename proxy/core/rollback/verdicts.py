@@ -67,6 +67,8 @@ class Judgement:
     criticals: tuple[Critical, ...] = ()
     blamed: Segment = ALL
     """The segment that explains the P1 breaches; `ALL`: none does by itself."""
+    warned: Segment = ALL
+    """The one that explains all breaches, of P2 as well."""
 
     def breaches(self, priority: Priority) -> tuple[Verdict, ...]:
         """Those not shared with the control arm."""

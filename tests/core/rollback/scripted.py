@@ -28,7 +28,7 @@ SHARED = Judgement(verdicts=(verdict(shared=True),))
 
 
 def p1_in(segment):
-    return Judgement(verdicts=(verdict(), verdict(segment=segment)), blamed=segment)
+    return Judgement(verdicts=(verdict(), verdict(segment=segment)), blamed=segment, warned=segment)
 
 
 class Scripted:
