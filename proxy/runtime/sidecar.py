@@ -97,6 +97,7 @@ class Sidecar:
             store=RollbackFile(settings.rollback_file),
             trail=ledger.trail,
         )
+        rollback.heard = self._events.rollback_moved
         rollback.restore()
         rollback_board = RollbackBoard(rollback, layering)
         kill.beyond = rollback.kills

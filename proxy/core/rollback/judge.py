@@ -101,6 +101,7 @@ class Judge:
         one begins anew. What is not enough yet for a breach is not lost by that.
         """
         self._books[to] = self._books[side]
+        self._books[to].becomes(to)
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
         self._latest.pop(to, None)
