@@ -96,13 +96,18 @@ class Judge:
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
 
-    def carry(self, side: Side, to: Side, now: float) -> None:
-        """All that is known about one side is from now on about the other, whose traffic it has become; the
-        one begins anew. What is not enough yet for a breach is not lost by that.
+    def carry(self, side: Side, to: Side, now: float, segment: Segment = ALL) -> None:
+        """All that is known about one side, or that part of it, is from now on about the other, whose traffic
+        it has become; of all of it the one begins anew. What is not enough yet for a breach is not lost by
+        that.
         """
-        self._books[to] = self._books[side]
-        self._books[to].becomes(to)
-        self._books[side] = Book(self._rules, side, now)
+        if segment == ALL:
+            self._books[to] = self._books[side]
+            self._books[to].becomes(to)
+            self._books[side] = Book(self._rules, side, now)
+        else:
+            self._books[to] = Book(self._rules, to, now)
+            self._books[to].takes(segment, self._books[side])
         self._latest.pop(side, None)
         self._latest.pop(to, None)
         self._learned_at = now
@@ -258,7 +263,7 @@ class Judge:
         series = [
             found
             for side, book in self._books.items()
-            if side != "control" and (found := book.series(stream.segment)) is not None
+            if side != "control" and (found := book.series(stream.part)) is not None
         ]
         moments = {when for it in series for when, _ in it.moments() if when >= self._pending_at}
         best = 0.0, self._pending_at
