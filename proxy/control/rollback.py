@@ -19,10 +19,11 @@ from proxy.control.rollback_keeping import RollbackKeeper
 from proxy.control.rollback_memory import Memory, memorised, remembered
 from proxy.control.rollback_orders import Order
 from proxy.control.rollback_shown import MoveStatus
-from proxy.control.rollback_words import layers_words, says
+from proxy.control.rollback_words import layers_words, says, toggles_words
 from proxy.control.rollback_world import Surroundings
 from proxy.core.audit import Outcome
 from proxy.core.policy import Policy
+from proxy.core.rollback.changes import changes
 from proxy.core.rollback.engine import ITSELF, Engine, Transition
 from proxy.core.rollback.judge import Judge
 from proxy.core.rollback.layers import NO_LAYERS, Layers, killing
@@ -206,15 +207,17 @@ class RollbackControl:
 
     def _note(self, it: Transition, move: MoveStatus) -> None:
         """The toggles before and after, and what the triggers said, in the audit log."""
+        changed = changes(self._layering.policy.toggles, it.was, it.layers)
         entry = self._trail.entry(
             "rollback.transition",
             Outcome.DONE,
             actor=it.by,
             target=move.to,
-            before={"state": it.before, "layers": move.was},
+            before={"state": it.before, "layers": move.was, "toggles": toggles_words(changed, after=False)},
             after={
                 "state": it.to,
                 "layers": move.now,
+                "toggles": toggles_words(changed, after=True),
                 "stage": it.stage,
                 "event": it.event,
                 "triggers": "; ".join(move.causes),

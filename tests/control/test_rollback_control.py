@@ -34,6 +34,9 @@ async def test_a_source_that_fails_is_rolled_back_and_everything_is_told(bench):
     )
     assert entry.before["layers"] == "stage 1 for everybody"
     assert entry.after["layers"].startswith("stage 2 for everybody")
+    assert bench.trail.entries[0].before["toggles"].startswith("exposure_percent=100.0")
+    assert bench.trail.entries[0].after["toggles"] == 'exposure_percent=75 cache_mode="prewarm" for everybody'
+    assert "disable_cf=true" in entry.after["toggles"]
     assert "error_p1" in bench.trail.entries[0].after["triggers"]
 
 
