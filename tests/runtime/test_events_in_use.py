@@ -16,6 +16,7 @@ user = ["query:user_id"]
 [events]
 directory = "events"
 rotate_bytes = 65536
+request_sample = 1.0
 [[audit.actions]]
 action = "billing.charge"
 route = "payment"
