@@ -11,6 +11,7 @@ from proxy.control.rollback_shown import (
     PatchStatus,
     RollbackBrief,
     RollbackStatus,
+    ShareStatus,
     TriggersStatus,
     VerdictStatus,
 )
@@ -89,6 +90,7 @@ class RollbackBoard:
                 for it in view.verdicts
             ),
             criticals=tuple(map(CriticalStatus.of, criticals)),
+            shares=tuple(map(ShareStatus.of, engine.judge.shares(self._monotonic()))),
             blamed=segment_words(engine.judgement.blamed),
             learning=engine.judge.learning,
         )
