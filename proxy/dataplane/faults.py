@@ -87,9 +87,8 @@ class FaultyFetch(Fetch):
         if self._held:
             self._held = False
             self._lane = None
-            if cast(
-                "Request", self._asker
-            ).killed:  # meanwhile: no upstream is contacted any more (facts 2.9)
+            # Killed meanwhile: no upstream is contacted any more (facts 2.9).
+            if cast("Request", self._asker).killed:
                 self._left_alone(now)
             else:
                 super().begin(now, self._bucket)

@@ -100,6 +100,7 @@ class Sidecar:
         rollback.heard = self._events.rollback_moved
         rollback.restore()
         rollback_board = RollbackBoard(rollback, layering)
+        rollback.heard = self._events.rollback_moved
         kill.beyond = rollback.kills
         self._drills = drills = DrillControl(layering, rollback.earnest)
         self._breakers = breakers = BreakerControl(self._plane)

@@ -51,9 +51,6 @@ def load_incident(path: Path) -> Incident:
         _fault(fault, listed[at], ("faults", at), incident, report)
     if incident.expect is not None:
         _expect(incident.expect, incident, report)
-    for name in incident.capacity:
-        if name not in {"cf", "content", "control"}:
-            report.add(("capacity", name), "is no source", likeness(name, ["cf", "content", "control"]))
     if report.problems:
         raise SettingsError(report.problems)
     return incident

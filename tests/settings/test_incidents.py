@@ -92,7 +92,7 @@ def test_every_mistake_is_told_at_once(problems):
             "faults[0].regions[0]",
             "there are: eu",
         ),
-        ("[capacity]\nccf = 3", "capacity.ccf", "did you mean 'cf'?"),
+        ("[capacity]\nccf = 3", "capacity.ccf", "'cf', 'content' or 'control'"),
         ("[rollback]\nhlod_s = 3", "rollback.hlod_s", "did you mean 'hold_s'?"),
         (
             FAULT + '[expect]\nfinal = ["NORMAL"]\nacts = false\nwithin_s = 3',

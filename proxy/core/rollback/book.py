@@ -73,6 +73,7 @@ class Book:
         self._watched: dict[Segment, tuple[Series, list[Stream]]] = {}  # parts that are judged by themselves
         self._rules = rules
         self._side = side
+        self._part = ALL  # of all traffic, what this one has
         self._slot = 0
         self._tick: dict[Segment, Counts] = {}
         self._nothing = (0,) * rules.width
@@ -82,6 +83,20 @@ class Book:
         self._side = side
         for _, stream in self.each():
             stream.care = self._rules.care(side, stream.segment)
+
+    def takes(self, segment: Segment, other: "Book") -> None:
+        """That part of the other side's traffic is all there is on this one from now on."""
+        series, streams = other.known(segment)
+        if series is not None:
+            self.all = series.copy()  # who is under way counts there still
+            self.streams = streams or self.streams
+        for stream in self.streams:
+            stream.segment, stream.part, stream.care = ALL, segment, self._rules.care(self._side, ALL)
+        self._part = segment
+
+    def known(self, segment: Segment) -> tuple[Series | None, list[Stream]]:
+        """Of a part, that is judged here no more."""
+        return self._watched.pop(segment, (self.parts.series.get(segment), []))
 
     def collect(self, segments: tuple[Segment, ...], counts: Counts) -> None:
         """A cell of the tick that `count` ends."""
@@ -135,7 +150,7 @@ class Book:
 
     def series(self, segment: Segment) -> Series | None:
         """None: nothing is known of it, or it shares one with others."""
-        return self.all if segment == ALL else self.parts.series.get(segment)
+        return self.all if segment in {ALL, self._part} else self.parts.series.get(segment)
 
     def each(self) -> Iterator[tuple[Series, Stream]]:
         """All streams, those about all traffic first."""

@@ -128,7 +128,7 @@ class Stream:
     __slots__ = (
         "_armed", "_begun", "_of", "_past", "_quiet_at", "_quiet_n", "_quiet_s",
         "_run", "_run_at", "_run_from",
-        "alarm", "care", "detector", "measure", "segment", "trigger",
+        "alarm", "care", "detector", "measure", "part", "segment", "trigger",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +142,8 @@ class Stream:
         now: float,
     ) -> None:
         self.segment = segment
+        self.part = segment
+        """What it is of the traffic of other sides; another where that part is all there is on this one."""
         self.trigger = trigger
         self.measure = measure
         self.alarm: Alarm | None = None

@@ -8,6 +8,7 @@ from proxy.core.toggles import Scope
 Metric: TypeAlias = Literal["coverage", "latency", "error", "cache"]
 Priority: TypeAlias = Literal["P1", "P2"]
 Dimension: TypeAlias = Literal["", "route", "region", "cohort", "client", "upstream"]
+_DIMENSIONS: tuple[Dimension, ...] = ("region", "cohort", "client")
 Answer: TypeAlias = Literal["ok", "breach", "inconclusive", "no_data"]
 
 
@@ -28,6 +29,15 @@ class Segment(NamedTuple):
 
 
 ALL = Segment()
+
+
+def segment_of(scope: Scope) -> Segment | None:
+    """The one that a scope names; None: it names more than one."""
+    named = [(dimension, names) for dimension, names in zip(_DIMENSIONS, scope, strict=True) if names]
+    if not named:
+        return ALL
+    (dimension, names), *more = named
+    return None if more or len(names) > 1 else Segment(dimension, names[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +78,8 @@ class Judgement:
     criticals: tuple[Critical, ...] = ()
     blamed: Segment = ALL
     """The segment that explains the P1 breaches; `ALL`: none does by itself."""
+    warned: Segment = ALL
+    """The one that explains all breaches, of P2 as well."""
 
     def breaches(self, priority: Priority) -> tuple[Verdict, ...]:
         """Those not shared with the control arm."""
