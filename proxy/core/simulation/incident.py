@@ -12,7 +12,7 @@ from proxy.core.toggles import Mode, Scope
 
 Share: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 Seconds: TypeAlias = Annotated[float, Ge(0)]
-Names: TypeAlias = Mapping[str, Annotated[float, Gt(0)]]
+Names: TypeAlias = Mapping[str, Annotated[float, Interval(gt=0, le=1e6)]]
 DAY_S = 86_400.0
 Source: TypeAlias = Literal["cf", "content", "control"]
 
@@ -22,7 +22,7 @@ class Traffic:
     """Who asks, and how often."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    per_s: Annotated[float, Gt(0)] = 50.0  # requests a second, on average
+    per_s: Annotated[float, Interval(gt=0, le=1e6)] = 50.0  # requests a second, on average
     shape: Literal["flat", "diurnal"] = "flat"
     swing: Share = 0.6  # diurnal: so much more at noon and less at midnight, as a share of `per_s`
     day_s: Annotated[float, Gt(0)] = DAY_S  # the length of a day; it begins at midnight
@@ -118,7 +118,7 @@ class Incident:
     __pydantic_config__: ClassVar[Any] = STRICT
     title: Annotated[str, Len(1)]
     about: str = ""
-    seconds: Annotated[float, Gt(0)]  # how long it is looked at
+    seconds: Annotated[float, Interval(gt=0, le=400 * DAY_S)]  # how long it is looked at
     capacity: Mapping[Source, Annotated[float, Gt(0)]] = field(default_factory=dict)
     """What each source can take, in requests a second; what it is asked beyond fails. Not named: all."""
     traffic: Traffic = field(default_factory=Traffic)
