@@ -331,6 +331,9 @@ class Engine:
                 self.judge.carry(was, to, now)
             elif lies is course and (segment := segment_of(course.parts[0].scope)) is not None:
                 self.judge.carry(was, to, now, segment)
+        if course.state == "NORMAL":
+            for side in ("staged", "recovered"):
+                self.judge.restart(side, now)
         if self._awaits:
             self.judge.pending(now)
         if event not in {"warned", "breached", "relapsed", "confirmed"}:
