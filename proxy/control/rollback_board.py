@@ -7,6 +7,7 @@ from proxy.control.layering import Layering
 from proxy.control.rollback import RollbackControl
 from proxy.control.rollback_shown import (
     CriticalStatus,
+    MoveStatus,
     PatchStatus,
     RollbackBrief,
     RollbackStatus,
@@ -43,6 +44,7 @@ class RollbackBoard:
         if engine.settings.mode == "off":
             return None
         last = self._control.moves[0] if self._control.moves else None
+        began = self._began()
         killed = self._layering.policy.toggles.kill_switch
         next_at = None if killed else engine.next_at
         return RollbackBrief(
@@ -55,6 +57,8 @@ class RollbackBoard:
             layers=tuple(map(PatchStatus.of, engine.layers)),
             by=last.by if last else "",
             reason=last.reason if last else "",
+            began=began.at if began else "",
+            cause=began.reason if began else "",
             wrong=wrong(engine.judgements.values()),
             next=_KILLED if killed else _next(engine),
             next_in_s=None if next_at is None else round(max(0.0, next_at - now), 3),
@@ -89,6 +93,13 @@ class RollbackBoard:
             blamed=segment_words(engine.judgement.blamed),
             learning=engine.judge.learning,
         )
+
+    def _began(self) -> MoveStatus | None:
+        """The transition that all of this began with."""
+        for it in self._control.moves:
+            if "NORMAL" in (it.to, it.before):
+                return it if it.before == "NORMAL" else None
+        return None
 
     def _label(self, at: float) -> str:
         """A moment of the monotonic clock on the wall."""
