@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 from proxy.control import BreakerControl, KillSwitch, StatusBoard, ToggleControl
+from proxy.control.drills import DrillControl
 from proxy.control.preview import Previews
 from proxy.control.rollback import RollbackControl
 from proxy.control.rollback_board import RollbackBoard
@@ -49,6 +50,7 @@ class Services:
     previews: Previews
     rollback: RollbackControl
     rollback_board: RollbackBoard
+    drills: DrillControl
     breakers: BreakerControl
     board: StatusBoard
     readiness: Readiness

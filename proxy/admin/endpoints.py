@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass
 
+from proxy.admin import drills, rollback, toggle_preview, toggles
 from proxy.admin import handlers as do
-from proxy.admin import rollback, toggle_preview, toggles
 from proxy.admin.calls import Recording, Services, Thrown
 from proxy.admin.signature import Handler, Signature, signature
 from proxy.core.roles import Role
@@ -168,6 +168,24 @@ ENDPOINTS = (
         Role.VIEWER,
         rollback.preview_rollback,
         codes=("illegal_move", "rollback_off"),
+    ),
+    Endpoint("GET", "/v1/drills", Role.VIEWER, drills.read_drills),
+    Endpoint(
+        "POST",
+        "/v1/drills",
+        Role.OPERATOR,
+        drills.start_drill,
+        codes=("drill_refused",),
+        recording=Recording.SPOOLED,
+        subject="drill",
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/drills",
+        Role.OPERATOR,
+        drills.abort_drill,
+        recording=Recording.SPOOLED,
+        subject="drill",
     ),
     Endpoint("GET", "/v1/audit", Role.VIEWER, do.find_audit),
     Endpoint("GET", "/v1/audit/verify", Role.ADMIN, do.verify_audit, codes=("verify_running",)),

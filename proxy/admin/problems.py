@@ -32,6 +32,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "request_timeout": (408, "Body too slow"),
     "verify_running": (409, "Already verifying"),
     "illegal_move": (409, "No such move from here"),
+    "drill_refused": (409, "No drill now"),
     "rollback_off": (409, "Rollback is off"),
     "request_running": (409, "The same request is under way"),
     "version_mismatch": (412, "Not that version any more"),

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from proxy.admin.shapes import ScopedRules, TogglesByName
 from proxy.clock import rfc3339
 from proxy.control.toggle_plans import MAX_TTL_S, MIN_TTL_S
+from proxy.core.rollback.exercises import Clocks, Name
 from proxy.core.toggles import BASELINES
 
 STRICT = {"extra": "forbid"}
@@ -159,6 +160,14 @@ class RollbackPreviewed:
     cohort: Names = ()
     client: Names = ()
     baseline: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillStart(Reason):
+    """Which drill, and its clocks in seconds."""
+
+    name: Name
+    clocks: Clocks = field(default_factory=Clocks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

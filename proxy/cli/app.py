@@ -19,15 +19,18 @@ ELSEWHERE = {
     "audit": "proxy.cli.audit",
     "breaker": "proxy.cli.remote",
     "drill": "proxy.cli.drill",
+    "events": "proxy.cli.events",
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
     "query": "proxy.cli.query",
     "simulate": "proxy.cli.simulate",
+    "rollback": "proxy.cli.rollback",
     "status": "proxy.cli.remote",
     "store": "proxy.cli.store",
     "toggles": "proxy.cli.toggles",
     "token": "proxy.cli.tokens",
+    "triggers": "proxy.cli.rollback",
 }
 """Commands by the module that holds them under their name, imported when one is asked for."""
 

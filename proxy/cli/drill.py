@@ -4,19 +4,19 @@ import asyncio
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
-from proxy.cli.client import Admin, admin_url, remote
+from proxy.cli import drill_rollback
+from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, config_option, faults, settings_faults, tell_json, tell_table
 from proxy.cli.drill_clients import Round, Target, ask_all
+from proxy.cli.drill_targets import elsewhere, here, url_option, users_of
 from proxy.clock import monotonic
 from proxy.core.drill import MODES, Criterion, Tally, across, switched_off
-from proxy.core.policy import Identity
-from proxy.settings import Settings, load, split_address
+from proxy.core.rollback.exercises import NAMES
+from proxy.settings import Settings, load
 
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _KEYS = tuple(dict.fromkeys(mode.key for mode in MODES))
 
 
@@ -26,10 +26,6 @@ def drill() -> None:
 
     Nobody but the drill gets anything else than before, and nothing of it is judged.
     """
-
-
-def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else admin_url(context, parameter, value)
 
 
 def _headers(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
@@ -44,7 +40,7 @@ def _headers(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> d
 
 @drill.command("toggles")
 @click.option(
-    "--url", callback=_url, metavar="URL", help="Where recommendations are.  [default: by the settings]"
+    "--url", callback=url_option, metavar="URL", help="Where recommendations are.  [default: by the settings]"
 )
 @click.option("--users", default=20, show_default=True, type=click.IntRange(1, 1000), metavar="N")
 @click.option(
@@ -102,36 +98,19 @@ def toggles_(
     modes. The kill switch is looked at, which takes a token, and not thrown. Exit code 1 when a
     criterion does not hold.
     """
-    asking = Round(users=_users(ids, users), times=requests, until=monotonic() + seconds)
+    asking = Round(users=users_of(ids, users), times=requests, until=monotonic() + seconds)
     criteria = _kill_switch(api)
     if headers:
-        target = _elsewhere(url, k)
+        target = elsewhere(url, k)
     else:
         with settings_faults():
             settings = load(config, os.environ)
-        target = _here(settings, url, k)
+        target = here(settings, url, k)
         headers = _signed(settings, seconds)
     modes = [mode for mode in MODES if mode.key in headers]
     tallies = asyncio.run(ask_all(target, modes, headers, asking, clock=monotonic))
     criteria = [*(it for tally in tallies for it in tally.criteria()), *across(tallies), *criteria]
     _tell(target, tallies, criteria, as_json=as_json)
-
-
-def _users(ids: str, count: int) -> list[str]:
-    if ids.startswith("@"):
-        try:
-            lines = Path(ids[1:]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.BadParameter(f"{ids[1:]}: {getattr(error, 'strerror', None) or error}") from error
-        found = list(dict.fromkeys(filter(None, map(str.strip, lines))))[:count]
-    else:
-        digits = ids.count("#")
-        if not digits or "#" * digits not in ids:
-            raise click.BadParameter("--ids should have #s side by side, like u###, or be @FILE")
-        found = [ids.replace("#" * digits, f"{number:0{digits}}") for number in range(1, count + 1)]
-    if not found or not all(user.isascii() and user.isprintable() for user in found):
-        raise click.BadParameter("--ids should give at least one user, of printable ASCII")
-    return found
 
 
 def _kill_switch(api: Admin) -> list[Criterion]:
@@ -144,27 +123,6 @@ def _kill_switch(api: Admin) -> list[Criterion]:
             f"the kill switch is ON ({found['reason']}): no override lifts it, so there is nothing to verify"
         )
     return [switched_off(persisted=found["persisted"])]
-
-
-def _elsewhere(url: str | None, k: int) -> Target:
-    if url is None or not urlsplit(url).path:
-        raise click.UsageError(
-            "with --override say --url with its path, like http://host:8080/recommendations"
-        )
-    return Target(url=url, identity=Identity().user[0], k=k)
-
-
-def _here(settings: Settings, url: str | None, k: int) -> Target:
-    paths = [route.path for route in settings.routes if route.kind == "recommend"]
-    if not paths:
-        raise click.ClickException("no route of the settings recommends anything")
-    if url is None:
-        host, port = split_address(settings.listen.address)
-        host = _ANYWHERE.get(host, host)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    if not urlsplit(url).path:
-        url += paths[0]
-    return Target(url=url, identity=settings.identity.user[0], k=k)
 
 
 def _signed(settings: Settings, seconds: float) -> dict[str, str]:
@@ -212,3 +170,7 @@ def _tell(target: Target, tallies: list[Tally], criteria: list[Criterion], *, as
 
 def _counts(found: Any) -> str:
     return ", ".join(f"{name} {n}" for name, n in found.items())
+
+
+for _name in NAMES:
+    drill.add_command(drill_rollback.command(_name))

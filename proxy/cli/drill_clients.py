@@ -1,7 +1,8 @@
 """The drill's clients: a few at a time, each user several times, within the time that there is."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ from proxy.core.drill import Answered, Mode, Tally
 
 AT_ONCE = 4
 """Requests under way at most: a drill is no load test."""
+MOST = 16
+"""… where they come at an even pace."""
 PATIENCE_S = 5.0
 """For one answer."""
 
@@ -66,6 +69,34 @@ async def ask_all(
             await asyncio.gather(*(client(tally, waiting, headers[mode.key]) for _ in range(AT_ONCE)))
             tallies.append(tally)
     return tallies
+
+
+async def ask_evenly(
+    target: Target,
+    override: str,
+    users: Sequence[str],
+    per_s: float,
+    told: Callable[[Answered], None],
+    over: Callable[[], bool],
+) -> None:
+    """Ask at an even pace, user by user, until it is `over`; each answer is `told`.
+
+    There are `MOST` clients; only where all of them wait for answers the pace falls behind.
+    """
+    loop = asyncio.get_running_loop()
+    turns = zip(itertools.count(), itertools.cycle(users), strict=False)
+    began = loop.time()
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+
+        async def client() -> None:
+            while not over():
+                turn, user = next(turns)
+                await asyncio.sleep(max(0.0, began + turn / per_s - loop.time()))
+                if not over():
+                    told(await _ask(session, target, user, override))
+
+        await asyncio.gather(*(client() for _ in range(MOST)))
 
 
 async def _ask(session: aiohttp.ClientSession, target: Target, user: str, override: str) -> Answered:

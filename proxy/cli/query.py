@@ -53,6 +53,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> 
     return given
 
 
+directory_option = click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The event log.  [default: as the settings say]",
+)
+
+
 @click.command(context_settings=HELP)
 @click.argument("name")
 @click.option(
@@ -68,11 +75,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> 
     help="Of the query; repeatable.",
 )
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="table", show_default=True)
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The event log.  [default: as the settings say]",
-)
+@directory_option
 @config_option
 def query(
     name: str,

@@ -7,6 +7,7 @@ import click
 
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, tell_json, tell_table
+from proxy.cli.rollback_words import rollback_words
 from proxy.cli.toggle_words import held_words, shown, shown_at
 
 
@@ -31,6 +32,9 @@ def status(api: Admin, *, as_json: bool) -> None:
     if (reload := answer["reload"]) and not reload["ok"]:
         click.echo(f"the reload at {reload['at']} was refused:")
         click.echo("\n".join(f"  {problem}" for problem in reload["problems"]))
+    if (found := answer.get("rollback")) is not None:
+        for line in rollback_words(found):
+            click.echo(line)
     for trouble in answer["troubles"]:
         click.echo(f"trouble: {trouble}")
     for held in answer["held"]:
@@ -180,6 +184,8 @@ def _tell_kill(kill: dict[str, Any]) -> None:
     since = f", {kill['at']} by {kill['by']}: {kill['reason']}" if kill["at"] else ""
     forgetful = "" if kill["persisted"] else " (a restart forgets this)"
     click.echo(f"kill switch {'ON' if kill['kill'] else 'off'}{since}{forgetful}")
+    if said := kill["rollback"]:
+        click.echo(f"answers come from memory all the same: {said}")
 
 
 def _breaker_text(breaker: dict[str, Any] | None) -> str:

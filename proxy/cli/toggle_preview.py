@@ -17,7 +17,8 @@ _ASPECTS = {
 }
 
 
-def tell_preview(found: dict[str, Any]) -> None:
+def tell_preview(found: dict[str, Any], *, done: bool = False) -> None:
+    """`done`: it is about to be."""
     sampled = found["replayed"] < found["requests"]
     plural = "" if found["requests"] == 1 else "s"
     click.echo(
@@ -61,7 +62,7 @@ def tell_preview(found: dict[str, Any]) -> None:
     click.echo()
     for said in found["says"]:
         click.echo(said)
-    click.echo(f"verdict: {found['verdict']}; nothing was changed")
+    click.echo(f"verdict: {found['verdict']}" + ("" if done else "; nothing was changed"))
 
 
 def _served(it: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ the layers, and can neither lose nor keep one.
 from dataclasses import replace
 
 from proxy.core.policy import Policy
+from proxy.core.rollback.drills import Drill
 from proxy.core.rollback.layers import NO_LAYERS, Layers, Patch
 from proxy.core.rollback.stages import ORDER, within
 from proxy.ports import PolicyTarget
@@ -19,6 +20,7 @@ class Layering:
         self._target = target
         self._operators = target.policy
         self._layers: Layers = NO_LAYERS
+        self._drill: Drill | None = None
 
     @property
     def policy(self) -> Policy:
@@ -32,18 +34,24 @@ class Layering:
 
     def apply(self, policy: Policy) -> None:
         """As the target's, under the layers in force."""
-        self._target.apply(replace(policy, layers=self._layers))
+        self._target.apply(self.over(policy))
         self._operators = policy
 
     def lay(self, layers: Layers) -> None:
         """These and no others, effective with the next request. What the target refuses changes nothing."""
         if layers != self._layers:
-            self._target.apply(replace(self._operators, layers=layers))
+            self._target.apply(self.over(self._operators, layers))
             self._layers = layers
+
+    def drill(self, drill: Drill | None) -> None:
+        """In force in place of any other, with the next request of its own; None: there is none."""
+        if drill != self._drill:
+            self._target.apply(replace(self.over(self._operators), drill=drill))
+            self._drill = drill
 
     def over(self, policy: Policy, layers: Layers | None = None) -> Policy:
         """What `apply` would hand on of that policy, under these layers; None: those in force."""
-        return replace(policy, layers=self._layers if layers is None else layers)
+        return replace(policy, layers=self._layers if layers is None else layers, drill=self._drill)
 
     async def settled(self) -> None:
         await self._target.settled()

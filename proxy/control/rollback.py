@@ -71,7 +71,7 @@ class RollbackControl:
         self._wall = wall
         self._keeper = RollbackKeeper(store, trail, self._content)
         self._saved_at = monotonic()
-        self._untold: list[Transition] = []
+        self._untold: list[tuple[Transition, MoveStatus]] = []
         self._applied = False  # what the state before asked for was in force
         self._lost = ""  # why nobody knows what was in force before the start
         self._failing = ""
@@ -107,7 +107,8 @@ class RollbackControl:
 
     def troubles(self) -> list[str]:
         """What is wrong and keeps no traffic away."""
-        return list(filter(None, (self._lost, self._failing, self._keeper.trouble)))
+        behind = "" if self.wanted == self.layers else "what the rollback asks for is not in force yet"
+        return list(filter(None, (self._lost, behind, self._failing, self._keeper.trouble)))
 
     def kills(self) -> str:
         """Why recommend answers come from memory although nobody has thrown the switch, and what ends that;
@@ -122,6 +123,11 @@ class RollbackControl:
             "`fusebox rollback release --reason …`"
         )
 
+    def earnest(self) -> str:
+        """What goes on in earnest, which no drill may get in the way of; empty: nothing does."""
+        state = self.engine.state
+        return "" if state == "NORMAL" else f"the rollback is in {state}"
+
     # -- what comes by itself
 
     def feed(self, delta: Delta) -> None:
@@ -134,8 +140,8 @@ class RollbackControl:
         now = self._monotonic()
         settings = self._layering.policy.rollback
         if settings is not self._settings:
-            self._untold += self._reconfigured(settings, now)
-        self._untold += self.engine.step(now, self._surroundings.look(now))
+            self._moved(self._reconfigured(settings, now))
+        self._moved(self.engine.step(now, self._surroundings.look(now)))
         await self._follow()
 
     def _reconfigured(self, settings: RollbackSettings, now: float) -> Iterable[Transition]:
@@ -157,12 +163,18 @@ class RollbackControl:
         if moved or (due and (self.engine.state != "NORMAL" or not self.persisted)):
             await self._save()
 
-    def _tell(self) -> None:
-        told, self._untold = self._untold, []
-        for it in told:
+    def _moved(self, transitions: Iterable[Transition]) -> None:
+        """Shown from now on, and told once it is in force."""
+        for it in transitions:
             move = self._move(it)
             self.moves.appendleft(move)
             self.transitions[it.before, it.to] += 1
+            self._untold.append((it, move))
+        self._applied = self.engine.applied
+
+    def _tell(self) -> None:
+        told, self._untold = self._untold, []
+        for it, move in told:
             only = "" if move.applied else " (watched: nothing is changed)"
             extra = {
                 "event": it.event,
@@ -174,7 +186,6 @@ class RollbackControl:
             _log.warning("rollback: %s → %s%s: %s", it.before, it.to, only, it.reason, extra=extra)
             self._note(it, move)
             self.heard(it)
-        self._applied = self.engine.applied
         if told and self.engine.state == "NORMAL":
             self._lost = ""
 
@@ -221,7 +232,7 @@ class RollbackControl:
 
     async def carry_out(self, order: Order, *, reason: str, by: str) -> None:
         """In force for every next request on return; IllegalMove: nothing has changed."""
-        self._untold += order.give(self.engine, self._monotonic(), by=by, reason=reason)
+        self._moved(order.give(self.engine, self._monotonic(), by=by, reason=reason))
         await self._follow()
         await self._layering.settled()
 
@@ -245,7 +256,7 @@ class RollbackControl:
             why = f"{self._lost}; so it is rolled back until somebody has looked and releases it"
             if self._settings.mode != "off":
                 _log.critical("%s", why)
-                self._untold += self.engine.start(now, ITSELF, why)
+                self._moved(self.engine.start(now, ITSELF, why))
         else:
             if found is not None:
                 self.engine, memory = found.found
@@ -256,7 +267,7 @@ class RollbackControl:
                 if self.engine.state != "NORMAL":
                     _log.warning("rollback: still %s: %s", self.engine.state, layers_words(self.wanted))
         self._applied = self.engine.applied
-        self._untold += self.engine.reconfigure(self._settings, now)  # it may have been switched off
+        self._moved(self.engine.reconfigure(self._settings, now))  # it may have been switched off
         self._layering.lay(self.wanted)
 
     def _understood(self, content: bytes) -> tuple[Engine, Memory]:

@@ -162,40 +162,62 @@ class Tally:
 def across(tallies: Sequence[Tally]) -> Iterable[Criterion]:
     """What has to hold over all modes."""
     normal = [tally for tally in tallies if not tally.mode.made_by]  # others take users out of their arms
-    for name, of, part in (
-        ("same bucket in every mode", tallies, 1),
-        ("same arm before and after", normal, 0),
-    ):
-        if len(of) < 2:
-            continue
-        kept: defaultdict[str, set[str]] = defaultdict(set)
-        for tally in of:
-            for user, found in tally.assigned.items():
-                kept[user] |= {assigned[part] for assigned in found}
-        moved = sum(len(found) > 1 for found in kept.values())
-        yield Criterion(
-            mode="all",
-            name=name,
-            holds=bool(kept) and not moved,
-            seen=f"{_percent(moved, len(kept))} of {len(kept)} users inconsistent",
-            wanted="0 %",
-        )
-    answered = [tally.answered for tally in tallies]
-    asked = sum(tally.asked for tally in tallies)
-    yield Criterion(
-        mode="all",
+    if len(tallies) > 1:
+        yield _unmoved("same bucket in every mode", tallies, 1)
+    if len(normal) > 1:
+        yield _unmoved("same arm before and after", normal, 0)
+    yield _answered(tallies)
+    yield _volume([tally.answered for tally in tallies], "modes")
+
+
+def during(states: Sequence[Tally]) -> Iterable[Criterion]:
+    """What has to hold for requests that come at an even pace while a rollback goes through its states: the
+    parity checks of the shadow tests. Arms are none of it: a stage takes users out of theirs.
+    """
+    for name in ("fill", "UI fields"):
+        found = [it for tally in states for it in tally.criteria() if it.name == name]
+        worst = next((it for it in found if not it.holds), None)
+        seen = f"{worst.seen} in {worst.mode}" if worst else found[0].seen if found else "no answer"
+        yield Criterion(mode="answers", name=name, holds=bool(found) and not worst, seen=seen, wanted="100 %")
+    yield _unmoved("same bucket", states, 1, mode="answers")
+    yield _answered(states, mode="answers")
+    yield _volume([tally.answered / tally.asked for tally in states if tally.asked], "states", mode="answers")
+
+
+def _unmoved(name: str, of: Sequence[Tally], part: int, mode: str = "all") -> Criterion:
+    kept: defaultdict[str, set[str]] = defaultdict(set)
+    for tally in of:
+        for user, found in tally.assigned.items():
+            kept[user] |= {assigned[part] for assigned in found}
+    moved = sum(len(found) > 1 for found in kept.values())
+    return Criterion(
+        mode=mode,
+        name=name,
+        holds=bool(kept) and not moved,
+        seen=f"{_percent(moved, len(kept))} of {len(kept)} users inconsistent",
+        wanted="0 %",
+    )
+
+
+def _answered(of: Sequence[Tally], mode: str = "all") -> Criterion:
+    answered, asked = sum(tally.answered for tally in of), sum(tally.asked for tally in of)
+    return Criterion(
+        mode=mode,
         name="requests answered",
-        holds=sum(answered) == asked > 0,
-        seen=f"{sum(answered)} of {asked}",
+        holds=answered == asked > 0,
+        seen=f"{answered} of {asked}",
         wanted="every one",
     )
-    most = max(answered, default=0)
-    variation = (most - min(answered, default=0)) / most if most else 1.0
-    yield Criterion(
-        mode="all",
+
+
+def _volume(of: Sequence[float], between: str, mode: str = "all") -> Criterion:
+    most = max(of, default=0)
+    variation = (most - min(of, default=0)) / most if most else 1.0
+    return Criterion(
+        mode=mode,
         name="request volume",
         holds=variation < VOLUME_VARIATION,
-        seen=f"varies by {_percent(variation)} between modes",
+        seen=f"varies by {_percent(variation)} between {between}",
         wanted=f"less than {_percent(VOLUME_VARIATION)}",
     )
 

@@ -195,6 +195,8 @@ class Bound:
             seconds = min(self.route.deadline_ms / 1000, self.total_s or inf)
         if seconds >= longest and bound.expansion is None:
             return None
+        if self.faults is not None:
+            seconds += self.faults.delay_s
         return next(iter(bound.sources.values())).ticker.lane(seconds)
 
     def _lane(self, pool: Pool, ticker: Ticker) -> Lane:

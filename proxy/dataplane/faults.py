@@ -15,6 +15,8 @@ class Faults:
     """Those of one drill, drawn so that a share of few requests is that share too."""
 
     def __init__(self, drill: Drill) -> None:
+        self.delay_s = max((it.delay_ms / 1000 for it in drill.faults), default=0.0)
+        """So much later its requests may be answered: no deadline cuts off what is to be slow."""
         self._ends_at = drill.ends_at
         self._by_kind: dict[str, list[_Drawn]] = {}
         for fault in drill.faults:
@@ -54,8 +56,7 @@ class FaultyFetch(Fetch):
     """A source asked by a request of the drill."""
 
     _bucket = 0
-    _left: float | None = None
-    """While it is held: the seconds that remain for the source itself."""
+    _held = False
 
     def __init__(self, asker: Asker, kind: str, pool: Pool, target: bytes, bound: Bound) -> None:
         super().__init__(asker, kind, pool, target, bound)
@@ -67,7 +68,10 @@ class FaultyFetch(Fetch):
             super().begin(now, bucket)
         elif fault.effect == "delay":
             self._bucket = bucket
-            self._hold(fault.delay_ms / 1000, now)
+            self._held = True
+            self._joined = now
+            self._lane = self.pool.ticker.lane(fault.delay_ms / 1000, INJECTED)
+            self._lane.set(self, now)
         else:
             self.outcome = INJECTED
             if fault.effect == "error":
@@ -76,29 +80,10 @@ class FaultyFetch(Fetch):
                 self.items = []
             self._end(now)
 
-    def _hold(self, seconds: float, now: float) -> None:
-        """As if the source were so slow: what it takes itself comes on top, all of it within its deadline."""
-        patience = self.bound.source_lanes[self.kind].seconds
-        self._left = max(0.0, patience - seconds)
-        self._joined = now
-        self._wait(min(seconds, patience), now)
-
-    def _wait(self, seconds: float, now: float) -> None:
-        self._lane = self.pool.ticker.lane(seconds, INJECTED)
-        self._lane.set(self, now)
-
     def on_deadline(self, now: float) -> None:
-        left, self._left = self._left, None
-        if left is None:
-            super().on_deadline(now)
-            return
-        self._lane = None
-        if left:
+        if self._held:
+            self._held = False
+            self._lane = None
             super().begin(now, self._bucket)
-            if not self.over and self._lane is None:
-                self._wait(left, now)
         else:
-            self.milliseconds = (now - self._joined) * 1000
-            self.outcome = "timeout"
-            self._failed(now)
-            self._end(now)
+            super().on_deadline(now)

@@ -11,6 +11,7 @@ from time import sleep
 from proxy.clock import Clock, monotonic, wall
 from proxy.core.events import Event, EventsSettings
 from proxy.eventlog.files import NDJSON, Stream
+from proxy.eventlog.keeping import tidy
 from proxy.eventlog.rows import Rows
 from proxy.ports.events import EventSink, Losses
 
@@ -22,6 +23,7 @@ _GATHER_S = 0.1
 _BREATH = 32  # lines in a row before the loop's thread has the interpreter again: some 0.3 ms ...
 _BREATH_S = 0.000_1  # … for which zero seconds are not enough: who waits has to wake up first
 _BATCH = 1_024  # events a write, at most
+_TIDY_S = 60.0
 _PATIENCE_S = 1.0
 """After a write that failed: nothing is tried for so long."""
 
@@ -88,6 +90,7 @@ class Writer:
         wall: Clock = wall,
     ) -> None:
         self.trouble = ""
+        self._log = directory
         self._directory = directory / NDJSON
         self._settings = settings
         self._losses = losses
@@ -97,6 +100,7 @@ class Writer:
         self._series = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._streams: dict[str, Stream] = {}
         self._try_at = 0.0
+        self._tidy_at = 0.0
 
     def take(self, events: Iterable[Event]) -> None:
         """Write them, or drop and count them."""
@@ -118,11 +122,23 @@ class Writer:
             self._append(stream, lines, now, wall)
 
     def tick(self) -> None:
-        """Finish files whose time is over."""
+        """Finish files whose time is over, and once a minute delete what is too old or too much."""
         now = self._monotonic()
         for stream in self._streams.values():
             if stream.size and now >= stream.since + self._settings.rotate_s:
                 stream.close()
+        if now >= self._tidy_at and self._log.is_dir():
+            self._tidy_at = now + _TIDY_S
+            self._tidy()
+
+    def _tidy(self) -> None:
+        try:
+            gone = tidy(self._log, self._settings, self._wall())
+        except OSError as error:
+            _log.error("%s: nothing old can be deleted: %s", self._log, error.strerror or error)
+        else:
+            if gone:
+                _log.info("events deleted", extra={"files": len(gone)})
 
     def close(self) -> None:
         for stream in self._streams.values():

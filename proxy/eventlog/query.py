@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proxy.eventlog.duck import connected, needed, torn, view
+from proxy.eventlog.keeping import LOCK, locked
 from proxy.eventlog.sources import KINDS, sources
 from proxy.eventlog.templates import QueryError, Template, day
 
@@ -35,22 +36,24 @@ class Queries:
             raise QueryError(
                 f"{directory}: there is no event log: [events] of the settings of the sidecar names it"
             )
+        self._directory = directory
         self._since, self._until = since, until
-        self._sources = sources(directory, since=since, days=(day(since), day(until)))
 
     def run(self, template: Template, given: Mapping[str, str]) -> Result:
         """QueryError when a parameter is wrong."""
         sql = translated(template.rendered(given, self._since, self._until))
-        with connected() as connection:
+        days = day(self._since), day(self._until)
+        with locked(self._directory / LOCK, alone=False), connected() as connection:
+            found = sources(self._directory, since=self._since, days=days)
             connection.execute("CREATE SCHEMA events")
             unread = 0
             for kind in KINDS:
                 if f"events.{kind}" in template.sql:
-                    files = self._sources[kind]
+                    files = found[kind]
                     connection.execute(f"CREATE VIEW events.{kind} AS {view(kind, files)}")
                     unread += torn(connection, kind, files.ndjson)
-            found = connection.execute(sql)
-            return Result(columns=[it[0] for it in found.description], rows=found.fetchall(), torn=unread)
+            answer = connection.execute(sql)
+            return Result(columns=[it[0] for it in answer.description], rows=answer.fetchall(), torn=unread)
 
 
 def translated(sql: str) -> str:

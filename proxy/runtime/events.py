@@ -3,7 +3,8 @@
 import logging
 
 from proxy.core.breaker import Transition
-from proxy.core.transitions import breaker_moved
+from proxy.core.rollback.engine import Transition as RollbackTransition
+from proxy.core.transitions import breaker_moved, rollback_moved
 from proxy.ports import StoreError
 from proxy.runtime.process import EventFiles, event_log
 from proxy.settings import Settings
@@ -30,6 +31,10 @@ class Events:
     def breaker_moved(self, change: Transition) -> None:
         if self.log is not None:
             self.log.add(breaker_moved(change))
+
+    def rollback_moved(self, move: RollbackTransition) -> None:
+        if self.log is not None:
+            self.log.add(rollback_moved(move))
 
     def troubles(self) -> list[str]:
         """Why events are lost, or lack something, at present; empty: neither."""

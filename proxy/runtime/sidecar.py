@@ -15,6 +15,7 @@ from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
 from proxy.clock import monotonic
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
+from proxy.control.drills import DrillControl
 from proxy.control.flaps import FlapGuard
 from proxy.control.layering import Layering
 from proxy.control.preview import Previews
@@ -99,6 +100,7 @@ class Sidecar:
         rollback.restore()
         rollback_board = RollbackBoard(rollback, layering)
         kill.beyond = rollback.kills
+        self._drills = drills = DrillControl(layering, rollback.earnest)
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(
@@ -120,6 +122,7 @@ class Sidecar:
             previews=previews,
             rollback=rollback,
             rollback_board=rollback_board,
+            drills=drills,
             breakers=breakers,
             board=board,
             readiness=self,
@@ -224,6 +227,7 @@ class Sidecar:
             closing.callback(self._flaps.close)
             await self._rollback.begin()
             closing.push_async_callback(self._rollback.stop)
+            closing.callback(self._drills.stop)
             # Admin opens first and closes last: it tells of the start and of the drain.
             closing.push_async_callback(self._admin.stop)
             host, port = split_address(self._settings.admin.address)
@@ -282,6 +286,7 @@ class Sidecar:
 
     def _counted(self, delta: Delta) -> None:
         self._rollback.feed(delta)
+        self._drills.feed(delta)
 
     def _rolled(self) -> RollbackNow:
         rollback = self._rollback

@@ -16,6 +16,7 @@ from proxy.admin.calls import Services
 from proxy.admin.endpoints import ENDPOINTS
 from proxy.admin.openapi import document
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
+from proxy.control.drills import DrillControl
 from proxy.control.layering import Layering
 from proxy.control.preview import Previews
 from proxy.control.rollback import RollbackControl
@@ -54,6 +55,7 @@ class StillPlane:
                 "cf": Upstream(url="http://127.0.0.1:9101"),
                 "content": Upstream(url="http://127.0.0.1:9102"),
             },
+            signing_key=b"k" * 32,
         )
         self.draining = False
         self.on_transition = None
@@ -205,6 +207,7 @@ class Admin:
         self.rollback.restore()
         kill.beyond = self.rollback.kills
         board = RollbackBoard(self.rollback, layering, **clocks)
+        self.drills = DrillControl(layering, self.rollback.earnest, **clocks)
         breakers = BreakerControl(self.plane)
         self.plane.on_transition = breakers.heard
         self.board = StatusBoard(
@@ -223,6 +226,7 @@ class Admin:
                 previews=previews,
                 rollback=self.rollback,
                 rollback_board=board,
+                drills=self.drills,
                 breakers=breakers,
                 board=self.board,
                 readiness=SimpleNamespace(unready=lambda: self.reasons),

@@ -19,6 +19,7 @@ MORE = {
     ("POST", "/v1/toggles/preview"): {"baseline": "degraded"},
     ("POST", "/v1/rollback/override"): {"baseline": "degraded"},
     ("POST", "/v1/rollback/preview"): {"action": "start"},
+    ("POST", "/v1/drills"): {"name": "error"},
 }
 
 
@@ -101,6 +102,7 @@ def test_the_table_keeps_the_roles_of_the_contract():
     assert roles["POST", "/v1/toggles/revert/{version}"] == Role.OPERATOR
     assert roles["GET", "/v1/rollback"] == roles["GET", "/v1/triggers"] == Role.VIEWER
     assert roles["POST", "/v1/rollback/preview"] == Role.VIEWER
+    assert (roles["GET", "/v1/drills"], roles["POST", "/v1/drills"]) == (Role.VIEWER, Role.OPERATOR)
     assert {roles["POST", f"/v1/rollback/{it}"] for it in ("start", "override", "release")} == {Role.OPERATOR}
 
 

@@ -1,7 +1,5 @@
 """A rollback to be tested: the real engine at a clock that a test moves, real files, no traffic."""
 
-from types import SimpleNamespace
-
 from proxy.control.layering import Layering
 from proxy.control.rollback import RollbackControl
 from proxy.control.rollback_criticals import Criticals
@@ -132,33 +130,26 @@ class Bench:
     def stages(self):
         return [it.stage for it in self.plane.policy.layers]
 
-    async def run(self, seconds, *, per_s=200, failed=0.0, side=None, until=None):
+    async def run(self, seconds, *, per_s=200, failed=0.0, unfilled=0.0, side=None, until=None):
         """Traffic of whom the layers make it, a tick at a time."""
         for _ in range(int(seconds / TICK_S)):
             self.pass_s(TICK_S)
             n = int(per_s * TICK_S)
             if n:
-                self.control.feed(self.delta(n, failed, side))
+                self.control.feed(self.delta(n, failed, unfilled, side))
             await self.control.tick()
             if until is not None and self.state == until:
                 return True
         return until is None
 
-    def delta(self, n, failed, side):
+    def delta(self, n, failed, unfilled, side):
         counts = [0] * columns(len(TARGETS))
         bad = round(n * failed)
         counts[REQUESTS], counts[FAILED], counts[SLOTS] = n, bad, 10 * n
-        counts[FILLED], counts[SHORT] = 10 * (n - bad), 1000 * bad
+        short = max(bad, round(n * unfilled))
+        counts[FILLED], counts[SHORT] = 10 * (n - short), 1000 * short
         layers = self.plane.policy.layers
         side = side or ("staged" if layers else "exposed")
         if side == "staged" and layers and layers[0].low > 0:
             side = "recovered"
         return Delta(targets=TARGETS, cells={Key("r", "all", side): counts})
-
-
-def told(trail):
-    return [(it.before["state"], it.after["state"]) for it in trail.entries]
-
-
-def silent(**_):
-    return SimpleNamespace()

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from proxy.core.drill import MODES, Answered, Tally, across
+from proxy.core.drill import MODES, Answered, Tally, across, during
 
 NORMAL, CONTENT, CF, POPULAR, AGAIN = MODES
 K = 4
@@ -169,3 +169,23 @@ def test_what_failed_is_told_by_the_most_frequent():
     made = tally(*[Answered("u", 503)] * 3, Answered("u", 0, fault="no answer within 5 s"))
     assert made.report().faults == ("answered 503 (3 times)", "no answer within 5 s (1 times)")
     assert deepcopy(made.report()) == made.report()
+
+
+def test_while_a_rollback_goes_on_nobody_is_moved_or_left_without():
+    """Arms may change under a stage; buckets, fill and volume may not."""
+    before = tally(("u", answer(arm="a")), ("v", answer(arm="b", bucket=3)), mode=NORMAL)
+    staged = tally(("u", answer(arm="none")), mode=CF)
+    assert all(it.holds for it in during([before, staged]))
+    moved = tally(("u", answer(bucket=4)), mode=CF)
+    assert [it.name for it in during([before, moved]) if not it.holds] == ["same bucket"]
+    short = tally(("u", answer(k=3)), mode=CF)
+    failed = {it.name: it.seen for it in during([before, short]) if not it.holds}
+    assert failed == {
+        "fill": "75 % of the slots in collaborative only",
+        "UI fields": "0 % of the answers whole in collaborative only",
+    }
+    lost = tally(("u", answer()), Answered("v", 503), mode=CF)
+    failed = {it.name: it.seen for it in during([before, lost]) if not it.holds}
+    assert failed["request volume"] == "varies by 50 % between states"
+    assert failed["requests answered"] == "3 of 4"
+    assert not any(it.holds for it in during([]))

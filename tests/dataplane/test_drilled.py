@@ -153,30 +153,28 @@ async def test_a_slow_source_is_asked_later_and_its_answer_counts():
         assert sources["cf"]["milliseconds"] >= 40 > sources["content"]["milliseconds"]
 
 
-async def test_a_source_slower_than_it_may_be_has_timed_out():
-    late = Fault(source="cf", effect="delay", delay_ms=5_000)
-    async with opened(late, sources={"cf": {"timeout_ms": 30}}) as rig:
-        got, sources = await told(rig)
-        assert (got.sources, got.degraded, asked(rig)) == (["content"] * 4, True, (0, 1))
-        assert sources["cf"]["outcome"] == "timeout"
-    async with opened(late, route={"deadline_ms": 30}) as rig:
-        got, sources = await told(rig)
-        assert (got.sources, sources["cf"]["outcome"]) == (["content"] * 4, "late")
+async def test_no_deadline_cuts_off_what_is_to_be_slow():
+    """Else where sources have little time every drill of latency would be one of errors."""
+    late = Fault(source="cf", effect="delay", delay_ms=80)
+    for more in ({"sources": {"cf": {"timeout_ms": 40}}}, {"route": {"deadline_ms": 60}}):
+        async with opened(late, **more) as rig:
+            got, sources = await told(rig)
+            assert (got.degraded, asked(rig)) == (False, (1, 1))
+            assert sources["cf"]["milliseconds"] >= 80
+            assert got.timings["total"] >= 80
 
 
-async def test_delay_and_answer_together_keep_the_deadline_of_the_source():
-    """30 of 60 ms are gone before it is asked; it does not have 60 more."""
-
+async def test_a_source_that_hangs_behind_its_delay_has_its_own_deadline():
     async def silent(wire):
         await wire.request()
         await asyncio.Event().wait()
 
     slow = Fault(source="cf", effect="delay", delay_ms=30)
-    async with opened(slow, cf=silent, sources={"cf": {"timeout_ms": 60}}) as rig:
-        got, sources = await told(rig)
-        assert got.sources == ["content"] * 4
-        assert sources["cf"]["outcome"] == "late"
-        assert sources["cf"]["milliseconds"] < 59 + 30
+    for more in ({"sources": {"cf": {"timeout_ms": 40}}}, {"route": {"deadline_ms": 60}}):
+        async with opened(slow, cf=silent, **more) as rig:
+            got, sources = await told(rig)
+            assert (got.sources, got.degraded) == (["content"] * 4, True)
+            assert sources["cf"]["outcome"] in {"timeout", "late"}
 
 
 async def test_who_leaves_while_a_source_is_held_leaves_nothing_behind():

@@ -110,3 +110,76 @@ def test_without_the_extra_the_error_names_it(module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(QueryError, match=rf"need {module}: .*pip install 'fusebox\[analytics\]'"):
         Queries(tmp_path, 0, 1)
+
+
+def test_efficacy_compares_before_and_after(rig, ask):
+    for at in range(20):
+        after = at >= 10
+        rig.take(
+            ranking(
+                at - 10.0,
+                at,
+                answer=body(covered=10 if after else 4),
+                seconds=0.02 if after else 0.3,
+                failed=not after,
+                side="staged" if after else "exposed",
+            )
+        )
+    rig.take(ranking(5.0, 30, answer=body(covered=0), side="decided"))
+    before, after = ask("efficacy", rollback_time="2025-11-25T12:00:00Z")
+    assert (before["period"], before["requests"], before["fill_rate"]) == ("pre_rollback", 10, 100.0)
+    assert (before["avg_coverage"], before["p95_latency"]) == (pytest.approx(0.4), 300.0)
+    assert (before["error_rate_per_1k"], after["error_rate_per_1k"]) == (1000.0, 0.0)
+    assert (after["requests"], after["fill_rate"], after["avg_coverage"]) == (11, 100.0, 1.0)
+
+
+def test_traffic_is_compared_step_by_step_whatever_users_got(rig, ask):
+    for at in range(6):
+        rig.take(ranking(at * 10.0, at), ranking(at * 10.0, at + 100, side="drill"))
+    rig.take(ranking(35.0, 50, side="decided"))
+    first, second = ask("traffic", since=NOON, step_s="30")
+    assert (first["from_ms"], first["requests"], first["change_percent"]) == (NOON * 1000, 3, None)
+    assert (second["requests"], second["decided_percent"]) == (4, 25.0)
+    assert second["change_percent"] == pytest.approx(100 / 3)
+
+
+def test_assignment_names_who_was_in_two_buckets_or_arms(rig, ask):
+    rig.take(
+        ranking(number=1, user=b"steady"),
+        ranking(number=2, user=b"steady", arm="treatment_a"),
+        ranking(number=3, user=b"torn", answer=body(bucket=1)),
+        ranking(number=4, user=b"torn", answer=body(bucket=2)),
+        ranking(number=5, user=b"turned", arm="treatment_a"),
+        ranking(number=6, user=b"turned", arm="treatment_b"),
+        ranking(number=7, user=b"moved", arm="treatment_a"),
+        ranking(number=8, user=b"moved", arm="treatment_b", answer=body(toggles_version=8)),
+        ranking(number=9, user=b"", answer=body(bucket=1)),
+        ranking(number=10, user=b"", answer=body(bucket=2)),
+    )
+    assert sorted((row["buckets"], row["arms"]) for row in ask("assignment")) == [(1, 2), (2, 0)]
+
+
+def test_trigger_history_is_in_its_order(rig, ask):
+    def moved(at, before, after, subject="rollback"):
+        columns = {"subject": subject, "state_before": before, "state_after": after}
+        return ("transition", at, columns | {"triggers": ["error_p1", "coverage_p1"], "reason": "why"})
+
+    rig.take(
+        moved(2.0, "DEGRADED", "ROLLED_BACK"),
+        moved(1.0, "NORMAL", "DEGRADED"),
+        moved(1.5, "closed", "open", "breaker cf"),
+    )
+    assert [row["state_after"] for row in ask("triggers")] == ["DEGRADED", "open", "ROLLED_BACK"]
+    (row,) = ask("triggers", subject="breaker cf")
+    assert row["triggers"] == "error_p1, coverage_p1"
+
+
+def test_ndjson_and_parquet_are_asked_together(rig, ask):
+    from proxy.eventlog.compaction import compact
+
+    rig.take(*(ranking(number=at) for at in range(5)), error(number=1))
+    rig.writer.close()
+    compact(rig.directory)
+    rig.take(*(ranking(number=at) for at in range(5, 10)), error(number=7))
+    assert ask("coverage")[0]["requests"] == 10
+    assert ask("error")[0]["error_rate_per_1k"] == 200.0

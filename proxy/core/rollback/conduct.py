@@ -11,7 +11,6 @@ from proxy.core.rollback.recovery import (
     LONG_PATIENCE,
     PATIENCE,
     dwell_s,
-    flapping,
     hold_s,
     next_low,
     quiet_enough,
@@ -29,7 +28,7 @@ from proxy.core.rollback.stages import (
     raised,
     stage_of,
 )
-from proxy.core.rollback.verdicts import Critical, Judgement, Verdict
+from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Verdict
 from proxy.core.toggles import Scope
 
 
@@ -55,7 +54,8 @@ class Moment:
     settings: RollbackSettings
     world: World
     views: Mapping[Side, Judgement] = field(default_factory=dict)
-    over: bool = False
+    over: bool = False  # what led to ROLLBACK_PENDING has passed …
+    passing: bool = False  # … or seems to
     demand: Callable[[Scope], float] = lambda _: 0.0
     stage: Stage = "2"
     scope: Scope = ALL_SCOPE
@@ -133,19 +133,35 @@ def _green(course: Course, moment: Moment) -> bool:
 def _step_over(course: Course, moment: Moment) -> bool:
     settings, waited = moment.settings, moment.now - course.clock
     view = about(course, moment)
-    if moment.world.criticals or view.breaches("P1") or waited < settings.recovery_step_s:
+    if view.breaches("P1") or waited < settings.recovery_step_s:
         return False
-    return (
-        view.green
-        or quiet_enough(course, waited, settings.recovery_step_s, settings)
-        or (course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE)
-    )
+    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE:
+        return True
+    if moment.world.criticals:
+        return False
+    quiet = quiet_enough(course, waited, settings.recovery_step_s, settings)
+    if course.low < BUCKETS:
+        return view.green or quiet
+    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
+    if view.green and all(it.answer == "ok" for it in overall if it.trigger in course.culprits):
+        return True
+    return quiet and all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+
+
+def _shared(_: Course, moment: Moment) -> bool:
+    grave = [it for view in moment.views.values() for it in breaching(view) if it.priority == "P1"]
+    return bool(grave) and all(it.shared for it in grave)
+
+
+def _confirmation_over(course: Course, moment: Moment) -> bool:
+    waited, wanted = moment.now - course.clock, moment.settings.confirm_s
+    return waited >= wanted and (not moment.passing or waited >= wanted * PATIENCE)
 
 
 def _relapse(course: Course, moment: Moment) -> bool:
-    stays = bool(moment.world.criticals) and (
-        moment.now - course.clock >= moment.settings.recovery_step_s * PATIENCE
-    )
+    # A breaker closes by the requests it is asked for: without any it proves nothing that it has not.
+    waited, wanted = moment.now - course.clock, moment.settings.recovery_step_s
+    stays = bool(moment.world.criticals) and quiet_enough(course, waited, wanted, moment.settings)
     acting = moment.settings.mode == "act"
     return stays or bool(about(course, moment).breaches("P1")) or (acting and _outside(course, moment))
 
@@ -176,14 +192,13 @@ GUARDS: Mapping[Guard, Callable[[Course, Moment], bool]] = {
     "outside": _outside,
     "goes_on": _goes_on,
     "over": lambda _, moment: moment.over,
-    "confirmation_over": lambda course, moment: moment.now - course.clock >= moment.settings.confirm_s,
+    "shared": _shared,
+    "confirmation_over": _confirmation_over,
     "warning": lambda _, moment: any(_warns(view) for view in moment.views.values()),
     "green": _green,
     "hold_over": lambda course, moment: moment.now - course.clock >= hold_s(course, moment.settings),
     "by_itself": lambda course, _: not course.pinned,
-    "not_flapping": lambda course, moment: (
-        watched(course, moment.settings) or not flapping(course, moment.now, moment.settings)
-    ),
+    "not_flapping": lambda course, moment: watched(course, moment.settings) or not course.locked,
     "step_over": _step_over,
     "steps_left": lambda course, _: course.low < BUCKETS,
     "last_step": lambda course, _: course.low >= BUCKETS,
@@ -204,6 +219,8 @@ def noticed(course: Course, moment: Moment, requests: int) -> Course:
     now, views = moment.now, moment.views.values()
     green = bool(views) and all(view.green for view in views)
     quiet = not moment.world.criticals and not any(map(breaching, views))
+    # Recovery is from what P1 says: P2 is for DEGRADED, where it goes on from NORMAL.
+    counts = quiet if course.state != "RECOVERY_VERIFY" else not about(course, moment).breaches("P1")
     known = course.known & _present(moment)
     if course.state == "ROLLED_BACK" and (ALL_SCOPE, "emergency") in course.parts:
         known = _present(moment)
@@ -211,7 +228,7 @@ def noticed(course: Course, moment: Moment, requests: int) -> Course:
         course,
         green_since=(now if course.green_since is None else course.green_since) if green else None,
         quiet_since=(now if course.quiet_since is None else course.quiet_since) if quiet else None,
-        requests=course.requests + requests if quiet else 0,
+        requests=course.requests + requests if counts else 0,
         known=known,
     )
 
@@ -223,6 +240,10 @@ def _sent(course: Course, moment: Moment, parts: Parts, scope: Scope) -> Course:
     fits = share(moment.world.loads, moment.demand(scope))
     sent = any(part.stage == RECEIVES for part in course.parts)
     return replace(course, parts=parts, share=min(course.share, fits) if sent else fits, grown=moment.now)
+
+
+def _culprits(moment: Moment) -> frozenset[str]:
+    return frozenset(it.trigger for view in moment.views.values() for it in view.breaches("P1"))
 
 
 def _lay_ordered(course: Course, moment: Moment) -> Course:
@@ -243,6 +264,11 @@ def _lift(course: Course, moment: Moment) -> Course:
     return Course(since=now, clock=now, rollbacks=course.rollbacks, warnings=course.warnings)
 
 
+def _count_flap(course: Course, moment: Moment) -> Course:
+    rollbacks = _lately(course.rollbacks, moment)
+    return replace(course, rollbacks=rollbacks, locked=len(rollbacks) >= moment.settings.flaps)
+
+
 def _lately(times: tuple[float, ...], moment: Moment) -> tuple[float, ...]:
     oldest = moment.now - moment.settings.flaps_s
     return (*(at for at in times if at > oldest), moment.now)
@@ -252,8 +278,10 @@ ACTIONS: Mapping[Action, Callable[[Course, Moment], Course]] = {
     "lay_stage_1": lambda course, moment: replace(
         course, parts=put(course.parts, _worst(moment), "1"), warnings=_lately(course.warnings, moment)
     ),
-    "watch_closely": lambda course, moment: replace(course, target=_worst(moment)),
-    "count_flap": lambda course, moment: replace(course, rollbacks=_lately(course.rollbacks, moment)),
+    "watch_closely": lambda course, moment: replace(
+        course, target=_worst(moment), culprits=_culprits(moment)
+    ),
+    "count_flap": _count_flap,
     "lay_stage_2": lambda course, moment: _sent(
         course, moment, put(course.parts, course.target, "2"), course.target
     ),
@@ -279,7 +307,9 @@ ACTIONS: Mapping[Action, Callable[[Course, Moment], Course]] = {
     "lay_baseline": lambda course, moment: replace(
         course, baseline=moment.baseline, parts=(), low=0, share=1.0, ordered=True, pinned=True
     ),
-    "forget_flaps": lambda course, moment: replace(course, rollbacks=(), failed=0, known=_present(moment)),
+    "forget_flaps": lambda course, moment: replace(
+        course, rollbacks=(), locked=False, failed=0, known=_present(moment)
+    ),
     "lift": _lift,
 }
 

@@ -31,10 +31,12 @@ class Course:
     baseline: str = ""  # an operator's override, in place of parts
     target: Scope = ALL_SCOPE  # what is wrong, while it is being confirmed
     why: str = ""  # … in words
+    culprits: frozenset[str] = frozenset()  # triggers that have led to a rollback
     ordered: bool = False  # a person has begun it
     pinned: bool = False  # … and has not released it
     failed: int = 0  # recoveries in a row
     rollbacks: tuple[float, ...] = ()  # when, as far as they count for the limit
+    locked: bool = False  # … which was reached: until somebody releases it
     warnings: tuple[float, ...] = ()  # when it was degraded
     known: frozenset[tuple[str, str]] = field(default_factory=frozenset)
     """Criticals that something was done about, by kind and name, as long as they last."""
@@ -92,9 +94,11 @@ def saved(course: Course, now: float) -> dict[str, Any]:
         "baseline": course.baseline,
         "target": _lists(course.target),
         "why": course.why,
+        "culprits": sorted(course.culprits),
         "ordered": course.ordered,
         "pinned": course.pinned,
         "failed": course.failed,
+        "locked": course.locked,
         "rollbacks_s": [now - at for at in course.rollbacks],
         "warnings_s": [now - at for at in course.warnings],
         "known": sorted(list(it) for it in course.known),
@@ -139,10 +143,12 @@ def restored(raw: Mapping[str, Any], now: float) -> Course:
         grown=moment("grown_s"),
         baseline=read("baseline", lambda it: isinstance(it, str) and it in {"", *BASELINES}),
         target=_scope(read("target", _is_scope)),
-        why=read("why", lambda it: isinstance(it, str)),
+        why=read("why", _is_text),
+        culprits=frozenset(read("culprits", lambda it: isinstance(it, list) and all(map(_is_text, it)))),
         ordered=read("ordered", lambda it: isinstance(it, bool)),
         pinned=read("pinned", lambda it: isinstance(it, bool)),
         failed=read("failed", _count),
+        locked=read("locked", lambda it: isinstance(it, bool)),
         rollbacks=moments("rollbacks_s"),
         warnings=moments("warnings_s"),
         known=frozenset((kind, name) for kind, name in known),
@@ -173,7 +179,11 @@ def _is_part(raw: Any) -> bool:
 
 
 def _is_pair(raw: Any) -> bool:
-    return isinstance(raw, list) and len(raw) == 2 and all(isinstance(it, str) for it in raw)
+    return isinstance(raw, list) and len(raw) == 2 and all(map(_is_text, raw))
+
+
+def _is_text(raw: Any) -> bool:
+    return isinstance(raw, str)
 
 
 def _count(raw: Any) -> bool:

@@ -22,7 +22,7 @@ class Fault:
     source: Literal["cf", "content", "control"]
     effect: Effect
     share: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    delay_ms: Annotated[float, Ge(0)] = 0.0  # `delay`: before it is asked
+    delay_ms: Annotated[float, Ge(0)] = 0.0  # `delay`: before it is asked, on top of every deadline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

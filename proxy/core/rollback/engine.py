@@ -19,7 +19,7 @@ from proxy.core.rollback.headroom import Demand, Load
 from proxy.core.rollback.judge import Judge
 from proxy.core.rollback.layers import Layers
 from proxy.core.rollback.machine import STATES, Event, Guard, IllegalMove, State, move, possible
-from proxy.core.rollback.recovery import dwell_s, flapping, hold_s
+from proxy.core.rollback.recovery import dwell_s, hold_s
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import REQUESTS, Delta, Side
 from proxy.core.rollback.stages import ALL_SCOPE, Stage
@@ -33,19 +33,10 @@ ITSELF = "fusebox"
 """Who it was that moved by itself."""
 
 _JUDGED: tuple[Side, ...] = ("exposed", "staged", "recovered")
-_ANEW: Mapping[State, tuple[Side, ...]] = {
-    "NORMAL": _JUDGED,
-    "DEGRADED": (),
-    "ROLLBACK_PENDING": (),
-    "ROLLED_BACK": _JUDGED,
-    "RECOVERY_VERIFY": ("recovered",),
-    "MANUAL_OVERRIDE": _JUDGED,
-}
-"""Of which sides the evidence begins anew on the way into a state: it was about other layers. Not on the
-way to a rollback: what was found is held against what comes.
+_ANEW: tuple[State, ...] = ("ROLLED_BACK", "MANUAL_OVERRIDE")
+"""Where all evidence begins anew: it was about other layers. And once more, when what was under way has
+ended.
 """
-_SETTLES: tuple[State, ...] = ("ROLLED_BACK", "MANUAL_OVERRIDE")
-"""Where it begins anew once more, when what was under way has ended."""
 
 
 class Judging(Protocol):
@@ -56,7 +47,10 @@ class Judging(Protocol):
     def feed(self, delta: Delta, now: float) -> None: ...
     def judge(self, now: float, side: Side = "exposed", criticals: Sequence[Critical] = ()) -> Judgement: ...
     def restart(self, side: Side, now: float) -> None: ...
+    def carry(self, side: Side, to: Side, now: float) -> None: ...
     def pending(self, now: float) -> None: ...
+    @property
+    def passing(self) -> bool: ...
     def passed(self, now: float) -> bool: ...
 
 
@@ -139,12 +133,12 @@ class Engine:
     @property
     def judgement(self) -> Judgement:
         """Of the side that the state is about."""
-        return self.judgements.get(sides(self._course, self.settings)[0], Judgement())
+        return self.judgements.get(self._about(self._course), Judgement())
 
     @property
     def flapping(self) -> bool:
         """It stays rolled back until somebody releases it."""
-        return self.state == "ROLLED_BACK" and flapping(self._course, self._stepped, self.settings)
+        return self._course.locked and self.applied
 
     @property
     def pinned(self) -> bool:
@@ -186,6 +180,7 @@ class Engine:
             return ()
         if self._killed:
             self._killed = False
+            self.judge.learning = self.state == "NORMAL"
             self._anew(now)
             self._settling = now + world.settle_s
         elif self._settling is not None and now >= self._settling:
@@ -199,7 +194,6 @@ class Engine:
         while len(moves) < len(STATES) and (event := possible(self.state, self._holds(moment))):
             moves.append(self._moved(event, moment))
             moment = self._moment(now)
-        self.judge.learning = self.state == "NORMAL"
         return tuple(moves)
 
     def start(
@@ -253,6 +247,7 @@ class Engine:
             world=self._world,
             views=self.judgements,
             over=self._awaits and self.judge.passed(now),
+            passing=self._awaits and self.judge.passing,
             demand=self._demand.per_s,
             **ordered,
         )
@@ -299,7 +294,7 @@ class Engine:
             course, state=found.to, since=since, why=reason if event == "breached" else course.why
         )
         if not trial and event != "absorbed":
-            self._begin(event, found.to, now)
+            self._begin(before, event, now)
         return Transition(
             before=before.state,
             to=found.to,
@@ -314,18 +309,30 @@ class Engine:
             stage=self._course.stage,
         )
 
-    def _begin(self, event: Event, to: State, now: float) -> None:
-        """Evidence for what lies there now. What has led here goes on counting within this step, so that it
-        can lead on; where it has ended, it has ended.
+    def _begin(self, before: Course, event: Event, now: float) -> None:
+        """Evidence for what lies there now. Where the same traffic is only called otherwise, what is known of
+        it goes along. What has led here goes on counting within this step, so that it can lead on; where it
+        has ended, it has ended.
         """
-        self._awaits = to == "ROLLBACK_PENDING"
+        course = self._course
+        was, to = self._about(before), self._about(course)
+        self._awaits = course.state == "ROLLBACK_PENDING"
+        self.judge.learning = course.state == "NORMAL"
+        self._settling = None
+        if course.state in _ANEW:
+            self._anew(now)
+            self._settling = now + self._world.settle_s
+        elif course.state == "RECOVERY_VERIFY":
+            self.judge.restart(to, now)
+        elif was != to and (before if before.layers else course).everybody:
+            self.judge.carry(was, to, now)
         if self._awaits:
             self.judge.pending(now)
-        for side in _ANEW[to]:
-            self.judge.restart(side, now)
-        self._settling = now + self._world.settle_s if to in _SETTLES else None
         if event not in {"warned", "breached", "relapsed", "confirmed"}:
             self.judgements = {side: Judgement() for side in self.judgements}
+
+    def _about(self, course: Course) -> Side:
+        return sides(course, self.settings)[0]
 
     def _anew(self, now: float) -> None:
         for side in _JUDGED:

@@ -96,6 +96,16 @@ class Judge:
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
 
+    def carry(self, side: Side, to: Side, now: float) -> None:
+        """All that is known about one side is from now on about the other, whose traffic it has become; the
+        one begins anew. What is not enough yet for a breach is not lost by that.
+        """
+        self._books[to] = self._books[side]
+        self._books[side] = Book(self._rules, side, now)
+        self._latest.pop(side, None)
+        self._latest.pop(to, None)
+        self._learned_at = now
+
     def pending(self, now: float) -> None:
         """From now on `passed` is asked: what comes is held against what was found."""
         self._pending_at = nextafter(now, inf)  # the tick that is counted already is what was found
@@ -108,19 +118,34 @@ class Judge:
         True ends those breaches. One that has come back within two minutes is not believed.
         """
         current = list(self._breaches())
-        found = [stream for _, stream in current]
-        found += [stream for _, stream in self._charges if _grave(stream) and stream not in found]
-        for stream in found:
-            if (stream.alarm is not None and stream.alarm.relapsed) or self._over(stream) < CONFIDENT:
-                return False
+        found = self._charged()
+        if not self._all_over(found, CONFIDENT):
+            return False
         for series, stream in current:
-            stream.end(series.at(self._pending_at), now)
+            stream.end(series.at(self._over(stream)[1]), now)
         for stream in found:
             if stream.alarm is not None:
                 stream.end(None, now)
         self._charges = []
         self._latest.clear()
         return True
+
+    @property
+    def passing(self) -> bool:
+        """Whether it says so rather than not: `passed` may be about to."""
+        found = self._charged()
+        return bool(found) and self._all_over(found, CONFIDENT / 2)
+
+    def _charged(self) -> list[Stream]:
+        """What `passed` is about."""
+        found = [stream for _, stream in self._breaches()]
+        return found + [stream for _, stream in self._charges if _grave(stream) and stream not in found]
+
+    def _all_over(self, found: Sequence[Stream], nats: float) -> bool:
+        return not any(
+            (stream.alarm is not None and stream.alarm.relapsed) or self._over(stream)[0] < nats
+            for stream in found
+        )
 
     def shares(self, now: float) -> tuple[Share, ...]:
         """Of every side and part that is looked at by itself, and of upstreams: for people to read."""
@@ -218,9 +243,9 @@ class Judge:
             if side != "control":
                 yield from ((series, stream) for series, stream in book.each() if _grave(stream))
 
-    def _over(self, stream: Stream) -> float:
-        """Evidence that a breach is over, in nats: of what came since the last sign of it, but not before
-        `pending`, on every side but control.
+    def _over(self, stream: Stream) -> tuple[float, float]:
+        """Evidence that a breach is over, in nats, and since when: of what came since the last sign of it,
+        but not before `pending`, on every side but control.
         """
         series = [
             found
@@ -228,12 +253,12 @@ class Judge:
             if side != "control" and (found := book.series(stream.segment)) is not None
         ]
         moments = {when for it in series for when, _ in it.moments() if when >= self._pending_at}
-        best = 0.0
+        best = 0.0, self._pending_at
         for moment in moments:
             parts = [stream.measure(it.total, it.at(moment)) for it in series]
             n, s = sum(n for n, _ in parts), sum(s for _, s in parts)
             if s <= n * stream.trigger.share:
-                best = max(best, stream.against(n, s, mild=True))
+                best = max(best, (stream.against(n, s, mild=True), moment))
         return best
 
 

@@ -22,6 +22,7 @@ STATES: tuple[State, ...] = get_args(State)
 Automatic: TypeAlias = Literal[
     "critical_failed",
     "passed",
+    "excused",
     "breached",
     "relapsed",
     "widened",
@@ -48,6 +49,7 @@ Guard: TypeAlias = Literal[
     "outside",
     "goes_on",
     "over",
+    "shared",
     "confirmation_over",
     "warning",
     "green",
@@ -69,18 +71,21 @@ GUARDS: Mapping[Guard, str] = {
     "outside": "the same about traffic that no stage lies over",
     "goes_on": "the same about traffic under a stage, `escalate_s` after it took effect, and a stage is left",
     "over": "what came since says that the breach has passed",
-    "confirmation_over": "`confirm_s` have passed",
+    "shared": "P1 triggers say breach, and of each the control arm has it as badly",
+    "confirmation_over": "`confirm_s` have passed; or twice that, while what comes looks better",
     "warning": "a trigger says breach: P1, or P2 that the control arm does not have as badly",
     "green": "`degraded_green_s` of green, longer with each time within `flaps_s`; or twice that without a "
     "breach and with `minimum_requests`",
     "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed",
     "by_itself": "no person has ordered it",
     "not_flapping": "fewer than `flaps` rollbacks within `flaps_s`",
-    "step_over": "`recovery_step_s` without a P1 breach and green at the end; or twice that with "
-    "`minimum_requests`, or, but for the last step, four times; and nothing critical",
+    "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "
+    "`minimum_requests`, and nothing critical; or four times that; the last step only if the triggers that "
+    "led to the rollback say ok as well, or if after twice that no P1 share is over its threshold",
     "steps_left": "not all buckets are let out",
     "last_step": "all buckets are let out",
-    "relapse": "a P1 breach, or something critical that has not mended within two steps",
+    "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
+    "mended",
     "room": "the upstream that receives the traffic takes what it was given, and there is more",
     "alive": "the kill switch is not thrown by hand",
     "closes": "it opens nothing that is closed: no lower stage than the one that lies there",
@@ -150,6 +155,7 @@ MOVES: Mapping[tuple[State, Event], Move] = {
     ("DEGRADED", "switched"): _SWITCHED,
     ("ROLLBACK_PENDING", "critical_failed"): _CRITICAL,
     ("ROLLBACK_PENDING", "passed"): Move("DEGRADED", ("over",)),
+    ("ROLLBACK_PENDING", "excused"): Move("DEGRADED", ("shared",)),
     ("ROLLBACK_PENDING", "confirmed"): Move(
         "ROLLED_BACK", ("confirmation_over",), ("count_flap", "lay_stage_2")
     ),

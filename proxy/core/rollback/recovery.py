@@ -35,11 +35,6 @@ def longer(seconds: float, times: int, settings: RollbackSettings) -> float:
     return min(seconds, most)
 
 
-def flapping(course: Course, now: float, settings: RollbackSettings) -> bool:
-    """So many rollbacks that it stays there until somebody has looked."""
-    return sum(1 for at in course.rollbacks if at > now - settings.flaps_s) >= settings.flaps
-
-
 def next_low(low: int, settings: RollbackSettings) -> int:
     """The bucket that the next step lets out up to; the last step is always all of them."""
     steps = sorted(round(percent * BUCKETS / 100) for percent in settings.recovery_steps)

@@ -15,6 +15,8 @@ PART: Final = 0.6
 """Who has more of the traffic than this is not a part of it, but most of it."""
 SURPRISING: Final = 0.001
 """How improbable a difference is that is believed; all that are looked at together."""
+BEYOND_CHANCE: Final = 1e-7
+"""The same of the difference from control, which is looked at anew every second that an outage lasts."""
 WORSE: Final = 1.5
 """Times as much: what is called worse than control."""
 
@@ -85,7 +87,7 @@ def shared(own: tuple[float, float], control: tuple[float, float], allowed: floa
     (n, s), (m, t) = own, control
     if over(m, t, allowed) < CONFIDENT:
         return False
-    return s * m <= WORSE * t * n or chance(n, min(s, n), m, min(t, m)) >= SURPRISING
+    return s * m <= WORSE * t * n or chance(n, min(s, n), m, min(t, m)) >= BEYOND_CHANCE
 
 
 def busiest(series: Iterable[tuple[Segment, Series]], total: int, fewest: int, now: float) -> list[Segment]:

@@ -19,6 +19,8 @@ from proxy.core.rollback.signals import FAILED, HITS, LATE, READS, REQUESTS, SHO
 from proxy.core.rollback.verdicts import Answer, Segment, Verdict
 from proxy.core.rollback.window import Counts, Series
 
+ALL_BUT: Final = 1.0 - 1e-9
+"""A share of one would be refuted for ever by a single request that went well."""
 ENDED: Final = log(1000.0)
 """Evidence that a breach is over, in nats. It is looked for all the time, so 20 to 1 would be found soon."""
 KEEP_S: Final = 10.0
@@ -199,7 +201,7 @@ class Stream:
         elif not self._armed:
             self._armed = s <= n * share  # a cache that has not been warm yet cannot have got worse
         elif s > n * share and self.alarm is None and over(n, s, share) >= self._care.window:
-            self._raise(max(s / n, self._of.shares[0]), "window", series, now)
+            self._raise(min(max(s / n, self._of.shares[0]), ALL_BUT), "window", series, now)
         return found
 
     def window(self, series: Series, now: float) -> tuple[float, float]:

@@ -22,6 +22,7 @@ def verdict_words(verdict: Verdict) -> str:
 
 _SAID: Mapping[str, str] = {
     "passed": "what came since says that it has passed",
+    "excused": "the control arm has it as badly",
     "cleared": "nothing is wrong any more",
     "held": "held long enough",
     "verified": "all buckets are let out and nothing is wrong",

@@ -14,8 +14,8 @@ EU, US = Segment("region", "eu"), Segment("region", "us")
 def verdict(answer="breach", priority="P1", segment=ALL, *, shared=False):
     return Verdict(
         trigger=f"error_{priority.lower()}", metric="error", priority=priority, segment=segment,
-        answer=answer, threshold=0.001, observed=0.2, bound=0.1, n=500, needed=None, since=None,
-        shared=shared,
+        answer=answer, threshold=0.001, observed=0.2 if answer == "breach" else 0.0, bound=0.1, n=500,
+        needed=None, since=None, shared=shared,
     )  # fmt: skip
 
 
@@ -38,7 +38,9 @@ class Scripted:
         self.says = {}
         self.learning = False
         self.over = False
+        self.passing = False
         self.restarts = []
+        self.carried = []
         self.awaited = []
 
     def feed(self, delta, now):
@@ -49,6 +51,9 @@ class Scripted:
 
     def restart(self, side, now):
         self.restarts.append((side, now))
+
+    def carry(self, side, to, now):
+        self.carried.append((side, to, now))
 
     def pending(self, now):
         self.awaited.append(now)

@@ -1,11 +1,15 @@
 """Which part of the traffic is to blame, and what control says about it."""
 
 import pytest
-from rollback_traffic import KEY, Traffic, breach, cell, delta, verdict
+from rollback_traffic import KEY, TARGETS, Traffic, breach, cell, delta, verdict
 
-from proxy.core.rollback.segments import PART, segments_of
-from proxy.core.rollback.signals import Key
+from proxy.core.rollback.segments import PART, Case, segments_of, shared
+from proxy.core.rollback.segments import blamed as blamed_of
+from proxy.core.rollback.settings import DEFAULT_TRIGGERS
+from proxy.core.rollback.signals import LATE, Key
+from proxy.core.rollback.triggers import measure
 from proxy.core.rollback.verdicts import ALL, Segment
+from proxy.core.rollback.window import Series
 
 FINE = {"failed": 0.0003, "short": 0.004, "late": 0.01, "late_cold": 0.005}
 OUT = {"failed": 1.0, "short": 0.9, "late": 0.9, "late_cold": 0.9}
@@ -52,7 +56,8 @@ def test_a_small_part_that_all_traffic_does_not_show_breaches_by_itself():
     """A fiftieth of the traffic loses all of its slots: two hundredths, where five are allowed."""
     traffic = Traffic(rate=98, tick=0.5)
     traffic.run(120, key=EU, others=[(JP, 2, FINE)], **FINE)
-    traffic.run(60, key=EU, others=[(JP, 2, FINE | {"short": 1.0})], **FINE)
+    lost = [(JP, 2, FINE | {"short": 1.0})]
+    assert traffic.run(60, breach("coverage_p1"), key=EU, others=lost, **FINE) <= 15
     judgement = traffic.judge.judge(traffic.now)
     assert verdict(judgement, "coverage_p1").answer == "ok"
     assert {it.segment for it in judgement.breaches("P1")} == {Segment("region", "jp")}
@@ -66,6 +71,53 @@ def test_what_toggles_can_name_is_blamed_rather_than_a_route():
     traffic.run(120, key=EU, others=[(other, 10, FINE)], **FINE)
     traffic.run(20, key=EU, others=[(other, 10, OUT)], **FINE)
     assert traffic.judge.judge(traffic.now).blamed == Segment("region", "jp")
+
+
+def series(*steps):
+    """Of (n, failed) by second."""
+    found = Series(LATE, 10.0)
+    for second, (n, failed) in enumerate(steps):
+        found.add(cell(n, failed=failed), second + 1.0)
+    return found
+
+
+CASE = [Case(measure(DEFAULT_TRIGGERS[2], TARGETS), 0.001, 0.0)]
+
+
+def test_most_of_the_traffic_is_no_part_of_it():
+    parts = [(Segment("region", "eu"), series((700, 700)))]
+    assert blamed_of(CASE, series((1_000, 700)), parts) == ALL
+    parts = [(Segment("region", "eu"), series((500, 500)))]
+    assert blamed_of(CASE, series((1_000, 500)), parts) == Segment("region", "eu")
+
+
+def test_a_few_failures_may_be_of_one_part_by_chance():
+    few, many = series((50, 4)), series((50, 14))
+    assert blamed_of(CASE, series((100, 4)), [(Segment("region", "eu"), few)]) == ALL
+    assert blamed_of(CASE, series((100, 14)), [(Segment("region", "eu"), many)]) == Segment("region", "eu")
+
+
+def test_the_smallest_part_is_blamed_and_a_route_only_where_nothing_else_explains_it():
+    all_of_it = series((1_000, 90))
+    route, small = (Segment("route", "r"), series((90, 90))), (Segment("cohort", "cold"), series((100, 90)))
+    large = (Segment("region", "eu"), series((300, 90)))
+    assert blamed_of(CASE, all_of_it, [large, route, small]) == Segment("cohort", "cold")
+    assert blamed_of(CASE, all_of_it, [large, route]) == Segment("region", "eu")
+    assert blamed_of(CASE, all_of_it, [route]) == Segment("route", "r")
+
+
+@pytest.mark.parametrize(
+    ("own", "control", "expected"),
+    [
+        ((4_000, 3_960), (1_000, 950), True),  # surely worse, but not by half
+        ((40_000, 1_200), (10_000, 150), False),  # twice as much, surely
+        ((400, 12), (100, 2), True),  # by half, but not surely
+        ((400, 12), (100, 0), False),
+        ((400, 400), (5, 0), False),
+    ],
+)
+def test_what_shared_means(own, control, expected):
+    assert shared(own, control, 0.001) is expected
 
 
 def test_what_a_cell_is_part_of():

@@ -56,6 +56,15 @@ def test_a_p1_breach_that_control_shares_does_not_go_past_degraded():
     assert states(bench.step(10)) == ["ROLLBACK_PENDING", "ROLLED_BACK"]
 
 
+def test_what_control_turns_out_to_share_is_not_rolled_back():
+    """In the first second of an outage few requests of control have shown it."""
+    bench = Bench().says(exposed=P1, staged=P1)
+    bench.step(1)
+    assert bench.engine.state == "ROLLBACK_PENDING"
+    bench.says(exposed=SHARED, staged=SHARED)
+    assert states(bench.step(600)) == ["DEGRADED"]
+
+
 def test_a_spike_that_has_passed_is_not_rolled_back():
     bench = Bench().says(exposed=P1)
     bench.step()

@@ -86,6 +86,8 @@ def test_the_busiest_keep_their_series_and_nothing_is_lost():
     assert sum(window.sums(key, 300.0)[0] for key in window.series) == 300 * 201
     assert window.overflowed > 0
     assert all(window.sums(key, 2_000.0) == [0] for key in [*window.series, "never"])
+    window.add("new", [1], 2_000.0)
+    assert set(window.series) <= {"new", "other"}  # who is silent makes room
 
 
 KEYS = st.builds(Key, st.just("r"), st.just("a"), st.just("exposed"), st.sampled_from([b"", b"eu", b"us"]))
