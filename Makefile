@@ -14,7 +14,7 @@ have = command -v $(1) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get
 	|| echo "$(1) is missing: apt install $(2)" >&2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lock generated clean
+.PHONY: help demo test test-spark bench lock generated clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ test: .venv/.dev ## Linters, types, layers, the shipped settings, then all tests
 	$(BIN)/fusebox check --config config/fusebox.toml
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
+test-spark: .venv-spark/.spark ## The SQL templates on Spark, on the files that DuckDB reads (needs Java 17)
+	@$(call have,java,openjdk-17-jre-headless)
+	.venv-spark/bin/pytest tests/spark $(ARGS)
+
 bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp proxy (about 10 minutes)
 	@$(call have,nginx,nginx-light)
 	@$(call have,haproxy,haproxy)
@@ -41,18 +45,26 @@ bench: .venv/.bench ## What it costs beside nginx, HAProxy, Envoy and an aiohttp
 lock: .venv/.dev ## Pin and hash what pyproject.toml asks for; ARGS=--upgrade takes the newest
 	$(LOCK) $(ARGS) -o requirements/base.lock
 	for extra in analytics demo dev bench; do $(LOCK) $(ARGS) --extra $$extra -o requirements/$$extra.lock || exit; done
+	$(LOCK) $(ARGS) --extra dev --extra spark -o requirements/spark.lock
 
 generated: .venv/.dev ## Schema, example, rollback profile and docs/toggles_spec.md, from the catalogue of toggles
 	$(BIN)/python -m proxy.settings.toggle_files
 
 clean: ## Remove what was made here, .venv too
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .venv-spark .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Which lock file is installed is remembered inside .venv, so that it goes with it.
 .venv/.%: requirements/%.lock pyproject.toml .venv/.made
 	$(INSTALL) $<
 	$(PIP) install --no-deps -e .
+	@touch $@
+
+# PySpark is ten times the rest: nobody gets it who does not ask.
+.venv-spark/.spark: requirements/spark.lock pyproject.toml .venv/.made
+	$(PYTHON) -m venv .venv-spark
+	.venv-spark/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	.venv-spark/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -e .
 	@touch $@
 
 .venv/.made:

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "flags": "proxy.cli.toggles",
     "kill": "proxy.cli.remote",
     "override": "proxy.cli.override",
+    "postmortem": "proxy.cli.postmortem",
     "query": "proxy.cli.query",
     "simulate": "proxy.cli.simulate",
     "rollback": "proxy.cli.rollback",

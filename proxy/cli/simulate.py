@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from proxy.cli.common import json_option, settings_faults, tell_json, tell_table
 from proxy.core.rollback.layers import Layers, Patch
+from proxy.core.rollback.stages import TOGGLES, Stage
 from proxy.core.routing import BUCKETS
 from proxy.core.simulation.engine import simulate as run
 from proxy.core.simulation.expected import unmet
@@ -133,7 +134,14 @@ def _after(seconds: float | None) -> str:
 
 def _words(layers: Layers) -> str:
     """`2 for region asia, buckets 100 to 10000`."""
-    return "; ".join(f"{it.stage}{_scope(it.scope)}{_buckets(it)}" for it in layers)
+    return "; ".join(f"{it.stage}{_level(it)}{_scope(it.scope)}{_buckets(it)}" for it in layers)
+
+
+def _level(patch: Patch) -> str:
+    """Where headroom has lowered it."""
+    level = patch.toggles.get("candidate_fallback_level", "A")
+    usual = TOGGLES.get(cast("Stage", patch.stage), {}).get("candidate_fallback_level", "A")
+    return "" if patch.exact or level == usual else f" at level {level}"
 
 
 def _buckets(patch: Patch) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
@@ -167,6 +167,8 @@ class DrillControl:
         if why := self.obstacle(name):
             raise DrillRefused(why)
         now, policy = self._monotonic(), self._target.policy
+        most = policy.overrides.max_ttl_s  # then its requests would be refused
+        clocks = replace(clocks, limit_s=min(clocks.limit_s, most))
         run = Run(name, policy, clocks, drill_id=f"drill-{uuid.uuid4().hex[:12]}", now=now)
         self._target.drill(run.drill)
         begun = self._begun = _Begun(run=run, by=by, reason=reason, at=now)
@@ -174,7 +176,7 @@ class DrillControl:
         self._running = spawn(self._run(begun), "drill")
         await self._target.settled()
         at = int(self._wall())
-        until = at + min(int(clocks.limit_s) + 1, policy.overrides.max_ttl_s)
+        until = at + min(int(clocks.limit_s) + 1, most)
         override = Override(run.id, by, at, until, (), run.id)
         return DrillStarted(drill=self._shown(begun), override=sign(policy.signing_key, override))
 

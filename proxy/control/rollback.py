@@ -12,6 +12,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.control.layering import Layering, opens
@@ -19,10 +20,11 @@ from proxy.control.rollback_keeping import RollbackKeeper
 from proxy.control.rollback_memory import Memory, memorised, remembered
 from proxy.control.rollback_orders import Order
 from proxy.control.rollback_shown import MoveStatus
-from proxy.control.rollback_words import layers_words, says
+from proxy.control.rollback_words import layers_words, says, toggles_words
 from proxy.control.rollback_world import Surroundings
 from proxy.core.audit import Outcome
 from proxy.core.policy import Policy
+from proxy.core.rollback.changes import changes
 from proxy.core.rollback.engine import ITSELF, Engine, Transition
 from proxy.core.rollback.judge import Judge
 from proxy.core.rollback.layers import NO_LAYERS, Layers, killing
@@ -201,20 +203,23 @@ class RollbackControl:
             causes=tuple(map(says, it.causes)),
             was=layers_words(it.was),
             now=layers_words(it.layers),
-            applied=self._applied or self.engine.applied,
+            applied=self._applied or (self.engine.applied and it.event != "switched"),
         )
 
     def _note(self, it: Transition, move: MoveStatus) -> None:
         """The toggles before and after, and what the triggers said, in the audit log."""
+        layers = it.layers if move.applied else it.was
+        changed = changes(self._layering.policy.toggles, it.was, layers)
         entry = self._trail.entry(
             "rollback.transition",
             Outcome.DONE,
             actor=it.by,
             target=move.to,
-            before={"state": it.before, "layers": move.was},
+            before={"state": it.before, "layers": move.was, "toggles": toggles_words(changed, after=False)},
             after={
                 "state": it.to,
                 "layers": move.now,
+                "toggles": toggles_words(changed, after=True),
                 "stage": it.stage,
                 "event": it.event,
                 "triggers": "; ".join(move.causes),
@@ -264,17 +269,18 @@ class RollbackControl:
                 if found.trouble:
                     self._lost = f"{found.trouble}: the state of the rollback before it holds"
                     _log.error("%s", self._lost)
-                if self.engine.state != "NORMAL":
-                    _log.warning("rollback: still %s: %s", self.engine.state, layers_words(self.wanted))
         self._applied = self.engine.applied
-        self._moved(self.engine.reconfigure(self._settings, now))  # it may have been switched off
+        self._moved(self.engine.reconfigure(self._settings, now))  # the mode may be another one now
         self._layering.lay(self.wanted)
+        if self.engine.state != "NORMAL" and not self._untold:
+            _log.warning("rollback: still %s: %s", self.engine.state, layers_words(self.wanted))
 
     def _understood(self, content: bytes) -> tuple[Engine, Memory]:
         memory = remembered(content)
         # As far as the wall clock can be trusted: a gap is never negative.
         now = self._monotonic() - max(0.0, self._wall() - memory.at)
-        return Engine(self._settings, now, memory.engine, judge=Judge(self._settings, now)), memory
+        settings = replace(self._settings, mode=memory.engine.get("mode", self._settings.mode))
+        return Engine(settings, now, memory.engine, judge=Judge(settings, now)), memory
 
     async def begin(self) -> None:
         """Before anything listens."""

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
+from orjson import dumps
+
 from proxy.core.flaps import BUCKETS
+from proxy.core.rollback.changes import Change
 from proxy.core.rollback.layers import Layers, Patch
 from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict
 from proxy.core.rollback.words import verdict_words
@@ -53,6 +56,18 @@ def patch_words(patch: Patch) -> str:
 
 def layers_words(layers: Layers) -> str:
     return "; ".join(map(patch_words, layers)) or "nothing"
+
+
+def toggles_words(changed: Iterable[Change], *, after: bool) -> str:
+    """Those that hold otherwise by a transition, as they were or as they are then, and for whom."""
+    told: dict[str, list[str]] = {}
+    for it in changed:
+        whom = scope_words(it.scope)
+        if (it.low, it.high) != (0, BUCKETS):
+            whom += f" in buckets {it.low} to {it.high - 1}"
+        value = it.after if after else it.before
+        told.setdefault(whom, []).append(f"{it.toggle}={dumps(value).decode()}")
+    return "; ".join(f"{' '.join(values)} for {whom}" for whom, values in told.items())
 
 
 def wrong(judgements: Iterable[Judgement]) -> tuple[str, ...]:

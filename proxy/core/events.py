@@ -119,7 +119,9 @@ class EventsSettings:
     __pydantic_config__: ClassVar[Any] = STRICT
     directory: str = ""  # relative to the settings file; empty: no event log
     sample: Annotated[float, Interval(gt=0, le=1)] = 1.0
-    """Share of the ranking and request events that is kept, each with its weight; all others always are."""
+    """Share of the ranking events that is kept, each with its weight; all others always are."""
+    request_sample: Annotated[float, Interval(gt=0, le=1)] = 0.01
+    """The same of the request events; those of 5xx always are."""
     buffer_events: Annotated[int, Ge(100)] = 10_000  # that wait for the writer; more are dropped, and counted
     rotate_bytes: Annotated[int, Ge(4096)] = 64 * 1024 * 1024
     rotate_s: Annotated[float, Gt(0)] = 300.0

@@ -36,14 +36,18 @@ SIDECAR = "sidecar"
 
 
 class Emitting:
-    """Makes events of one process. `sample`: the share of requests that is told."""
+    """Makes events of one process. `sample`: the share of requests for recommendations that is told,
+    `request_sample` that of others.
+    """
 
-    __slots__ = ("_add", "_sample", "_weight")
+    __slots__ = ("_add", "_request_sample", "_request_weight", "_sample", "_weight")
 
-    def __init__(self, sink: EventSink, sample: float) -> None:
+    def __init__(self, sink: EventSink, sample: float, request_sample: float = 1.0) -> None:
         self._add = sink.add
         self._sample = sample
         self._weight = 1.0 / sample
+        self._request_sample = request_sample
+        self._request_weight = 1.0 / request_sample
 
     def ranking(
         self,
@@ -98,8 +102,11 @@ class Emitting:
         self._add(("error", now, head.request_id, key, SIDECAR, "critical", code, message))
 
     def request(self, head: RequestHead, now: float, status: int, outcome: str) -> None:
-        """Any other request is over; `outcome`: why the upstream did not answer it, "" where it did."""
-        if random() < self._sample:
+        """Any other request is over; `outcome`: why the upstream did not answer it, "" where it did. Of 5xx
+        each one is told.
+        """
+        failed = status >= 500
+        if failed or random() < self._request_sample:
             bound = head.bound
             self._add(
                 (
@@ -112,6 +119,6 @@ class Emitting:
                     status,
                     outcome,
                     now - head.started,
-                    self._weight,
+                    1.0 if failed else self._request_weight,
                 )
             )

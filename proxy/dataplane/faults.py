@@ -1,6 +1,7 @@
 """The faults of a drill, where its requests ask their sources: nothing is sent that else would not be."""
 
 from collections.abc import Iterable
+from typing import Protocol, cast
 
 from proxy.core.rollback.drills import Drill, Fault
 from proxy.dataplane.binding import NEIGHBOURS, Bound
@@ -52,13 +53,20 @@ def _first(faults: Iterable[_Drawn]) -> Fault | None:
     return next((it.fault for it in faults if it.draw()), None)
 
 
+class Request(Asker, Protocol):
+    """Who asks, and knows whether it may still."""
+
+    @property
+    def killed(self) -> bool: ...
+
+
 class FaultyFetch(Fetch):
     """A source asked by a request of the drill."""
 
     _bucket = 0
     _held = False
 
-    def __init__(self, asker: Asker, kind: str, pool: Pool, target: bytes, bound: Bound) -> None:
+    def __init__(self, asker: Request, kind: str, pool: Pool, target: bytes, bound: Bound) -> None:
         super().__init__(asker, kind, pool, target, bound)
         self._faults = bound.faults
 
@@ -73,17 +81,25 @@ class FaultyFetch(Fetch):
             self._lane = self.pool.ticker.lane(fault.delay_ms / 1000, INJECTED)
             self._lane.set(self, now)
         else:
-            self.outcome = INJECTED
-            if fault.effect == "error":
-                self._failed(now)
-            else:
-                self.items = []
-            self._end(now)
+            self._left_alone(now, empty=fault.effect == "empty")
 
     def on_deadline(self, now: float) -> None:
         if self._held:
             self._held = False
             self._lane = None
-            super().begin(now, self._bucket)
+            # Killed meanwhile: no upstream is contacted any more (facts 2.9).
+            if cast("Request", self._asker).killed:
+                self._left_alone(now)
+            else:
+                super().begin(now, self._bucket)
         else:
             super().on_deadline(now)
+
+    def _left_alone(self, now: float, *, empty: bool = False) -> None:
+        """Over without the source being asked."""
+        self.outcome = INJECTED
+        if empty:
+            self.items = []
+        else:
+            self._failed(now)
+        self._end(now)

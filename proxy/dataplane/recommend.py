@@ -192,6 +192,11 @@ class Recommend:
         fetches, self._fetches = self._fetches, []
         return fetches
 
+    @property
+    def killed(self) -> bool:
+        """Since it began."""
+        return self._client.plane.killed
+
     # -- watched while it waits
 
     @property

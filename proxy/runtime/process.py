@@ -80,7 +80,6 @@ def data_plane(
 
     spool = SpoolFile(spooling.directory, limit=spooling.limit)
     recorder = Recorder(spool, counters, instance=spooling.instance, sync=spooling.sync, events=events)
-    kept = spooling.events
     return DataPlane(
         policy,
         counters,
@@ -89,8 +88,14 @@ def data_plane(
         sampling=sampling,
         seen=SeenFiles(spooling.state),
         on_signals=on_signals,
-        events=Emitting(events, kept.settings.sample) if events is not None and kept is not None else None,
+        events=_emitting(events, spooling.events),
     )
+
+
+def _emitting(log: EventLog | None, kept: EventFiles | None) -> Emitting | None:
+    if log is None or kept is None:
+        return None
+    return Emitting(log, kept.settings.sample, kept.settings.request_sample)
 
 
 def event_log(kept: EventFiles | None, counters: Counters) -> EventLog | None:

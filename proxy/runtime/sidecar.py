@@ -97,8 +97,10 @@ class Sidecar:
             store=RollbackFile(settings.rollback_file),
             trail=ledger.trail,
         )
+        rollback.heard = self._events.rollback_moved
         rollback.restore()
         rollback_board = RollbackBoard(rollback, layering)
+        rollback.heard = self._events.rollback_moved
         kill.beyond = rollback.kills
         self._drills = drills = DrillControl(layering, rollback.earnest)
         self._breakers = breakers = BreakerControl(self._plane)

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import inf
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
 from proxy.core.rollback.settings import RollbackSettings
+from proxy.core.rollback.signals import MAX_CELLS
 from proxy.core.simulation.incident import Expect, Fault, Incident, Traffic, Usual
 from proxy.errors import SettingsError
 from proxy.settings.read import Place, Report, fill, likeness, read_toml, record
+from proxy.settings.rollback_checks import rollback
 
 _SECTIONS: Mapping[str, type[Any]] = {
     "traffic": Traffic,
@@ -19,6 +21,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
 }
 _OF_SHAPE = {"rise_s": "ramp", "on_s": "pulses", "off_s": "pulses"}
 _OF_KIND = {"add_ms": "latency", "hang_s": "hang", "lost": "coverage", "critical": "critical"}
+_SOURCES = ("cf", "content", "control")
 _NAMED = ("regions", "cohorts", "clients")
 
 
@@ -45,15 +48,13 @@ def load_incident(path: Path) -> Incident:
         if (fault := record(Fault, each, ("faults", at), report)) is not None
     }
     incident = replace(incident, faults=tuple(faults.values()), **found)
+    rollback(incident.rollback, _SOURCES, report)
     _usual(incident.usual, report)
     _traffic(incident.traffic, raw.get("traffic", {}), report)
     for at, fault in faults.items():
         _fault(fault, listed[at], ("faults", at), incident, report)
     if incident.expect is not None:
         _expect(incident.expect, incident, report)
-    for name in incident.capacity:
-        if name not in {"cf", "content", "control"}:
-            report.add(("capacity", name), "is no source", likeness(name, ["cf", "content", "control"]))
     if report.problems:
         raise SettingsError(report.problems)
     return incident
@@ -68,6 +69,10 @@ def _traffic(traffic: Traffic, raw: Any, report: Report) -> None:
     for field in ("swing", "day_s") if isinstance(raw, dict) else ():
         if field in raw and traffic.shape != "diurnal":
             report.add(("traffic", field), f"does nothing on {traffic.shape} traffic", 'shape = "diurnal"')
+    parts = prod(len(getattr(traffic, field)) or 1 for field in _NAMED)
+    most = MAX_CELLS // 4  # each is exposed, control, staged and recovered
+    if parts > most:
+        report.add(("traffic",), f"has {parts} combinations of region, cohort and client", f"at most {most}")
 
 
 def _fault(fault: Fault, raw: Mapping[str, Any], place: Place, incident: Incident, report: Report) -> None:

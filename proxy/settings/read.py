@@ -193,8 +193,11 @@ def _hint(value: Any, said: list[str]) -> str:
 
 
 def _at(raw: Any, where: Place) -> Any:
+    """What stands there; None where it has been left out already."""
     for part in where:
-        raw = raw[part] if not isinstance(raw, dict) or part in raw else None
+        if raw is None or (isinstance(raw, dict) and part not in raw):
+            return None
+        raw = raw[part]
     return raw
 
 
@@ -209,9 +212,9 @@ def _prune(raw: Any, where: Place) -> bool:
 
 
 def _keys(kind: Any, where: Place) -> list[str]:
-    """Names of the fields of the record at `where` inside `kind`."""
+    """Names of the fields of the record at `where` inside `kind`; a list's are those of its elements."""
     for part in where:
-        kind = get_type_hints(_record_in(kind))[str(part)]
+        kind = get_args(kind)[0] if isinstance(part, int) else get_type_hints(_record_in(kind))[part]
     return [field.name for field in fields(_record_in(kind))]
 
 

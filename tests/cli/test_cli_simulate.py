@@ -111,4 +111,4 @@ def test_without_the_library_a_plot_says_what_to_install(run, file, monkeypatch)
 def test_the_shipped_library_is_where_help_says(run):
     library = Path(__file__).parents[2] / "config" / "incidents"
     assert "config/incidents" in run("simulate", "--help").stdout
-    assert len(list(library.glob("*.toml"))) == 16
+    assert len(list(library.glob("*.toml"))) == 17

@@ -149,6 +149,12 @@ async def test_what_it_cannot_do_without_is_named(rig, change, words):
     assert rig.target.drills == []
 
 
+async def test_it_ends_before_its_requests_would_be_refused(rig):
+    rig.target.policy = replace(POLICY, overrides=Overrides(max_ttl_s=20))
+    started = await rig.start()
+    assert (started.drill.ends_in_s, rig.target.present.ends_at) == (20.0, 120.0)
+
+
 async def test_somebody_can_end_it_and_nothing_is_left_of_it(rig):
     assert (await rig.control.abort(reason="enough", by="bob")).drill is None
     await rig.start()

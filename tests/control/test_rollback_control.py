@@ -7,6 +7,7 @@ from rolling import Bench
 
 from proxy.control.rollback_orders import Order
 from proxy.core.rollback.engine import IllegalMove
+from proxy.core.toggles import Scope
 
 
 @pytest.fixture
@@ -34,7 +35,21 @@ async def test_a_source_that_fails_is_rolled_back_and_everything_is_told(bench):
     )
     assert entry.before["layers"] == "stage 1 for everybody"
     assert entry.after["layers"].startswith("stage 2 for everybody")
+    assert bench.trail.entries[0].before["toggles"].startswith("exposure_percent=100.0")
+    assert bench.trail.entries[0].after["toggles"] == 'exposure_percent=75 cache_mode="prewarm" for everybody'
+    assert "disable_cf=true" in entry.after["toggles"]
     assert "error_p1" in bench.trail.entries[0].after["triggers"]
+
+
+async def test_whose_toggles_change_stands_in_the_audit_log(bench):
+    await by_hand(bench, "start", stage="3", scope=Scope(region=("eu",)))
+    await by_hand(bench, "release")
+    await bench.control._keeper.settled(2)
+    order, released = bench.trail.entries
+    assert "disable_cf=true" in order.after["toggles"]
+    assert order.after["toggles"].endswith(" for region=eu")
+    assert "disable_cf=false" in released.after["toggles"]
+    assert released.after["toggles"].endswith(" for region=eu in buckets 0 to 99")
 
 
 async def rolled_back(bench):
@@ -155,7 +170,8 @@ async def test_a_state_that_nobody_can_tell_is_stage_two_until_somebody_releases
     assert move.by == "fusebox"
     assert "nobody can tell what the rollback had in force" in move.reason
     assert "nobody can tell" in bench.control.troubles()[0]
-    await bench.run(3_000 * 0.25)
+    await bench.again(after_s=100_000)
+    await bench.run(1)
     assert bench.state == "ROLLED_BACK", "not by itself"
     await by_hand(bench, "release")
     assert bench.state == "RECOVERY_VERIFY"
@@ -217,6 +233,18 @@ async def test_a_reload_goes_on_in_the_state_there_is_and_off_takes_everything_o
         await by_hand(bench, "start")
     await bench.again()
     assert bench.state == "NORMAL"
+
+
+async def test_what_was_in_force_before_it_was_off_does_not_come_back_with_it(bench):
+    await rolled_back(bench)
+    act = bench.settings
+    bench.settings = replace(act, mode="off")
+    await bench.again()
+    assert (bench.state, bench.stages) == ("NORMAL", [])
+    assert (bench.control.moves[0].event, bench.control.moves[0].now) == ("switched", "nothing")
+    bench.settings = act
+    await bench.again()
+    assert (bench.state, bench.stages) == ("NORMAL", [])
 
 
 async def test_an_emergency_says_what_ends_it_wherever_the_kill_switch_is_shown(bench):

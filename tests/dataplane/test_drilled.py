@@ -177,6 +177,16 @@ async def test_a_source_that_hangs_behind_its_delay_has_its_own_deadline():
             assert sources["cf"]["outcome"] in {"timeout", "late"}
 
 
+async def test_a_kill_keeps_who_is_held_from_asking():
+    async with opened(Fault(source="cf", effect="delay", delay_ms=60)) as rig:
+        wire = await rig.client()
+        wire.send(GET % (4, b"", marked()))
+        await until(lambda: rig.content.requests, "content")
+        rig.plane.apply(replace(rig.plane.policy, toggles=Toggles(kill_switch=True), drill=None))
+        assert (await wire.response()).status == 200
+        assert asked(rig) == (0, 1)
+
+
 async def test_who_leaves_while_a_source_is_held_leaves_nothing_behind():
     async with opened(Fault(source="cf", effect="delay", delay_ms=400)) as rig:
         wire = await rig.client()

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness import answering, reply
@@ -125,6 +126,17 @@ async def test_a_request_that_is_refused_is_no_ranking(sink, told):
     assert list(found) == ["request"]
     (row,) = found["request"]
     assert (row["route"], row["status"], row["outcome"]) == ("none", 404, "no_route")
+
+
+async def test_other_requests_are_sampled_by_themselves_and_failures_always_told(sink, told):
+    async with stage(CF, CONTENT, events=Emitting(sink, 1.0, 1e-9)) as rig:
+        for _ in range(3):
+            await rig.ask(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert not sink.events
+        head = SimpleNamespace(request_id=b"r", user=b"", bound=None, method=b"GET", started=0.0)
+        rig.plane.accounting._events.request(head, 1.0, 502, "reset")
+    ((row,),) = told().values()
+    assert (row["status"], row["weight"]) == (502, 1.0)
 
 
 async def test_a_sample_says_for_how_many_it_stands(sink, told):

@@ -20,7 +20,10 @@ from proxy.clock import monotonic
 from proxy.demo.processes import free_port
 
 PROJECT = Path(__file__).parents[2]
-PAGES = {name: (PROJECT / name).read_text() for name in ("README.md", "docs/tour.md")}
+PAGES = {
+    name: (PROJECT / name).read_text()
+    for name in ("README.md", "docs/tour.md", "docs/runbooks/kill_switch.md")
+}
 BLOCK = re.compile(r"(?:<!-- (not run by the tests: [^>]+) -->\n)?```(\w*)\n(.*?)```\n", re.DOTALL)
 PORTS = ("8080", "8081", "9101", "9102", "9103", "9104")
 PATIENCE_S = 20.0
@@ -146,7 +149,7 @@ def test_what_is_shown_is_compared():
     assert not shows("one", ("one", "two"))
 
 
-EVERY_PAGE = ["README.md", *(f"docs/{page.name}" for page in sorted(PROJECT.glob("docs/*.md")))]
+EVERY_PAGE = ["README.md", *(str(page.relative_to(PROJECT)) for page in sorted(PROJECT.glob("docs/**/*.md")))]
 STANDS_FOR = {"NAME": "cf", "ROLE": "viewer", "KEY|FILE": "KEY", "N": "2"}
 """What a reader would put there; a FILE is a file."""
 

@@ -14,7 +14,7 @@ from proxy.cli import main
 from proxy.core.rollback.exercises import NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rollback_shadow_tests.md").read_text()
-COMMANDS = [line for block in re.findall(r"```\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+COMMANDS = re.findall(r"^fusebox .*$", PAGE, re.MULTILINE)
 CLOCKS = {"lead_s": 0.2, "confirm_s": 0, "hold_s": 0.25, "recovery_step_s": 0.25, "limit_s": 40}
 TIMES = ["--per-s", "80"] + [
     word for name, seconds in CLOCKS.items() for word in ("--clock", f"{name}={seconds}")

@@ -16,6 +16,7 @@ user = ["query:user_id"]
 [events]
 directory = "events"
 rotate_bytes = 65536
+request_sample = 1.0
 [[audit.actions]]
 action = "billing.charge"
 route = "payment"
@@ -35,11 +36,15 @@ def rows(box, kind):
 
 async def test_a_drained_sidecar_has_written_all_of_it(box):
     box.write(extra=EXTRA)
+    token = box.token()
     await box.start()
     for user in range(20):
         assert (await box.get(f"/recommendations?user_id=u{user % 5}&k=5")).status == 200
         await box.get("/payment/x")
     await box.get("/payment/charge?user_id=u1")
+    asked = {"reason": "looks wrong", "stage": "1"}
+    status, told = await box.api("POST", "/v1/rollback/start", token, json=asked)
+    assert status == 200, told
     assert await box.terminate() == 0
     ranking, torn = rows(box, "ranking")
     assert len(ranking) == 20
@@ -56,7 +61,13 @@ async def test_a_drained_sidecar_has_written_all_of_it(box):
     assert (effect["action"], effect["outcome"], effect["status"]) == ("user.billing.charge", "done", 200)
     assert effect["user_id"] in {row["user_id"] for row in ranking}
     moves, _ = rows(box, "transition")
-    assert [(row["subject"], row["state_after"]) for row in moves][:1] == [("breaker cf", "open")]
+    assert {(row["subject"], row["state_after"]) for row in moves} == {
+        ("breaker cf", "open"),
+        ("rollback", "ROLLED_BACK"),
+    }
+    (rolled,) = (row for row in moves if row["subject"] == "rollback")
+    assert (rolled["actor"], rolled["reason"], rolled["stage"]) == ("the-commander", "looks wrong", "1")
+    assert "exposure_percent" in rolled["layers_after"]
     assert (box.directory / "var" / "events.key").stat().st_mode & 0o777 == 0o600
 
 

@@ -83,13 +83,13 @@ async def ask(box, count=40):
 
 
 async def until(box, token, *states):
-    """The rollback once it is in one of these states; each turn is requests answered."""
+    """The rollback once it is in one of these states and on the disk; each turn is requests answered."""
     async with asyncio.timeout(20):
         while True:
             await ask(box)
             status, told = await box.api("GET", "/v1/rollback", token)
             assert status in {200, 429}
-            if status == 200 and told["state"] in states:
+            if status == 200 and told["state"] in states and told["persisted"]:
                 return told
             await asyncio.sleep(0.05)
 
@@ -124,4 +124,43 @@ async def test_a_source_that_fails_is_rolled_back_and_a_killed_process_goes_on_s
     assert again["moves"][0]["to"] == "ROLLED_BACK"
     _, log = await box.api("GET", "/v1/audit?action=rollback.transition", token)
     assert log["entries"][0]["after"]["state"] == "ROLLED_BACK"
+    assert await box.terminate() == 0
+
+
+async def test_what_a_person_holds_and_lets_go_outlives_kill_9_until_all_is_as_before(box, sources):
+    token = box.token()
+    write(box, sources)
+    await box.start()
+
+    async def killed_and_back():
+        box.signal(signal.SIGKILL)
+        await box.ended()
+        await box.start()
+        first, *_ = await ask(box, 1)
+        return first, (await box.api("GET", "/v1/rollback", token))[1]
+
+    async def order(action, **body):
+        return await box.api("POST", f"/v1/rollback/{action}", token, json={"reason": "test"} | body)
+
+    status, told = await order("override", baseline="emergency")
+    assert (status, told["state"]) == (200, "MANUAL_OVERRIDE")
+    (first, *_), asked = await ask(box, 20), sources["content"].asked
+    assert (first["level"], first["stage"]) == ("D", "emergency")
+    first, told = await killed_and_back()
+    assert (first["level"], told["state"], told["stage"]) == ("D", "MANUAL_OVERRIDE", "emergency")
+    assert sources["content"].asked == asked, "nobody was asked, not even once"
+    _, kill = await box.api("GET", "/v1/kill", token)
+    assert (kill["kill"], "fusebox rollback release" in kill["rollback"]) == (False, True)
+
+    status, told = await order("start", stage="1")
+    assert (status, told["stage"]) == (200, "1")
+    status, told = await order("release")
+    assert (status, told["state"], told["layers"][0]["low"]) == (200, "RECOVERY_VERIFY", 5_000)
+    _, told = await killed_and_back()
+    assert (told["state"], told["layers"][0]["low"]) == ("RECOVERY_VERIFY", 5_000)
+    assert {it.get("stage") for it in await ask(box)} == {"1", None}
+
+    told = await until(box, token, "NORMAL")
+    assert (told["layers"], told["moves"][0]["event"]) == ([], "verified")
+    assert {it.get("stage") for it in await ask(box)} == {None}
     assert await box.terminate() == 0

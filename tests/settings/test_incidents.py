@@ -92,7 +92,14 @@ def test_every_mistake_is_told_at_once(problems):
             "faults[0].regions[0]",
             "there are: eu",
         ),
-        ("[capacity]\nccf = 3", "capacity.ccf", "did you mean 'cf'?"),
+        ("[capacity]\nccf = 3", "capacity.ccf", "'cf', 'content' or 'control'"),
+        ("[rollback]\nrecovery_steps = [5]", "rollback.recovery_steps", "should end at 100"),
+        (
+            '[[rollback.triggers]]\nname = "x"\nmetric = "error"\npriority = "P1"\nshare = 0.1\nshre = 1',
+            "rollback.triggers[0].shre",
+            "did you mean 'share'?",
+        ),
+        ("[traffic]\nper_s = 1e9", "traffic.per_s", "less than or equal"),
         ("[rollback]\nhlod_s = 3", "rollback.hlod_s", "did you mean 'hold_s'?"),
         (
             FAULT + '[expect]\nfinal = ["NORMAL"]\nacts = false\nwithin_s = 3',
@@ -112,6 +119,12 @@ def test_one_mistake(problems, text, place, words):
     found = problems(HEAD + text + "\n")
     assert list(found) == [place]
     assert words in found[place]
+
+
+def test_more_kinds_of_requests_than_are_told_apart_are_refused(problems):
+    names = ", ".join(f"n{at} = 1" for at in range(20))
+    found = problems(HEAD + f"[traffic]\nregions = {{ {names} }}\nclients = {{ {names} }}\n")
+    assert "400 combinations" in found["traffic"]
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.toml")), ids=lambda path: path.stem)

@@ -63,3 +63,10 @@ def test_all_faults_are_told_at_once(folder):
     folder.add("[rollback]\nhold_s = 7200\nrecovery_steps = [1]\ncritical_upstreams = ['x']\nflaps = 0\n")
     places = {"hold_max_s", "recovery_steps", "critical_upstreams[0]", "flaps"}
     assert set(folder.problems()) == {f"rollback.{it}" for it in places}
+
+
+def test_mistakes_within_a_trigger_are_told_with_their_place(folder):
+    folder.add('[[rollback.triggers]]\nnme = "x"\nmetric = "error"\n')
+    found = folder.problems()
+    assert set(found) == {f"rollback.triggers[0].{name}" for name in ("nme", "name", "priority", "share")}
+    assert "did you mean 'name'?" in found["rollback.triggers[0].nme"]

@@ -92,10 +92,38 @@ def blamed(judgement: Judgement) -> Scope:
     return judgement.blamed.scope or ALL_SCOPE
 
 
-def _worst(moment: Moment) -> Scope:
-    """The same over all sides that are judged; more than one: all of it."""
-    scopes = {blamed(view) for view in moment.views.values() if view.breaches("P1")}
+def _grave(judgement: Judgement) -> Scope | None:
+    """Where P1 breaches are; None: there are none."""
+    return blamed(judgement) if judgement.breaches("P1") else None
+
+
+def _any(judgement: Judgement) -> Scope | None:
+    """The same of all breaches."""
+    found = judgement.breaches("P1") or judgement.breaches("P2")
+    return (judgement.warned.scope or ALL_SCOPE) if found else None
+
+
+def _worst(course: Course, moment: Moment, of: Callable[[Judgement], Scope | None] = _grave) -> Scope:
+    """The same over all sides that are judged; more than one: all of it. All that is under the only stage
+    that lies there is whom that is for.
+    """
+    scopes = set()
+    for side, view in moment.views.items():
+        if (scope := of(view)) is not None:
+            under = side != "exposed" and len(course.parts) == 1 and scope == ALL_SCOPE
+            scopes.add(course.parts[0].scope if under else scope)
     return scopes.pop() if len(scopes) == 1 else ALL_SCOPE
+
+
+def _roll_back(course: Course, moment: Moment) -> Course:
+    """Stage 2 for whom it is by now seen to be about: a moment before it was hardly known that it is wrong.
+    Stage 1 stays where something else is.
+    """
+    target, parts = course.target, course.parts
+    if any(view.breaches("P1") for view in moment.views.values()):
+        target = _worst(course, moment)
+        parts = put((), _worst(course, moment, _any), "1")
+    return _sent(course, moment, put(parts, target, "2"), target)
 
 
 def _present(moment: Moment) -> frozenset[tuple[str, str]]:
@@ -276,15 +304,15 @@ def _lately(times: tuple[float, ...], moment: Moment) -> tuple[float, ...]:
 
 ACTIONS: Mapping[Action, Callable[[Course, Moment], Course]] = {
     "lay_stage_1": lambda course, moment: replace(
-        course, parts=put(course.parts, _worst(moment), "1"), warnings=_lately(course.warnings, moment)
+        course,
+        parts=put(course.parts, _worst(course, moment, _any), "1"),
+        warnings=_lately(course.warnings, moment),
     ),
     "watch_closely": lambda course, moment: replace(
-        course, target=_worst(moment), culprits=_culprits(moment)
+        course, target=_worst(course, moment), culprits=_culprits(moment)
     ),
     "count_flap": _count_flap,
-    "lay_stage_2": lambda course, moment: _sent(
-        course, moment, put(course.parts, course.target, "2"), course.target
-    ),
+    "lay_stage_2": _roll_back,
     "lay_emergency": lambda course, moment: replace(
         course, parts=(Part(ALL_SCOPE, "emergency"),), baseline="", low=0, known=_present(moment)
     ),

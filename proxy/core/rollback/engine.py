@@ -23,7 +23,7 @@ from proxy.core.rollback.recovery import dwell_s, hold_s
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import REQUESTS, Delta, Side
 from proxy.core.rollback.stages import ALL_SCOPE, Stage
-from proxy.core.rollback.verdicts import Critical, Judgement, Verdict
+from proxy.core.rollback.verdicts import ALL, Critical, Judgement, Segment, Verdict, segment_of
 from proxy.core.rollback.words import reason_of
 from proxy.core.toggles import BASELINES, Scope
 
@@ -47,7 +47,7 @@ class Judging(Protocol):
     def feed(self, delta: Delta, now: float) -> None: ...
     def judge(self, now: float, side: Side = "exposed", criticals: Sequence[Critical] = ()) -> Judgement: ...
     def restart(self, side: Side, now: float) -> None: ...
-    def carry(self, side: Side, to: Side, now: float) -> None: ...
+    def carry(self, side: Side, to: Side, now: float, segment: Segment = ALL) -> None: ...
     def pending(self, now: float) -> None: ...
     @property
     def passing(self) -> bool: ...
@@ -324,8 +324,12 @@ class Engine:
             self._settling = now + self._world.settle_s
         elif course.state == "RECOVERY_VERIFY":
             self.judge.restart(to, now)
-        elif was != to and (before if before.layers else course).everybody:
-            self.judge.carry(was, to, now)
+        elif was != to:
+            lies = before if before.layers else course
+            if lies.everybody:
+                self.judge.carry(was, to, now)
+            elif lies is course and (segment := segment_of(course.parts[0].scope)) is not None:
+                self.judge.carry(was, to, now, segment)
         if self._awaits:
             self.judge.pending(now)
         if event not in {"warned", "breached", "relapsed", "confirmed"}:

@@ -96,12 +96,18 @@ class Judge:
         self._books[side] = Book(self._rules, side, now)
         self._latest.pop(side, None)
 
-    def carry(self, side: Side, to: Side, now: float) -> None:
-        """All that is known about one side is from now on about the other, whose traffic it has become; the
-        one begins anew. What is not enough yet for a breach is not lost by that.
+    def carry(self, side: Side, to: Side, now: float, segment: Segment = ALL) -> None:
+        """All that is known about one side, or that part of it, is from now on about the other, whose traffic
+        it has become; of all of it the one begins anew. What is not enough yet for a breach is not lost by
+        that.
         """
-        self._books[to] = self._books[side]
-        self._books[side] = Book(self._rules, side, now)
+        if segment == ALL:
+            self._books[to] = self._books[side]
+            self._books[to].becomes(to)
+            self._books[side] = Book(self._rules, side, now)
+        else:
+            self._books[to] = Book(self._rules, to, now)
+            self._books[to].takes(segment, self._books[side])
         self._latest.pop(side, None)
         self._latest.pop(to, None)
         self._learned_at = now
@@ -178,6 +184,7 @@ class Judge:
             self._learn(now)
         verdicts: list[Verdict] = []
         cases: dict[str, Case] = {}
+        grave: list[Case] = []
         breach = False
         for series, stream in book.each():
             n, s = stream.look(series, now)
@@ -189,11 +196,19 @@ class Judge:
             verdict = stream.verdict(n, min(s, n), self._baselines[trigger.name].share)
             if stream.alarm is not None:
                 breach = True
+                m, t = stream.measure(series.total, series.at(stream.alarm.since))
+                verdict = replace(verdict, lately=(int(m), min(t / m, 1.0)) if m else None)
                 verdict = self._beside_control(side, verdict, series, stream, now)
-                if trigger.priority == "P1" and not verdict.shared:
-                    cases.setdefault(trigger.name, Case(stream.measure, trigger.share, stream.alarm.since))
+                if not verdict.shared and trigger.name not in cases:
+                    case = cases[trigger.name] = Case(stream.measure, trigger.share, stream.alarm.since)
+                    if trigger.priority == "P1":
+                        grave.append(case)
             verdicts.append(verdict)
-        found = Judgement(verdicts=tuple(verdicts), blamed=self._blamed(book, [*cases.values()], now))
+        found = Judgement(
+            verdicts=tuple(verdicts),
+            blamed=self._blamed(book, grave, now),
+            warned=self._blamed(book, [*cases.values()], now),
+        )
         age = min((now - book.began) / _AGE, _FRESH_S if breach else self._rules.slot_s)
         self._latest[side] = now + age, found
         return found
@@ -250,7 +265,7 @@ class Judge:
         series = [
             found
             for side, book in self._books.items()
-            if side != "control" and (found := book.series(stream.segment)) is not None
+            if side != "control" and (found := book.series(stream.part)) is not None
         ]
         moments = {when for it in series for when, _ in it.moments() if when >= self._pending_at}
         best = 0.0, self._pending_at

@@ -113,7 +113,8 @@ ACTIONS: Mapping[Action, str] = {
     "lay_stage_1": "stage 1 for the segment that explains it, else for all",
     "watch_closely": "note what is wrong and where, and collect evidence that it is over",
     "count_flap": "one more rollback within `flaps_s`",
-    "lay_stage_2": "stage 2 for the segment that explains it, within what the receiving upstream can take",
+    "lay_stage_2": "stage 2 for the segment that by now explains it, within what the receiving upstream can "
+    "take; stage 1 stays where something else is wrong",
     "lay_emergency": "the emergency stage for all",
     "raise_stage": "the next stage for the segment that explains it, else for all that lies under one",
     "widen": "stage 2 also for what is wrong outside",

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias
 
 from proxy.core.rollback.detector import PAUSE_S, Alternatives, Detector
 from proxy.core.rollback.estimate import CONFIDENT, lower, needed, odds, over, under, upper
-from proxy.core.rollback.settings import RollbackSettings, Trigger
+from proxy.core.rollback.settings import Trigger
 from proxy.core.rollback.signals import FAILED, HITS, LATE, READS, REQUESTS, SHORT
 from proxy.core.rollback.verdicts import Answer, Segment, Verdict
 from proxy.core.rollback.window import Counts, Series
@@ -70,7 +70,7 @@ def measure(trigger: Trigger, known: Sequence[float]) -> Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Care:
-    """How sure a stream must be, made from `false_alarm_days`.
+    """How sure a stream must be, made from how long it shall be to a false alarm.
 
     That is said of everything that runs at once. Chances of false alarms add up, so each of `streams`
     gets its part of them, half for its detector and half for its window, which is asked once a slot.
@@ -81,14 +81,10 @@ class Care:
     minimum: int  # requests
 
     @classmethod
-    def shared(cls, settings: RollbackSettings, streams: int, slot_s: float) -> "Care":
+    def shared(cls, alarm_s: float, streams: int, slot_s: float, minimum: int) -> "Care":
         """For each of so many."""
-        seconds = settings.false_alarm_days * DAY_S * 2 * streams
-        return cls(
-            detector=seconds,
-            window=log(seconds / slot_s),
-            minimum=settings.minimum_requests,
-        )
+        seconds = alarm_s * 2 * streams
+        return cls(detector=seconds, window=log(max(seconds / slot_s, 1.0)), minimum=minimum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +126,9 @@ class Stream:
     """One trigger, one series. `series` is told on each call, and counts the tick already."""
 
     __slots__ = (
-        "_armed", "_begun", "_care", "_of", "_past", "_quiet_at", "_quiet_n", "_quiet_s",
+        "_armed", "_begun", "_of", "_past", "_quiet_at", "_quiet_n", "_quiet_s",
         "_run", "_run_at", "_run_from",
-        "alarm", "detector", "measure", "segment", "trigger",
+        "alarm", "care", "detector", "measure", "part", "segment", "trigger",
     )  # fmt: skip
 
     def __init__(
@@ -146,12 +142,14 @@ class Stream:
         now: float,
     ) -> None:
         self.segment = segment
+        self.part = segment
+        """What it is of the traffic of other sides; another where that part is all there is on this one."""
         self.trigger = trigger
         self.measure = measure
         self.alarm: Alarm | None = None
         self.detector = Detector(of, now)
         self._of = of
-        self._care = care
+        self.care = care
         self._past = past
         self._begun: Counts | None = None  # the total where this window began, if it was cut short
         self._armed = trigger.metric != "cache"
@@ -184,8 +182,8 @@ class Stream:
         if self._quiet_n:
             self._tell_quiet()
         if (
-            self.detector.add(n, s, now) >= self._care.detector
-            and self.window(series, now)[0] >= self._care.minimum
+            self.detector.add(n, s, now) >= self.care.detector
+            and self.window(series, now)[0] >= self.care.minimum
         ):
             self._raise(self._of.shares[self.detector.leading], "detector", series, now)
             return True
@@ -195,12 +193,12 @@ class Stream:
         """Conclude from the window, if it allows to; returns it."""
         n, s = found = self.window(series, now)
         share = self.trigger.share
-        if n < self._care.minimum:
+        if n < self.care.minimum:
             if not n:
                 self.alarm = None  # nothing came for as long as the window is: nobody knows
         elif not self._armed:
             self._armed = s <= n * share  # a cache that has not been warm yet cannot have got worse
-        elif s > n * share and self.alarm is None and over(n, s, share) >= self._care.window:
+        elif s > n * share and self.alarm is None and over(n, s, share) >= self.care.window:
             self._raise(min(max(s / n, self._of.shares[0]), ALL_BUT), "window", series, now)
         return found
 
@@ -217,7 +215,7 @@ class Stream:
 
     def verdict(self, n: float, s: float, baseline: float | None) -> Verdict:
         """The answer, where this is what the window holds, or what came since the breach began."""
-        trigger, care, alarm = self.trigger, self._care, self.alarm
+        trigger, care, alarm = self.trigger, self.care, self.alarm
         observed = s / n if n else None
         bound = missing = None
         answer: Answer = "breach" if alarm is not None else "inconclusive"

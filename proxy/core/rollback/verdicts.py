@@ -8,6 +8,7 @@ from proxy.core.toggles import Scope
 Metric: TypeAlias = Literal["coverage", "latency", "error", "cache"]
 Priority: TypeAlias = Literal["P1", "P2"]
 Dimension: TypeAlias = Literal["", "route", "region", "cohort", "client", "upstream"]
+_DIMENSIONS: tuple[Dimension, ...] = ("region", "cohort", "client")
 Answer: TypeAlias = Literal["ok", "breach", "inconclusive", "no_data"]
 
 
@@ -30,6 +31,15 @@ class Segment(NamedTuple):
 ALL = Segment()
 
 
+def segment_of(scope: Scope) -> Segment | None:
+    """The one that a scope names; None: it names more than one."""
+    named = [(dimension, names) for dimension, names in zip(_DIMENSIONS, scope, strict=True) if names]
+    if not named:
+        return ALL
+    (dimension, names), *more = named
+    return None if more or len(names) > 1 else Segment(dimension, names[0])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One trigger about one segment. Shares are of what went wrong, 0…1."""
@@ -45,6 +55,7 @@ class Verdict:
     n: int
     needed: int | None  # requests, beyond n, until it could be told at this rate; None: told, or never
     since: float | None  # monotonic seconds: when what is wrong began, as far as can be told
+    lately: tuple[int, float] | None = None  # of a breach: requests since then, and the share of them
     by: Literal["", "window", "detector"] = ""  # who concluded first
     baseline: float | None = None  # what is normal; None: not learned yet
     control: float | None = None  # the same share in the control arm; None: too little traffic there
@@ -67,6 +78,8 @@ class Judgement:
     criticals: tuple[Critical, ...] = ()
     blamed: Segment = ALL
     """The segment that explains the P1 breaches; `ALL`: none does by itself."""
+    warned: Segment = ALL
+    """The one that explains all breaches, of P2 as well."""
 
     def breaches(self, priority: Priority) -> tuple[Verdict, ...]:
         """Those not shared with the control arm."""

@@ -80,6 +80,13 @@ class Series:
             found = total
         return found
 
+    def copy(self) -> "Series":
+        """One that goes on by itself from here."""
+        copy = Series(len(self.total), self.slot_s)
+        copy.total, copy.newest = self.total, self.newest
+        copy._marks, copy._recent = self._marks.copy(), self._recent.copy()
+        return copy
+
     def merge(self, other: "Series") -> None:
         """Count everything that the other one has, each in its slot."""
         steps = dict(self._steps())

@@ -12,9 +12,12 @@ _MOST = 3
 
 
 def verdict_words(verdict: Verdict) -> str:
-    """`error_p1: 4.12 % of 812 requests, allowed 0.1 % (region eu)`."""
-    observed = "?" if verdict.observed is None else f"{verdict.observed * 100:.4g} %"
-    of = f"{verdict.trigger}: {observed} of {verdict.n} requests, allowed {verdict.threshold * 100:.4g} %"
+    """`error_p1: 4.12 % of 812 requests, allowed 0.1 % (region eu)`. Of a breach, since it began: it may be
+    so young that it does not show in ten minutes.
+    """
+    n, share = verdict.lately or (verdict.n, verdict.observed)
+    observed = "?" if share is None else f"{share * 100:.4g} %"
+    of = f"{verdict.trigger}: {observed} of {n} requests, allowed {verdict.threshold * 100:.4g} %"
     segment = verdict.segment
     where = f" ({segment.dimension} {segment.value})" if segment.dimension else ""
     return f"{of}{where}{', as in control' if verdict.shared else ''}"

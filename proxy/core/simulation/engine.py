@@ -3,17 +3,17 @@
 from collections import deque
 from collections.abc import Sequence
 
+from proxy.core.capacity import SLOT_S
 from proxy.core.rollback.engine import Engine, Load, World
 from proxy.core.rollback.judge import Judge
 from proxy.core.rollback.layers import Layers
-from proxy.core.rollback.signals import Delta
+from proxy.core.rollback.signals import Calls, Delta
 from proxy.core.rollback.verdicts import Critical
 from proxy.core.simulation.chance import Rng
 from proxy.core.simulation.incident import Incident
 from proxy.core.simulation.replay import Moment, Outcome, Pace, replay
 
 _RECEIVES = "content"
-_LOAD_S = 10.0
 
 
 class Deciding:
@@ -23,7 +23,8 @@ class Deciding:
         settings = incident.rollback
         self._incident = incident
         self._engine = Engine(settings, 0.0, judge=Judge(settings, 0.0))
-        self._calls: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._calls: deque[tuple[float, Calls]] = deque([(0.0, Calls())])
+        self._shown: float | None = None
 
     @property
     def state(self) -> str:
@@ -40,9 +41,8 @@ class Deciding:
 
     def feed(self, delta: Delta, now: float) -> None:
         self._engine.feed(delta, now)
-        calls = delta.upstreams.get(_RECEIVES)
-        self._calls.append((now, calls.calls if calls else 0))
-        while len(self._calls) > 2 and self._calls[1][0] <= now - _LOAD_S:
+        self._calls.append((now, delta.upstreams.get(_RECEIVES, Calls())))
+        while len(self._calls) > 2 and self._calls[1][0] <= now - SLOT_S:
             self._calls.popleft()
 
     def step(self, now: float) -> Sequence[Moment]:
@@ -55,12 +55,19 @@ class Deciding:
             for it in self._incident.faults
             if it.kind == "critical" and it.strength(now) > 0
         )
-        loads = {}
-        if (most := self._incident.capacity.get(_RECEIVES)) is not None:
-            passed = now - self._calls[0][0]
-            taken = sum(calls for at, calls in self._calls if at > self._calls[0][0])
-            loads[_RECEIVES] = Load(taken / passed if passed > 0 else 0.0, most)
-        return World(criticals=criticals, loads=loads)
+        return World(criticals=criticals, loads={_RECEIVES: self._load(now)})
+
+    def _load(self, now: float) -> Load:
+        """As a sidecar knows it: what it takes now, and the most that it has answered over a slot."""
+        since = self._calls[0][0]
+        came = [calls for at, calls in self._calls if at > since]
+        if not came:
+            return Load(0.0, self._shown)
+        asked = sum(it.calls for it in came) / (now - since)
+        answered = sum(it.calls - it.failed for it in came) / (now - since)
+        if now - since >= SLOT_S and answered > (self._shown or 0.0):
+            self._shown = answered
+        return Load(asked, self._shown)
 
 
 def targets(incident: Incident) -> tuple[float, ...]:

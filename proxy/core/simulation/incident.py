@@ -8,12 +8,13 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from proxy.core.audit_settings import STRICT
 from proxy.core.rollback.settings import RollbackSettings
-from proxy.core.toggles import Scope
+from proxy.core.toggles import Mode, Scope
 
 Share: TypeAlias = Annotated[float, Interval(ge=0, le=1)]
 Seconds: TypeAlias = Annotated[float, Ge(0)]
-Names: TypeAlias = Mapping[str, Annotated[float, Gt(0)]]
+Names: TypeAlias = Mapping[str, Annotated[float, Interval(gt=0, le=1e6)]]
 DAY_S = 86_400.0
+Source: TypeAlias = Literal["cf", "content", "control"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +22,12 @@ class Traffic:
     """Who asks, and how often."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
-    per_s: Annotated[float, Gt(0)] = 50.0  # requests a second, on average
+    per_s: Annotated[float, Interval(gt=0, le=1e6)] = 50.0  # requests a second, on average
     shape: Literal["flat", "diurnal"] = "flat"
     swing: Share = 0.6  # diurnal: so much more at noon and less at midnight, as a share of `per_s`
     day_s: Annotated[float, Gt(0)] = DAY_S  # the length of a day; it begins at midnight
     control_percent: Annotated[float, Interval(ge=0, lt=100)] = 0.0  # not exposed
+    policy_mode: Mode | None = None  # what the operator's toggles say
     control_upstream: bool = False  # whether who is not exposed is served by one; else popularity
     regions: Names = field(default_factory=dict)  # weights; empty: nobody says where they are
     cohorts: Names = field(default_factory=dict)
@@ -58,7 +60,7 @@ class Fault:
     rise_s: Annotated[float, Gt(0)] = 600.0  # ramp: from nothing to its height
     on_s: Annotated[float, Gt(0)] = 30.0  # pulses: so long there …
     off_s: Annotated[float, Gt(0)] = 30.0  # … and so long gone
-    source: Literal["", "cf", "content", "control"] = ""  # hits who asks this one; empty: who asks anybody
+    source: Source | Literal[""] = ""  # hits who asks this one; empty: who asks anybody
     side: Literal["", "exposed", "control"] = ""  # hits these only: a change does not touch control
     regions: tuple[str, ...] = ()  # empty: all
     cohorts: tuple[str, ...] = ()
@@ -116,9 +118,9 @@ class Incident:
     __pydantic_config__: ClassVar[Any] = STRICT
     title: Annotated[str, Len(1)]
     about: str = ""
-    seconds: Annotated[float, Gt(0)]  # how long it is looked at
-    capacity: Mapping[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
-    """What each source can take, in requests a second; one that is not named takes all."""
+    seconds: Annotated[float, Interval(gt=0, le=400 * DAY_S)]  # how long it is looked at
+    capacity: Mapping[Source, Annotated[float, Gt(0)]] = field(default_factory=dict)
+    """What each source can take, in requests a second; what it is asked beyond fails. Not named: all."""
     traffic: Traffic = field(default_factory=Traffic)
     usual: Usual = field(default_factory=Usual)
     faults: tuple[Fault, ...] = ()

@@ -152,9 +152,9 @@ class _Book:
             it + n for it, n in zip(self._total, (tick.requests, tick.harmed, tick.withheld), strict=True)
         ]
         began, over = self._incident.began, self._incident.over
-        self._broken_since_rollback |= self._incident.broken(now)
+        self._broken_since_rollback |= self._incident.broken(now) or self._incident.broken(ends)
         found = subject.breaching or bool(moments)
-        if began is not None and ends > began and found and self._detected is None:
+        if began is not None and ends >= began and found and self._detected is None:
             self._detected = ends - began
         for moment in moments:
             self._moments.append(moment)
@@ -188,7 +188,7 @@ class _Book:
 
     def closed(self, subject: Subject) -> Outcome:
         began = self._incident.began
-        true = [it for it in self._rollbacks if began is not None and it.at > began]
+        true = [it for it in self._rollbacks if began is not None and it.at >= began]
         first = true[0] if true else None
         requests, harmed, withheld = self._total
         return Outcome(

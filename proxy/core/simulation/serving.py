@@ -45,7 +45,9 @@ class Serving:
         control = "control" if traffic.control_upstream else ""
         sources = Sources(cf="cf", content="content", control=control)
         self._route = Route(name=ROUTE, path=f"/{ROUTE}", kind="recommend", sources=sources)
-        self._toggles = Toggles(exposure_percent=100.0 - traffic.control_percent)
+        self._toggles = Toggles(
+            exposure_percent=100.0 - traffic.control_percent, policy_mode=traffic.policy_mode
+        )
         self._layers: Layers = NO_LAYERS
         self._usual = self._decider = self._made()
         self._known: dict[tuple[str, str, str], tuple[Part, ...]] = {}

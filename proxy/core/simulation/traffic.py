@@ -106,6 +106,7 @@ class Generator:
             for it in incident.faults
             if it.kind != "critical" and (strength := it.strength(at)) > 0
         ]
+        active += self._overloaded(expected / seconds, layers)
         for segment in self._segments:
             mine = [(it, strength) for it, strength in active if it.hits(*segment[:3])]
             for part in self._serving.parts(layers, *segment[:3]):
@@ -134,6 +135,18 @@ class Generator:
             upstreams={name: Calls(*counted) for name, counted in calls.items()},
         )
         return tick
+
+    def _overloaded(self, per_s: float, layers: Layers) -> Iterator[tuple[Fault, float]]:
+        """What a source is asked beyond its capacity fails, whoever asks."""
+        for source, most in self._incident.capacity.items():
+            asked = per_s * sum(
+                segment.share * part.share
+                for segment in self._segments
+                for part in self._serving.parts(layers, *segment[:3])
+                if source in part.calls
+            )
+            if asked > most:
+                yield Fault(kind="errors", from_s=0.0, source=source), 1.0 - most / asked
 
     def _counted(
         self,

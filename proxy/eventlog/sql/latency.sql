@@ -7,7 +7,7 @@ SELECT
   cohort,
   CAST(SUM(weight) AS BIGINT) AS requests,
   PERCENTILE_APPROX(latency_ms, 0.95) AS p95_latency,
-  AVG(CASE WHEN latency_ms > {target_ms} THEN 1.0 ELSE 0.0 END) AS late_share
+  AVG(CASE WHEN latency_ms > {target_ms} THEN 1E0 ELSE 0E0 END) AS late_share
 FROM events.ranking
 WHERE event_date BETWEEN DATE {since_date} AND DATE {until_date}
   AND timestamp_ms >= {since}

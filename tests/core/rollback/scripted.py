@@ -28,7 +28,7 @@ SHARED = Judgement(verdicts=(verdict(shared=True),))
 
 
 def p1_in(segment):
-    return Judgement(verdicts=(verdict(), verdict(segment=segment)), blamed=segment)
+    return Judgement(verdicts=(verdict(), verdict(segment=segment)), blamed=segment, warned=segment)
 
 
 class Scripted:
@@ -52,8 +52,8 @@ class Scripted:
     def restart(self, side, now):
         self.restarts.append((side, now))
 
-    def carry(self, side, to, now):
-        self.carried.append((side, to, now))
+    def carry(self, side, to, now, segment=ALL):
+        self.carried.append((side, to, now) if segment == ALL else (side, to, now, segment))
 
     def pending(self, now):
         self.awaited.append(now)

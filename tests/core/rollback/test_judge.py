@@ -275,3 +275,47 @@ def test_the_whole_judge_is_wrong_no_more_often_than_the_knob_says():
         first.append(1_000 if found is None else found)
     assert mean(first) >= 200
     assert min(first) < 1_000  # and it is not deaf
+
+
+RECOVERED = KEY._replace(side="recovered")
+
+
+def on(side, name="error_p1"):
+    """Stops once that trigger breaches on that side."""
+
+    def stop(traffic):
+        return verdict(traffic.judge.judge(traffic.now, side), name).answer == "breach"
+
+    return stop
+
+
+def until(traffic, side, **shares):
+    began = traffic.now
+    while not on(side)(traffic):
+        traffic.run(1, key=KEY._replace(side=side), **shares)
+        assert traffic.now - began < 2_000
+    return traffic.now - began
+
+
+def test_less_is_asked_for_of_what_has_just_been_taken_back():
+    sooner = [
+        until(Traffic(seed=seed), "recovered", failed=0.004)
+        / until(Traffic(seed=seed), "exposed", failed=0.004)
+        for seed in range(5)
+    ]
+    assert mean(sooner) < 0.8
+
+
+def test_once_it_has_recovered_as_much_is_asked_for_as_ever():
+    carried, ever = Traffic(), Traffic()
+    carried.judge.carry("recovered", "exposed", carried.now)
+    assert until(carried, "exposed", failed=0.004) == until(ever, "exposed", failed=0.004)
+
+
+def test_a_recovery_at_what_is_just_allowed_is_hardly_ever_broken_off():
+    broken = 0
+    for seed in range(12):
+        traffic = Traffic(seed=seed, rate=10, tick=1.0)
+        traffic.run(600, key=RECOVERED, failed=0.001, short=0.01)
+        broken += on("recovered")(traffic)
+    assert broken == 0

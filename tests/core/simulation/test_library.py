@@ -37,8 +37,8 @@ def test_it_comes_as_the_file_expects(path, seed):
 def test_each_named_kind_of_incident_is_there():
     assert {path.stem for path in LIBRARY} == {
         "cache_collapse", "coverage_loss", "diurnal", "early_recovery", "errors_03_percent",
-        "errors_2_percent", "flapping_dependency", "hanging_calls", "latency_step", "low_traffic",
-        "one_region", "passing_spike", "quiet", "shared_outage", "slow_burn", "step_outage",
+        "errors_2_percent", "flapping_dependency", "hanging_calls", "latency_step", "load_shift",
+        "low_traffic", "one_region", "passing_spike", "quiet", "shared_outage", "slow_burn", "step_outage",
     }  # fmt: skip
 
 

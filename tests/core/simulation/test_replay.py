@@ -125,3 +125,8 @@ def test_flaps_and_false_rollbacks_are_told():
     outcome = run(Scripted({10: "ROLLED_BACK", 20: "NORMAL", 60: "ROLLED_BACK", 130: "NORMAL"}))
     told = unmet(Expect(final=("NORMAL",), acts=True, flaps_at_most=0), outcome)
     assert told == ("1 rolled back while nothing was broken", "rolled back 1 more times, not at most 0")
+
+
+def test_what_needs_no_traffic_can_be_acted_on_in_the_moment_it_breaks():
+    outcome = run(Scripted({50: "ROLLED_BACK"}))
+    assert (outcome.acted_s, outcome.false) == (0, 0)

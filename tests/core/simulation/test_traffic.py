@@ -112,6 +112,19 @@ def test_a_fault_of_the_change_spares_control():
     assert summed(tick, FAILED, side="exposed") == summed(tick, REQUESTS, side="exposed") > 0
 
 
+def test_what_a_source_is_asked_beyond_its_capacity_fails():
+    """Under the operator's mode content is asked by nobody, under stage 2 by all who are not control."""
+    traffic = Traffic(per_s=200, policy_mode="collab_only")
+    incident = Incident(title="x", seconds=9, traffic=traffic, usual=PERFECT, capacity={"content": 50})
+    made = Generator(incident, TARGETS, Random(3).random)
+    assert made.tick(0, 100, ()).harmed == 0
+    tick = made.tick(100, 100, STAGE_2)
+    assert summed(tick, FAILED) / summed(tick, REQUESTS, side="staged") == pytest.approx(
+        1 - 50 / 150, abs=0.02
+    )
+    assert made.tick(200, 100, (STAGE_2[0]._replace(high=2_500),)).harmed == 0
+
+
 def test_slower_requests_are_late_for_both_targets_only_if_slow_enough():
     tick = generator(Fault(kind="latency", from_s=0, add_ms=100, share=0.5)).tick(0, 100, ())
     assert summed(tick, LATE) / tick.requests == pytest.approx(0.5, rel=0.05)

@@ -1,0 +1,51 @@
+"""The plots of a post-mortem: the figures of the triggers over time, with what changed state between them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Any
+
+from proxy.eventlog.duck import needed
+
+_FIGURES = (
+    ("requests", "requests", "a step"),
+    ("avg_coverage", "coverage", "mean of the requests"),
+    ("error_rate_per_1k", "failed requests", "per thousand"),
+    ("p95_latency", "95th percentile of latency", "ms"),
+)
+
+
+def drawn(health: Sequence[dict[str, Any]], moves: Sequence[dict[str, Any]]) -> dict[str, bytes]:
+    """PNG by name. QueryError where the library is not installed."""
+    needed("matplotlib").use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415 - of an extra
+
+    return {name: _picture(plt, health, moves, name, f"{title}, {unit}") for name, title, unit in _FIGURES}
+
+
+def _picture(
+    plt: Any, health: Sequence[dict[str, Any]], moves: Sequence[dict[str, Any]], name: str, title: str
+) -> bytes:
+    at = [_time(row["from_ms"]) for row in health]
+    figure, axes = plt.subplots(figsize=(11, 3.5), layout="constrained")
+    axes.plot(at, [row[name] for row in health], marker=".", linewidth=1)
+    axes.set_title(title)
+    axes.set_ylim(bottom=0)
+    for move in moves:
+        rolls = move["subject"] == "rollback"
+        axes.axvline(_time(move["timestamp_ms"]), color="red" if rolls else "grey", linewidth=1)
+        axes.annotate(
+            move["state_after"],
+            (_time(move["timestamp_ms"]), axes.get_ylim()[1]),
+            rotation=90,
+            fontsize=6,
+            va="top",
+        )
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=100, metadata={"Software": None})
+    plt.close(figure)
+    return out.getvalue()
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
