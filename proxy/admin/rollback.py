@@ -39,7 +39,8 @@ async def read_rollback(call: Call) -> RollbackStatus:
 async def read_triggers(call: Call) -> TriggersStatus:
     """What each trigger answers now: `ok`, `breach`, `inconclusive` or `no_data`, with its figures.
 
-    About all traffic always, about parts of it where they breach. No data is never ok.
+    About all traffic always, about parts of it where they breach; `shares` has all parts that are looked
+    at by themselves, breach or not, and upstreams. No data is never ok.
     """
     found = call.services.rollback_board.triggers()
     if found is None:

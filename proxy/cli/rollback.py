@@ -6,7 +6,7 @@ import click
 
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, tell_json, tell_table, to_second
-from proxy.cli.rollback_words import patch_words, rollback_words, verdict_row
+from proxy.cli.rollback_words import patch_words, rollback_words, share_row, verdict_row
 from proxy.cli.toggle_preview import tell_preview
 from proxy.core.toggles import BASELINES
 
@@ -109,12 +109,18 @@ def release(api: Admin, reason: str, *, dry_run: bool, as_json: bool) -> None:
 
 
 @click.command(context_settings=HELP)
+@click.option("--parts", is_flag=True, help="What went wrong in each part of the traffic, breach or not.")
 @remote
-def triggers(api: Admin, *, as_json: bool) -> None:
+def triggers(api: Admin, *, parts: bool, as_json: bool) -> None:
     """Show what each trigger sees, against what it allows."""
     answer = api.call("GET", "/v1/triggers")
     if as_json:
         tell_json(answer)
+        return
+    if parts:
+        names = list(dict.fromkeys(name for it in answer["shares"] for name in it["wrong"]))
+        rows = (share_row(it, names) for it in answer["shares"])
+        tell_table(("OF", "SIDE", "REQUESTS", *(it.upper() for it in names)), rows)
         return
     for it in answer["criticals"]:
         click.echo(f"critical: {it['kind']} {it['name']}: {it['detail']}")

@@ -1,6 +1,6 @@
 """The rollback as a person reads it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from proxy.cli.common import to_second
@@ -68,6 +68,11 @@ def verdict_row(it: dict[str, Any]) -> tuple[object, ...]:
         _percent(it["control"]),
         to_second(it["since"]),
     )
+
+
+def share_row(it: dict[str, Any], names: Iterable[str]) -> tuple[object, ...]:
+    """`names` of what went wrong, one column each."""
+    return (it["segment"], it["side"], it["n"], *(_percent(it["wrong"].get(name)) for name in names))
 
 
 def _percent(share: float | None) -> str | None:

@@ -10,6 +10,7 @@ from proxy.control.rollback_shown import (
     PatchStatus,
     RollbackBrief,
     RollbackStatus,
+    ShareStatus,
     TriggersStatus,
     VerdictStatus,
 )
@@ -85,6 +86,7 @@ class RollbackBoard:
                 for it in view.verdicts
             ),
             criticals=tuple(map(CriticalStatus.of, criticals)),
+            shares=tuple(map(ShareStatus.of, engine.judge.shares(self._monotonic()))),
             blamed=segment_words(engine.judgement.blamed),
             learning=engine.judge.learning,
         )

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 from proxy.control.rollback_words import says as told
 from proxy.control.rollback_words import segment_words
 from proxy.core.flaps import BUCKETS
+from proxy.core.rollback.judge import Share
 from proxy.core.rollback.layers import Patch
 from proxy.core.rollback.verdicts import Answer, Critical, Metric, Priority, Verdict
 
@@ -141,6 +142,20 @@ class CriticalStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareStatus:
+    """How much of some traffic went wrong over the window, whatever triggers say of it. Shares 0…1."""
+
+    side: str  # empty: the calls of an upstream, whoever they were for
+    segment: str
+    n: int
+    wrong: Mapping[str, float]  # by trigger; of an upstream: failed, late
+
+    @classmethod
+    def of(cls, it: Share) -> "ShareStatus":
+        return cls(side=it.side or "", segment=segment_words(it.segment), n=it.requests, wrong=it.wrong)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TriggersStatus:
     """Contract, `GET /v1/triggers`: what each trigger answers now, about each side that is judged."""
 
@@ -148,5 +163,6 @@ class TriggersStatus:
     state: str
     verdicts: tuple[VerdictStatus, ...]
     criticals: tuple[CriticalStatus, ...]
+    shares: tuple[ShareStatus, ...]  # of all traffic, of each part that is looked at by itself, of upstreams
     blamed: str  # the segment that explains the P1 breaches; `all`: none does by itself
     learning: bool

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.clock import monotonic
 from proxy.core.roles import Role
+from proxy.core.rollback.signals import FAILED, REQUESTS, Calls, Delta, Key, columns
 
 WHY = {"reason": "test"}
 
@@ -177,6 +179,22 @@ async def test_triggers_say_what_they_see(admin):
     assert (status, told["mode"], told["state"], told["blamed"]) == (200, "watch", "NORMAL", "all")
     assert {it["answer"] for it in told["verdicts"]} == {"no_data"}
     assert {it["says"].split(":")[1] for it in told["verdicts"]} == {" no data, which is never ok"}
+    assert told["shares"] == []
+    engine = admin.rollback.engine
+    counts = [0] * columns(2)
+    counts[REQUESTS], counts[FAILED] = 4, 1
+    cells = {Key("recommendations", "a", "exposed", b"eu"): counts}
+    calls = {"cf": Calls(calls=4, failed=2)}
+    engine.feed(Delta(targets=engine.settings.targets, cells=cells, upstreams=calls), monotonic())
+    _, told = await get(admin, "/v1/triggers")
+    everything, upstream = told["shares"]
+    assert (everything["segment"], everything["n"], everything["wrong"]["error_p1"]) == ("all", 4, 0.25)
+    assert upstream == {
+        "side": "",
+        "segment": "upstream=cf",
+        "n": 4,
+        "wrong": {"failed": 0.5, "late": 0.0},
+    }
 
 
 async def test_off_is_told_everywhere(admin):

@@ -208,6 +208,7 @@ def test_triggers_are_a_table_of_what_each_sees(run, admin):
                     ),
                 ),
                 criticals=(CriticalStatus.of(Critical("breaker_open", "cf", "5 failures in a row")),),
+                shares=(),
                 blamed="region=eu",
                 learning=False,
             )
@@ -221,6 +222,23 @@ def test_triggers_are_a_table_of_what_each_sees(run, admin):
     assert " ".join(breach[:10]) == "error_p1 region=eu staged BREACH (detector) 12.3 % 0.1 % 4000"
     assert next(it for it in lines if "no" in it)[3:5] == ["no", "data"]
     assert result.output.endswith("region=eu explains it; the rest is well\n")
+
+
+def test_parts_are_a_table_of_what_went_wrong_in_each(run, admin):
+    admin.answer = {
+        "shares": [
+            {"side": "exposed", "segment": "all", "n": 900, "wrong": {"error_p1": 0.1, "latency_p1": 0.02}},
+            {"side": "exposed", "segment": "region=eu", "n": 90, "wrong": {"error_p1": 1.0}},
+            {"side": "", "segment": "upstream=cf", "n": 800, "wrong": {"failed": 0.1125}},
+        ]
+    }
+    lines = [line.split() for line in run("triggers", "--parts", "--admin", admin.url).output.splitlines()]
+    assert lines == [
+        ["OF", "SIDE", "REQUESTS", "ERROR_P1", "LATENCY_P1", "FAILED"],
+        ["all", "exposed", "900", "10", "%", "2", "%", "-"],
+        ["region=eu", "exposed", "90", "100", "%", "-", "-"],
+        ["upstream=cf", "-", "800", "-", "-", "11.2", "%"],
+    ]
 
 
 def test_the_status_page_shows_it_where_it_is_looked_for_first(run, admin):

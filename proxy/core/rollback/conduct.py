@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.course import Course
-from proxy.core.rollback.headroom import CHOKES_S, DWELL_S, UNSHOWN, Load, grown, less, share
+from proxy.core.rollback.headroom import CHOKES_S, DWELL_S, Load, grown, less, share
 from proxy.core.rollback.machine import Action, Guard
 from proxy.core.rollback.recovery import (
     LONG_PATIENCE,
@@ -199,7 +199,7 @@ def _too_much(course: Course, moment: Moment) -> bool:
     return (
         view is not None
         and bool(view.breaches("P1"))
-        and course.share > UNSHOWN
+        and not course.full
         and course.clock < course.grown
         and moment.now - course.grown <= CHOKES_S
     )

@@ -16,7 +16,7 @@ from proxy.core.rollback.conduct import (
 )
 from proxy.core.rollback.course import Course, restored, saved
 from proxy.core.rollback.headroom import Demand, Load
-from proxy.core.rollback.judge import Judge
+from proxy.core.rollback.judge import Judge, Share
 from proxy.core.rollback.layers import Layers
 from proxy.core.rollback.machine import STATES, Event, Guard, IllegalMove, State, move, possible
 from proxy.core.rollback.recovery import dwell_s, hold_s
@@ -52,6 +52,7 @@ class Judging(Protocol):
     @property
     def passing(self) -> bool: ...
     def passed(self, now: float) -> bool: ...
+    def shares(self, now: float) -> tuple[Share, ...]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +331,9 @@ class Engine:
                 self.judge.carry(was, to, now)
             elif lies is course and (segment := segment_of(course.parts[0].scope)) is not None:
                 self.judge.carry(was, to, now, segment)
+        if course.state == "NORMAL":
+            for side in ("staged", "recovered"):
+                self.judge.restart(side, now)
         if self._awaits:
             self.judge.pending(now)
         if event not in {"warned", "breached", "relapsed", "confirmed"}:

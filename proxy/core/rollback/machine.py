@@ -80,7 +80,7 @@ GUARDS: Mapping[Guard, str] = {
     "breach and with `minimum_requests`",
     "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed",
     "by_itself": "no person has ordered it",
-    "not_flapping": "fewer than `flaps` rollbacks within `flaps_s`",
+    "not_flapping": "since it was last released there were never `flaps` rollbacks within `flaps_s`",
     "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "
     "`minimum_requests`, and nothing critical; or four times that; the last step only if the triggers that "
     "led to the rollback say ok as well, or if after twice that no P1 share is over its threshold",
