@@ -40,6 +40,7 @@ class World:
     loads: Mapping[str, Load] = field(default_factory=dict)
     """Of the upstreams that stage 2 sends traffic to, by name: the content sources of recommend routes."""
     killed: bool = False  # by hand
+    exposure: float = 100.0  # percent of the users, as operators say: a recovery lets out parts of these
     settle_s: float = 1.0
     """The longest that a request can be under way. What began under the layers before ends by then, and is
     not held against those that lie there now.
@@ -341,7 +342,7 @@ ACTIONS: Mapping[Action, Callable[[Course, Moment], Course]] = {
     "send_more": lambda course, moment: replace(course, share=grown(course.share), grown=moment.now),
     "send_less": lambda course, _: replace(course, share=less(course.share), full=True),
     "let_out": lambda course, moment: replace(
-        course, low=next_low(course.low, moment.settings), pinned=False
+        course, low=next_low(course.low, moment.settings, moment.world.exposure), pinned=False
     ),
     "lay_back": _lay_back,
     "lengthen_hold": lambda course, _: replace(course, failed=course.failed + 1),
