@@ -9,7 +9,7 @@ import click
 
 from proxy.cli.common import HELP, config_option, faults, json_option, tell_json, tell_table
 from proxy.cli.query import directory_of, directory_option
-from proxy.clock import rfc3339
+from proxy.clock import rfc3339, wall
 from proxy.eventlog.compaction import compact as compacted
 from proxy.eventlog.files import NDJSON, listed
 from proxy.eventlog.sources import KINDS, STREAMS, partitions
@@ -36,7 +36,7 @@ def compact(directory: Path | None, config: Path, *, as_json: bool) -> None:
     it loses nothing and doubles nothing.
     """
     with faults():
-        done = compacted(directory or directory_of(config))
+        done = compacted(directory or directory_of(config), wall())
     if as_json:
         tell_json(asdict(done))
         return
@@ -44,6 +44,8 @@ def compact(directory: Path | None, config: Path, *, as_json: bool) -> None:
         f"{done.files} files, {done.events} events: {done.bytes_before} bytes are {done.bytes_after} in "
         f"{done.parquet} of Parquet"
     )
+    if done.days:
+        click.echo(f"{done.days} days are summed")
     if done.torn:
         click.echo(f"{done.torn} unreadable lines were left out: a writer was killed")
 

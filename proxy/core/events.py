@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Interval
 from proxy.core.audit_settings import STRICT
 from proxy.core.rollback.signals import Key, Side
 
-Kind: TypeAlias = Literal["ranking", "error", "request", "effect", "transition"]
+Kind: TypeAlias = Literal["ranking", "error", "request", "effect", "transition", "aggregate"]
 Severity: TypeAlias = Literal["warning", "error", "critical"]
 Fsync: TypeAlias = Literal["never", "rotate", "batch"]
 
@@ -108,6 +108,18 @@ COLUMNS: Mapping[Kind, Mapping[str, str]] = {
         "layers_before": "STRING",  # JSON
         "layers_after": "STRING",
     },
+    "aggregate": {
+        **_TIME,  # when the hour begins
+        **_SEGMENT,
+        "requests": "BIGINT",
+        "failed": "BIGINT",
+        "answers": "BIGINT",  # … with a coverage
+        "coverage_sum": "DOUBLE",
+        "underfilled": "BIGINT",
+        "late_75": "BIGINT",
+        "late_200": "BIGINT",
+        "p95_latency": "DOUBLE",  # of this segment and hour; never to be averaged
+    },
 }
 """Columns of each kind with their types in words of Spark SQL (facts 1, and what queries need beside)."""
 
@@ -133,3 +145,4 @@ class EventsSettings:
     retention_days: Annotated[int, Ge(1)] = 90
     error_retention_days: Annotated[int, Ge(1)] = 30
     critical_retention_days: Annotated[int, Ge(1)] = 90  # of errors with the severity critical
+    aggregate_retention_days: Annotated[int, Ge(1)] = 400

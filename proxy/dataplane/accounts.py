@@ -69,8 +69,9 @@ class Account:
         self._unjudged = self.unjudged._cells  # noqa: SLF001 - its own kind
 
     def under(self, decision: Decision) -> "Account":
-        """The one of requests that are served so."""
-        return Account(self._books, self._place[0], decision.arm, decision.side)
+        """The one of requests that are served so. Of a copy it stays the mirror's, whatever is decided."""
+        route, _, side = self._place
+        return Account(self._books, route, decision.arm, side if side == "mirror" else decision.side)
 
     # -- a request is over
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from proxy.clock import monotonic
 from proxy.core.breaker import Breaker
 from proxy.core.decision import Laid
+from proxy.core.experiment import NO_ARM
 from proxy.core.identity import IdentityReader
 from proxy.core.policy import Policy, Route
 from proxy.core.shadow import Shown, compare, drawn
@@ -168,6 +169,7 @@ class RouteShadow:
             self._copies = Plan
             counters = self.plane.counters.aside(ASIDE)
             self.plan = Bound(route, policy, pools, counters, self.plane.ticker, self.plane.books)
+            self.plan.account = self.plane.books.account(route.name, NO_ARM, "mirror")
             remembering = self.plane.remembering
             Deciding(policy, self.plane.popularity, deciding, remembering, self._memory).bind(self.plan)
             self.laid = Laid(tuple(sorted({**shadow.toggles, **_WITHOUT_CACHE}.items())))

@@ -20,11 +20,12 @@ from typing import TypedDict
 import orjson
 
 from proxy.core.events import COLUMNS, Kind
-from proxy.eventlog.duck import connected, lines, needed, torn
+from proxy.eventlog.aggregates import aggregate
+from proxy.eventlog.duck import connected, lines, needed, quoted, torn
 from proxy.eventlog.files import NDJSON, finished, listed
 from proxy.eventlog.keeping import COMPACTING, LOCK, locked
 from proxy.eventlog.sources import JOURNAL, KINDS, PARQUET, STAGING, STREAMS
-from proxy.eventlog.templates import QueryError
+from proxy.eventlog.templates import QueryError, day
 
 _BATCH_BYTES = 256 * 1024 * 1024
 """NDJSON that is read for one batch, about."""
@@ -47,14 +48,18 @@ class Compacted:
     parquet: int = 0  # files made
     bytes_before: int = 0
     bytes_after: int = 0
+    days: int = 0  # that were summed
 
     def __add__(self, other: "Compacted") -> "Compacted":
         sums = {it.name: getattr(self, it.name) + getattr(other, it.name) for it in fields(self)}
         return Compacted(**sums)
 
 
-def compact(directory: Path) -> Compacted:
-    """Make Parquet of all finished files. QueryError when that cannot be; then nothing is lost."""
+def compact(directory: Path, now: float) -> Compacted:
+    """Make Parquet of all finished files, and aggregates of the days before wall time `now`.
+
+    QueryError when that cannot be; then nothing is lost.
+    """
     needed("duckdb")
     if not directory.is_dir():
         raise QueryError(f"{directory}: there is no event log: [events] of the settings names it")
@@ -68,6 +73,7 @@ def compact(directory: Path) -> Compacted:
                 for stream in STREAMS[kind]:
                     for batch in _batches(directory / NDJSON / stream):
                         done += _compact(directory, kind, stream, batch)
+            done += Compacted(days=aggregate(directory, day(now)))
     except OSError as error:
         raise QueryError(f"{directory}: cannot be compacted: {error.strerror or error}") from error
     return done
@@ -105,7 +111,7 @@ def _compact(directory: Path, kind: Kind, stream: str, batch: Sequence[Path]) ->
         columns = ", ".join(COLUMNS[kind])
         (events,) = connection.execute(
             f"COPY (FROM {lines(kind, batch)} SELECT {columns} WHERE timestamp_ms IS NOT NULL) "
-            f"TO '{_quoted(staged)}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (event_date), "
+            f"TO '{quoted(staged)}' (FORMAT parquet, COMPRESSION zstd, PARTITION_BY (event_date), "
             f"OVERWRITE_OR_IGNORE, FILENAME_PATTERN '{stream}-{name}-{{i}}')"
         ).fetchall()[0]
     made = sorted(staged.glob("event_date=*/*.parquet"))
@@ -165,7 +171,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -42,10 +42,7 @@ def view(kind: Kind, files: Sources) -> str:
     if files.ndjson:
         parts.append(f"FROM {lines(kind, files.ndjson)} SELECT {names} WHERE timestamp_ms IS NOT NULL")
     if files.parquet:
-        parts.append(
-            f"FROM read_parquet({_paths(files.parquet)}, union_by_name = true, hive_partitioning = true, "
-            f"hive_types = {{'event_date': DATE}}) SELECT {names}"
-        )
+        parts.append(f"FROM {days(files.parquet)} SELECT {names}")
     if not parts:
         empty = ", ".join(f"CAST(NULL AS {_type(it)}) AS {name}" for name, it in columns.items())
         parts.append(f"SELECT {empty} WHERE false")
@@ -61,6 +58,14 @@ def lines(kind: Kind, files: Sequence[Path]) -> str:
     )
 
 
+def days(files: Sequence[Path]) -> str:
+    """Parquet by day as a table."""
+    return (
+        f"read_parquet({_paths(files)}, union_by_name = true, hive_partitioning = true, "
+        "hive_types = {'event_date': DATE})"
+    )
+
+
 def torn(connection: "DuckDBPyConnection", kind: Kind, files: Sequence[Path]) -> int:
     """How many lines of these NDJSON files cannot be read."""
     if not files:
@@ -71,7 +76,12 @@ def torn(connection: "DuckDBPyConnection", kind: Kind, files: Sequence[Path]) ->
 
 
 def _paths(files: Sequence[Path]) -> str:
-    return "[" + ", ".join("'" + str(path).replace("'", "''") + "'" for path in files) + "]"
+    return "[" + ", ".join(f"'{quoted(path)}'" for path in files) + "]"
+
+
+def quoted(path: Path) -> str:
+    """Between quotes in SQL."""
+    return str(path).replace("'", "''")
 
 
 def _type(spark: str) -> str:

@@ -37,13 +37,15 @@ def tidy(directory: Path, settings: EventsSettings, now: float) -> list[Path]:
         days = {
             "error": settings.error_retention_days,
             "error_critical": settings.critical_retention_days,
+            "aggregate": settings.aggregate_retention_days,
         }
         files = sorted(_files(directory))
         over = sum(it.size for it in files) - settings.max_bytes
         gone = []
         for it in files:
             old = it.ends < now - days.get(it.stream, settings.retention_days) * DAY_S
-            if (old or over > 0) and (it.path.suffix != SUFFIX or finished(it.path)):
+            large = over > 0 and it.stream != "aggregate"  # those are as good as nothing
+            if (old or large) and (it.path.suffix != SUFFIX or finished(it.path)):
                 with suppress(FileNotFoundError):
                     it.path.unlink()
                     gone.append(it.path)

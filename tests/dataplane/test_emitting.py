@@ -6,13 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from harness import answering, reply
+from harness import answering, reply, until
 from recommending import many, offering, offers, stage
 from test_overrides import KEY, header
 
 from proxy.clock import monotonic
 from proxy.core.breaker import BreakerSettings
 from proxy.core.override import Overrides
+from proxy.core.policy import Shadow
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import Key
 from proxy.core.toggles import Toggles
@@ -116,6 +117,17 @@ async def test_what_must_not_be_judged_is_shadow(sink, told):
     assert [(it["side"], it["shadow"]) for it in rows] == [("override", True)] + [("decided", True)] * 3
     assert [it["algorithm"] for it in rows[1:]] == ["popularity", "popularity", "kill_switch"]
     assert all(it["k_returned"] == 4 for it in rows)
+
+
+async def test_a_second_plan_is_a_mirror_of_the_request_it_copies(sink, told):
+    plan = {"shadow": Shadow(percent=100.0, toggles={"policy_mode": "collab_only"})}
+    async with stage(CF, CONTENT, route=plan, events=Emitting(sink, 1.0)) as rig:
+        await rig.recommend(4)
+        await until(lambda: len(sink.events) == 2, "the copy's event")
+    real, copy = told()["ranking"]
+    assert (real["side"], real["algorithm"], real["shadow"]) == ("exposed", "hybrid_default", False)
+    assert (copy["side"], copy["algorithm"], copy["shadow"]) == ("mirror", "collab_only", True)
+    assert real["request_id"] == copy["request_id"]
 
 
 async def test_a_request_that_is_refused_is_no_ranking(sink, told):

@@ -10,7 +10,7 @@ from test_overrides import KEY, header
 from proxy.clock import monotonic
 from proxy.core.breaker import BreakerSettings
 from proxy.core.override import Overrides
-from proxy.core.policy import Identity
+from proxy.core.policy import Identity, Shadow
 from proxy.core.rollback.layers import Patch
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import LATE, Calls, Delta, Key, added, columns
@@ -148,6 +148,18 @@ async def test_overridden_requests_are_not_judged():
         counted = cells(taken(rig))
         assert {key.side for key in counted} == {"override"}
         assert [(key.region, counts["failed"]) for key, counts in counted.items()] == [(b"", 1)]
+
+
+async def test_second_plans_are_not_judged_and_what_they_copy_is():
+    plan = {"shadow": Shadow(percent=100.0, toggles={"policy_mode": "collab_only"})}
+    async with stage(BROKEN, CONTENT, route=plan) as rig:
+        await rig.recommend(4)
+        await until(lambda: rig.counters.aside("mirror").levels, "the copy's answer")
+        counted = cells(taken(rig))
+        assert {key.side: counts["requests"] for key, counts in counted.items()} == {
+            "exposed": 1,
+            "mirror": 1,
+        }
 
 
 async def test_refusals_and_clients_that_leave_are_no_requests():

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from eventing import NOON, Rig, error, ranking
+from eventing import NOON, Rig, body, error, ranking
 
 pytest.importorskip("duckdb")
 
@@ -14,7 +14,7 @@ from proxy.eventlog.files import listed
 from proxy.eventlog.keeping import LOCK, locked, tidy
 from proxy.eventlog.query import Queries
 from proxy.eventlog.sources import partitions
-from proxy.eventlog.templates import QueryError, parsed
+from proxy.eventlog.templates import QueryError, parsed, template
 
 IDS = parsed("ids", "-- All.\nSELECT request_id FROM events.ranking WHERE timestamp_ms >= {since} ORDER BY 1")
 DAY = 86_400.0
@@ -45,7 +45,7 @@ def filled(tmp_path):
 
 def test_all_of_it_becomes_parquet_by_day_and_is_there_once(filled):
     before = len(listed(filled.directory / "ndjson" / "ranking"))
-    done = compact(filled.directory)
+    done = compact(filled.directory, NOON)
     assert done.events == COUNT + 4
     assert done.files == before + 4
     assert done.torn == 0
@@ -57,14 +57,14 @@ def test_all_of_it_becomes_parquet_by_day_and_is_there_once(filled):
         "error_critical",
     }
     assert ids(filled.directory) == EXPECTED
-    assert compact(filled.directory) == Compacted()
+    assert compact(filled.directory, NOON) == Compacted()
 
 
 def test_files_that_are_written_are_left_alone(filled):
     filled.writer.close()
     living = Rig(filled.directory)
     living.take(ranking(number=COUNT))
-    compact(filled.directory)
+    compact(filled.directory, NOON)
     assert len(listed(filled.directory / "ndjson" / "ranking")) == 1
     assert ids(filled.directory) == sorted([*EXPECTED, f"r{COUNT}"])
     living.writer.close()
@@ -73,7 +73,7 @@ def test_files_that_are_written_are_left_alone(filled):
 def test_torn_lines_are_counted_and_gone(filled):
     path = listed(filled.directory / "ndjson" / "ranking")[-1]
     path.write_bytes(path.read_bytes()[:-20])
-    assert compact(filled.directory).torn == 1
+    assert compact(filled.directory, NOON).torn == 1
     assert len(ids(filled.directory)) == COUNT - 1
 
 
@@ -105,9 +105,9 @@ def test_killed_at_any_step_no_event_is_lost_or_there_twice(nth, filled, monkeyp
                 holder = getattr(compaction, owner)
                 patch.setattr(holder, name, dying(getattr(holder, name)))
         with pytest.raises(Killed):
-            compact(filled.directory)
+            compact(filled.directory, NOON)
     assert ids(filled.directory) == EXPECTED
-    compact(filled.directory)
+    compact(filled.directory, NOON)
     assert ids(filled.directory) == EXPECTED
     assert not (filled.directory / "compacting.json").exists()
     assert list((filled.directory / "staging").glob("*")) == []
@@ -118,12 +118,12 @@ def test_two_do_not_compact_at_once(filled):
         locked(filled.directory / "compacting.lock", alone=True),
         pytest.raises(QueryError, match="being compacted already"),
     ):
-        compact(filled.directory)
+        compact(filled.directory, NOON)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):
     with pytest.raises(QueryError, match="nowhere: there is no event log"):
-        compact(tmp_path / "nowhere")
+        compact(tmp_path / "nowhere", NOON)
 
 
 def tidied(rig, days, **settings):
@@ -147,7 +147,7 @@ def test_each_kind_is_kept_for_its_time_as_ndjson(filled):
 
 
 def test_each_kind_is_kept_for_its_time_as_parquet(filled):
-    compact(filled.directory)
+    compact(filled.directory, NOON)
     assert tidied(filled, 30) == set()
     assert tidied(filled, 32) == {"error"}
     assert tidied(filled, 93) == {"ranking", "error_critical"}
@@ -190,3 +190,39 @@ def test_the_writer_tidies_once_a_minute(tmp_path):
     rig.now = 2 * DAY
     rig.writer.tick()
     assert rig.files() == []
+
+
+def days(directory):
+    found = Queries(directory, NOON - DAY, NOON + 500 * DAY).run(template("days"), {})
+    return {str(row[0]): row[1:] for row in found.rows}
+
+
+def test_a_day_that_is_over_is_summed_once_and_again_when_more_came(filled):
+    filled.take(ranking(DAY / 2 - 5, 90, answer=body(covered=5), seconds=0.3, failed=True, side="control"))
+    filled.take(ranking(DAY / 2 - 5, 91, answer=body(covered=0), side="drill"))
+    filled.writer.close()
+    assert compact(filled.directory, NOON).days == 0
+    assert compact(filled.directory, NOON + DAY).days == 1
+    assert compact(filled.directory, NOON + DAY).days == 0
+    (counted,) = days(filled.directory).values()
+    assert counted[0] == 18 + 1
+    assert counted[1:] == pytest.approx((18.5 / 19, 0, 1000 / 19, 1 / 19))
+    late = Rig(filled.directory)
+    late.take(ranking(0.0, 92))
+    late.writer.close()
+    assert compact(filled.directory, NOON + DAY).days == 1
+    assert days(filled.directory)["2025-11-25"][0] == 20
+    assert compact(filled.directory, NOON + 2 * DAY).days == 1
+    assert set(days(filled.directory)) == {"2025-11-25", "2025-11-26"}
+
+
+def test_aggregates_outlive_the_events_and_any_lack_of_room(filled):
+    compact(filled.directory, NOON + 2 * DAY)
+    before = days(filled.directory)
+    assert tidied(filled, 93) == {"ranking", "error", "error_critical"}
+    settings = EventsSettings(directory="x")
+    object.__setattr__(settings, "max_bytes", 0)
+    assert tidy(filled.directory, settings, NOON + 93 * DAY) == []
+    assert compact(filled.directory, NOON + 93 * DAY).days == 0
+    assert days(filled.directory) == before
+    assert tidied(filled, 403) == {"aggregate.parquet"}

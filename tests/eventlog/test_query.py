@@ -179,7 +179,7 @@ def test_ndjson_and_parquet_are_asked_together(rig, ask):
 
     rig.take(*(ranking(number=at) for at in range(5)), error(number=1))
     rig.writer.close()
-    compact(rig.directory)
+    compact(rig.directory, NOON)
     rig.take(*(ranking(number=at) for at in range(5, 10)), error(number=7))
     assert ask("coverage")[0]["requests"] == 10
     assert ask("error")[0]["error_rate_per_1k"] == 200.0
