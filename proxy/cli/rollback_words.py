@@ -16,6 +16,8 @@ def rollback_words(it: dict[str, Any]) -> Iterator[str]:
         yield "only watched: nothing of this is in force"
     if it["state"] != "NORMAL" and it["by"]:
         yield f"why: {' '.join(it['reason'].split())} (by {it['by']})"
+    if it["cause"] and it["cause"] != it["reason"]:
+        yield f"began {to_second(it['began'])}: {' '.join(it['cause'].split())}"
     for said in it["wrong"]:
         yield f"wrong now: {said}"
     for patch in it["layers"]:

@@ -7,6 +7,7 @@ from proxy.control.layering import Layering
 from proxy.control.rollback import RollbackControl
 from proxy.control.rollback_shown import (
     CriticalStatus,
+    MoveStatus,
     PatchStatus,
     RollbackBrief,
     RollbackStatus,
@@ -17,7 +18,6 @@ from proxy.control.rollback_shown import (
 from proxy.control.rollback_words import segment_words, wrong
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.engine import Engine
-from proxy.core.rollback.recovery import next_low
 
 _RELEASE = "`fusebox rollback release --reason …`"
 
@@ -44,6 +44,7 @@ class RollbackBoard:
         if engine.settings.mode == "off":
             return None
         last = self._control.moves[0] if self._control.moves else None
+        began = self._began()
         killed = self._layering.policy.toggles.kill_switch
         next_at = None if killed else engine.next_at
         return RollbackBrief(
@@ -56,6 +57,8 @@ class RollbackBoard:
             layers=tuple(map(PatchStatus.of, engine.layers)),
             by=last.by if last else "",
             reason=last.reason if last else "",
+            began=began.at if began else "",
+            cause=began.reason if began else "",
             wrong=wrong(engine.judgements.values()),
             next=_KILLED if killed else _next(engine),
             next_in_s=None if next_at is None else round(max(0.0, next_at - now), 3),
@@ -91,6 +94,13 @@ class RollbackBoard:
             learning=engine.judge.learning,
         )
 
+    def _began(self) -> MoveStatus | None:
+        """The transition that all of this began with."""
+        for it in self._control.moves:
+            if "NORMAL" in (it.to, it.before):
+                return it if it.before == "NORMAL" else None
+        return None
+
     def _label(self, at: float) -> str:
         """A moment of the monotonic clock on the wall."""
         return rfc3339(self._wall() - (self._monotonic() - at))
@@ -102,7 +112,7 @@ _KILLED = "it stands still while the kill switch is thrown"
 def _next(engine: Engine) -> str:
     """What comes, in words."""
     bucket = min((it.low for it in engine.layers), default=0)  # those below are let out
-    low, step = (it * 100 / BUCKETS for it in (bucket, next_low(bucket, engine.settings)))
+    low, step = (it * 100 / BUCKETS for it in (bucket, engine.next_low))
     told = {
         "NORMAL": "nothing is wrong; a breach leads to DEGRADED",
         "DEGRADED": "back to NORMAL after long enough without a breach; P1 leads to ROLLBACK_PENDING",

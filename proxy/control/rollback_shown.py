@@ -69,6 +69,8 @@ class RollbackBrief:
     layers: tuple[PatchStatus, ...]
     by: str  # who made the last transition, why; empty: there was none
     reason: str
+    began: str  # RFC 3339: when it last left NORMAL; empty: it is in it, or that is too long ago
+    cause: str  # why it did
     wrong: tuple[str, ...]  # what is wrong now, the worst first
     next: str  # what comes then
     next_in_s: float | None  # None: at no certain time

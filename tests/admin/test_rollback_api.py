@@ -39,6 +39,7 @@ async def test_in_one_order_it_is_rolled_back_and_released_again(admin):
     assert (status, told["state"]) == (200, "RECOVERY_VERIFY")
     assert "1 % of the users are let out; then 5 %" in told["next"]
     assert told["layers"][0]["low"] == 100
+    assert (told["began"], told["cause"]) == (told["moves"][1]["at"], "test")
 
 
 async def test_a_scope_is_for_whom_it_names(admin):

@@ -43,6 +43,8 @@ def standing(**changed):
         "layers": (PatchStatus.of(PATCH),),
         "by": "fusebox",
         "reason": MOVE.reason,
+        "began": AT,
+        "cause": "error_p1: 9 % of 40 requests, allowed 0.1 %",
         "wrong": ("the breaker of cf is open: 5 failures in a row",),
         "next": "then users are let out again, 1 % first",
         "next_in_s": 170.0,
@@ -94,20 +96,30 @@ def test_status_says_why_what_is_wrong_what_lies_there_and_what_comes(run, admin
     result = run("rollback", "status", "--admin", admin.url)
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert lines[:6] == [
+    assert lines[:7] == [
         "rollback ROLLED_BACK (stage 2) since 2026-01-02T03:04:05Z, 2 min",
         "why: error_p1: 12 % of 431 requests, allowed 0.1 % (by fusebox)",
+        "began 2026-01-02T03:04:05Z: error_p1: 9 % of 40 requests, allowed 0.1 %",
         "wrong now: the breaker of cf is open: 5 failures in a row",
         "over the toggles: stage 2 for region=eu, 99 % of the users: disable_cf=true",
         "next in 2 min: then users are let out again, 1 % first",
         "",
     ]
-    assert lines[7].split()[:4] == ["2026-01-02T03:04:05Z", "ROLLBACK_PENDING", "ROLLED_BACK", "fusebox"]
+    assert lines[8].split()[:4] == ["2026-01-02T03:04:05Z", "ROLLBACK_PENDING", "ROLLED_BACK", "fusebox"]
 
 
 def test_in_normal_one_line_is_enough(run, admin):
     admin.answer = standing(
-        state="NORMAL", stage="", layers=(), reason="", by="", wrong=(), next_in_s=None, moves=()
+        state="NORMAL",
+        stage="",
+        layers=(),
+        reason="",
+        by="",
+        began="",
+        cause="",
+        wrong=(),
+        next_in_s=None,
+        moves=(),
     )
     result = run("rollback", "status", "--admin", admin.url)
     assert result.output == "rollback NORMAL since 2026-01-02T03:04:05Z, 2 min\n"

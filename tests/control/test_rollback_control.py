@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from rolling import Bench
 
+from proxy.control.rollback_memory import remembered
 from proxy.control.rollback_orders import Order
 from proxy.core.rollback.engine import IllegalMove
 from proxy.core.toggles import Scope
@@ -155,7 +156,7 @@ async def test_of_a_damaged_file_the_one_before_holds_and_is_told(bench):
     assert (bench.state, bench.stages) == ("ROLLED_BACK", ["1"])
     (trouble,) = bench.control.troubles()
     assert "rollback.json cannot be used" in trouble
-    assert bench.control.persisted, "and it is sound again"
+    assert bench.file.load(remembered).trouble == "", "and it is sound again"
 
 
 @pytest.mark.parametrize("mode", ["act", "watch"])
@@ -229,6 +230,7 @@ async def test_a_reload_goes_on_in_the_state_there_is_and_off_takes_everything_o
     assert {*bench.stages} == {"2"}
     await reload(mode="off")
     assert (bench.state, bench.plane.policy.layers) == ("NORMAL", ())
+    assert (bench.control.moves[0].event, bench.control.moves[0].applied) == ("switched", True)
     with pytest.raises(IllegalMove, match="off"):
         await by_hand(bench, "start")
     await bench.again()

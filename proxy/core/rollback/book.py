@@ -6,7 +6,7 @@ from operator import add
 from typing import Final
 
 from proxy.core.rollback.detector import Alternatives
-from proxy.core.rollback.segments import MOST_SEGMENTS, busiest, rest_of
+from proxy.core.rollback.segments import MOST_PARTS, MOST_SEGMENTS, busiest, rest_of
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import LATE, REQUESTS, Side
 from proxy.core.rollback.triggers import DAY_S, Care, Measure, Past, Stream, measure
@@ -68,7 +68,7 @@ class Book:
     def __init__(self, rules: Rules, side: Side, now: float) -> None:
         self.began = now
         self.all = Series(rules.width, rules.slot_s)
-        self.parts: Window[Segment] = Window(rules.width, rules.span_s, rest_of)
+        self.parts: Window[Segment] = Window(rules.width, rules.span_s, rest_of, MOST_PARTS)
         self.streams = rules.streams(side, ALL, now)
         self._watched: dict[Segment, tuple[Series, list[Stream]]] = {}  # parts that are judged by themselves
         self._rules = rules

@@ -11,6 +11,8 @@ from proxy.core.rollback.window import Series
 
 MOST_SEGMENTS: Final = 64
 """Looked at by themselves at a time, of each side: the busiest."""
+MOST_PARTS: Final = 256
+"""Counted by themselves at a time, of each side."""
 PART: Final = 0.6
 """Who has more of the traffic than this is not a part of it, but most of it."""
 SURPRISING: Final = 0.001

@@ -16,7 +16,9 @@ from proxy.core.rollback.signals import MAX_CELLS, REQUESTS
 SLOTS = 60
 """Slots of a window, the one being filled among them: it covers between 59 of them and all."""
 RECENT_S = 30.0
-"""For so long every tick is told apart; before that, every slot."""
+"""For so long ticks are told apart; before that, slots."""
+TICK_S = 0.2
+"""Less than signals take to come up again. What comes sooner, from other workers, is of the same tick."""
 
 Counts: TypeAlias = Sequence[int]
 K = TypeVar("K", bound=Hashable)
@@ -46,7 +48,8 @@ class Series:
             self._marks.append((self.newest, self.total))
             self._expire()
         recent = self._recent
-        recent.append((now, self.total))
+        if not recent or now - recent[-1][0] >= TICK_S:
+            recent.append((now, self.total))
         while recent[0][0] < now - RECENT_S:
             recent.popleft()
         self.total = [*map(add, self.total, counts)]

@@ -68,6 +68,15 @@ def test_merging_is_counting_it_all_in_one_in_any_order(parts):
         assert merged[0].sums(later) == merged[1].sums(later) == whole.sums(later)
 
 
+def test_what_many_workers_send_in_one_tick_is_one_moment():
+    series = Series(1, 10.0)
+    for tick in range(400):
+        for worker in range(8):
+            series.add([1], 100.0 + tick * 0.25 + worker * 0.01)
+    assert len(list(series.moments())) <= RECENT_S * 4 + SLOTS + 1
+    assert series.total[0] - series.at(199.75)[0] == 8
+
+
 def test_a_clock_that_lags_counts_as_the_newest():
     series = Series(1, 10.0)
     series.add([3], 100.0)
