@@ -12,7 +12,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
 from proxy.control.layering import Layering, opens
@@ -279,8 +278,7 @@ class RollbackControl:
         memory = remembered(content)
         # As far as the wall clock can be trusted: a gap is never negative.
         now = self._monotonic() - max(0.0, self._wall() - memory.at)
-        settings = replace(self._settings, mode=memory.engine.get("mode", self._settings.mode))
-        return Engine(settings, now, memory.engine, judge=Judge(settings, now)), memory
+        return Engine(self._settings, now, memory.engine, judge=Judge(self._settings, now)), memory
 
     async def begin(self) -> None:
         """Before anything listens."""

@@ -18,7 +18,6 @@ from proxy.control.rollback_shown import (
 from proxy.control.rollback_words import segment_words, wrong
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.engine import Engine
-from proxy.core.rollback.recovery import next_low
 
 _RELEASE = "`fusebox rollback release --reason …`"
 
@@ -113,7 +112,7 @@ _KILLED = "it stands still while the kill switch is thrown"
 def _next(engine: Engine) -> str:
     """What comes, in words."""
     bucket = min((it.low for it in engine.layers), default=0)  # those below are let out
-    low, step = (it * 100 / BUCKETS for it in (bucket, next_low(bucket, engine.settings)))
+    low, step = (it * 100 / BUCKETS for it in (bucket, engine.next_low))
     told = {
         "NORMAL": "nothing is wrong; a breach leads to DEGRADED",
         "DEGRADED": "back to NORMAL after long enough without a breach; P1 leads to ROLLBACK_PENDING",

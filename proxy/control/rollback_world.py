@@ -26,6 +26,7 @@ class Surroundings:
             criticals=self._criticals.look(policy.rollback.critical_upstreams, now),
             loads=self._loads.look(policy.routes, now),
             killed=policy.toggles.kill_switch,
+            exposure=policy.toggles.exposure_percent,
             settle_s=self._settle[1],
         )
 

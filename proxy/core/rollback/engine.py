@@ -19,7 +19,7 @@ from proxy.core.rollback.headroom import Demand, Load
 from proxy.core.rollback.judge import Judge, Share
 from proxy.core.rollback.layers import Layers
 from proxy.core.rollback.machine import STATES, Event, Guard, IllegalMove, State, move, possible
-from proxy.core.rollback.recovery import dwell_s, hold_s
+from proxy.core.rollback.recovery import dwell_s, hold_s, next_low
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import REQUESTS, Delta, Side
 from proxy.core.rollback.stages import ALL_SCOPE, Stage
@@ -87,8 +87,8 @@ class Engine:
         judge: Judging | None = None,
     ) -> None:
         """ValueError says what in `saved` makes no sense. Time in which nothing ran can be taken in by a
-        `now` that is so much earlier than the first step's. What the machine has laid by itself in another
-        `mode` is not gone on with.
+        `now` that is so much earlier than the first step's. It goes on in the `mode` that it was saved in,
+        until `reconfigure` says otherwise.
         """
         self.settings = settings
         self.judge: Judging = Judge(settings, now) if judge is None else judge
@@ -96,9 +96,10 @@ class Engine:
         """Of each side that is judged."""
         self._course = Course(since=now, clock=now)
         if saved is not None:
-            course = restored(saved, now)
-            if settings.mode == saved.get("mode") or (course.ordered and settings.mode != "off"):
-                self._course = course
+            self._course = restored(saved, now)
+            if (mode := saved.get("mode")) not in ("act", "watch", "off"):
+                raise ValueError(f"mode cannot be {str(mode)[:40]!r}")
+            self.settings = replace(settings, mode=mode)
         self._world = World()
         self._demand = Demand()
         self._requests: dict[Side, int] = {}
@@ -145,6 +146,11 @@ class Engine:
     def pinned(self) -> bool:
         """A person has ordered what lies there, and it stays until somebody releases it."""
         return self._course.pinned
+
+    @property
+    def next_low(self) -> int:
+        """The bucket that the next step of a recovery lets out up to."""
+        return next_low(self._course.low, self.settings, self._world.exposure)
 
     @property
     def next_at(self) -> float | None:
@@ -288,7 +294,7 @@ class Engine:
         course = before
         for action in found.actions:
             course = ACTIONS[action](course, moment)
-        if event != "absorbed":
+        if event not in {"absorbed", "choked"}:
             course = replace(course, clock=now, requests=0, green_since=None, quiet_since=None)
         since = course.since if found.to == before.state else now
         self._course = replace(

@@ -35,9 +35,12 @@ def longer(seconds: float, times: int, settings: RollbackSettings) -> float:
     return min(seconds, most)
 
 
-def next_low(low: int, settings: RollbackSettings) -> int:
-    """The bucket that the next step lets out up to; the last step is always all of them."""
-    steps = sorted(round(percent * BUCKETS / 100) for percent in settings.recovery_steps)
+def next_low(low: int, settings: RollbackSettings, exposure: float = 100.0) -> int:
+    """The bucket that the next step lets out up to: percent of those that operators expose, who are the
+    lowest ones. The last step is always all buckets.
+    """
+    exposed = exposure or 100.0
+    steps = sorted(round(percent * exposed * BUCKETS / 10_000) for percent in settings.recovery_steps[:-1])
     return next((step for step in steps if step > low), BUCKETS)
 
 

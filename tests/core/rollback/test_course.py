@@ -76,14 +76,26 @@ def test_time_in_which_nothing_ran_counts_if_it_is_told():
     assert [it.event for it in other.step()] == ["held"]
 
 
-def test_what_the_machine_laid_in_another_mode_is_not_gone_on_with_and_what_a_person_ordered_is():
-    raw = Bench().rolled_back().engine.saved(1_010.0)
-    assert Bench(replace(ACT, mode="watch"), raw).engine.state == "NORMAL"
-    bench = Bench()
+def test_a_mode_that_was_changed_meanwhile_takes_off_what_the_machine_laid_and_says_so():
+    bench = Bench().rolled_back()
+    raw = bench.engine.saved(bench.now)
+    watch, off = replace(ACT, mode="watch"), replace(ACT, mode="off")
+    engine = Bench(watch, raw).engine
+    assert (engine.state, engine.applied) == ("ROLLED_BACK", True)
+    assert [it.event for it in engine.reconfigure(watch, 1_000.0)] == ["switched"]
+    assert engine.state == "NORMAL"
     bench.engine.start(bench.now, "ann", "bad")
     raw = bench.engine.saved(bench.now)
-    assert Bench(replace(ACT, mode="watch"), raw).engine.state == "ROLLED_BACK"
-    assert Bench(replace(ACT, mode="off"), raw).engine.state == "NORMAL"
+    engine = Bench(watch, raw).engine
+    assert engine.reconfigure(watch, 1_000.0) == ()
+    assert (engine.state, engine.applied) == ("ROLLED_BACK", True)
+    assert [it.to for it in engine.reconfigure(off, 1_000.0)] == ["NORMAL"]
+
+
+def test_a_mode_that_is_none_is_damage():
+    raw = Bench().engine.saved(0.0) | {"mode": []}
+    with pytest.raises(ValueError, match="mode cannot be"):
+        Bench(ACT, raw)
 
 
 def test_what_was_critical_before_a_restart_is_no_news_after_it():

@@ -35,6 +35,20 @@ def test_it_is_held_then_let_out_step_by_step_and_normal_within_fifteen_minutes_
     assert bench.now - began <= 15 * 60 + 5
 
 
+def test_where_few_are_exposed_the_steps_are_parts_of_those():
+    bench = Bench().rolled_back()
+    bench.world = World(exposure=10.0)
+    lows = []
+    while bench.engine.state != "NORMAL":
+        bench.step(1)
+        lows += [it.low for it in bench.engine.layers if it.low not in lows]
+    assert lows == [0, 10, 50, 250, 500, BUCKETS]
+    bench = Bench().rolled_back()
+    bench.world = World(exposure=0.0)
+    bench.until("RECOVERY_VERIFY", 400)
+    assert bench.engine.layers[0].low == 100
+
+
 def test_each_step_is_judged_by_who_is_let_out_alone_and_anew():
     bench = recovering()
     assert set(bench.engine.judgements) == {"staged"}  # of the step that let the first out
