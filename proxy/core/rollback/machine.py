@@ -68,7 +68,7 @@ GUARDS: Mapping[Guard, str] = {
     "acting": "`mode` is `act`",
     "critical": "something critical failed that nothing was done about yet",
     "breach": "a P1 trigger says breach, and the control arm does not have it as badly",
-    "outside": "the same about traffic that no stage lies over",
+    "outside": "the same about traffic that no stage lies over, begun since the last stage was laid",
     "goes_on": "the same about traffic under a stage, `escalate_s` after it took effect, and a stage is left",
     "over": "what came since says that the breach has passed",
     "shared": "P1 triggers say breach, and of each the control arm has it as badly",
