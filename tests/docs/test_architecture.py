@@ -1,6 +1,7 @@
 """`docs/architecture.md` shows every room of the tree, and none that is not there."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
@@ -15,3 +16,9 @@ def test_the_rooms_are_those_of_the_tree():
     }
     assert len(shown) == len(set(shown))
     assert set(shown) == modules
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone, and would refuse the second of two."""
+    names = Counter(path.name for path in (PROJECT / "tests").rglob("test_*.py"))
+    assert [name for name, times in names.items() if times > 1] == []

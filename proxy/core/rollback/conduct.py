@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.course import Course
-from proxy.core.rollback.headroom import DWELL_S, Load, grown, share
+from proxy.core.rollback.headroom import CHOKES_S, DWELL_S, Load, grown, less, share
 from proxy.core.rollback.machine import Action, Guard
 from proxy.core.rollback.recovery import (
     LONG_PATIENCE,
@@ -198,9 +198,21 @@ def _relapse(course: Course, moment: Moment) -> bool:
     return stays or bool(about(course, moment).breaches("P1")) or (acting and _outside(course, moment))
 
 
+def _too_much(course: Course, moment: Moment) -> bool:
+    view = moment.views.get("staged")
+    return (
+        view is not None
+        and bool(view.breaches("P1"))
+        and not course.full
+        and course.clock < course.grown
+        and moment.now - course.grown <= CHOKES_S
+    )
+
+
 def _room(course: Course, moment: Moment) -> bool:
     return (
         course.share < 1
+        and not course.full
         and any(part.stage == RECEIVES for part in course.parts)
         and moment.now - course.grown >= DWELL_S
         and not watched(course, moment.settings)
@@ -235,6 +247,7 @@ GUARDS: Mapping[Guard, Callable[[Course, Moment], bool]] = {
     "steps_left": lambda course, _: course.low < BUCKETS,
     "last_step": lambda course, _: course.low >= BUCKETS,
     "relapse": _relapse,
+    "too_much": _too_much,
     "room": _room,
     "alive": lambda _, moment: not moment.world.killed,
     "closes": _closes,
@@ -330,6 +343,7 @@ ACTIONS: Mapping[Action, Callable[[Course, Moment], Course]] = {
         blamed(moment.views["exposed"]),
     ),
     "send_more": lambda course, moment: replace(course, share=grown(course.share), grown=moment.now),
+    "send_less": lambda course, _: replace(course, share=less(course.share), full=True),
     "let_out": lambda course, moment: replace(
         course, low=next_low(course.low, moment.settings, moment.world.exposure), pinned=False
     ),
@@ -361,7 +375,7 @@ def causes(course: Course, event: str, moment: Moment) -> Iterator[Verdict]:
             yield from views["exposed"].breaches("P1")
     elif event == "widened":
         yield from views["exposed"].breaches("P1")
-    elif event == "worsened":
+    elif event in {"worsened", "choked"}:
         yield from views["staged"].breaches("P1")
     elif event in {"cleared", "advanced", "verified"}:
         yield from about(course, moment).verdicts

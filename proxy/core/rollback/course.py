@@ -28,6 +28,7 @@ class Course:
     low: int = 0  # buckets below are let out
     share: float = 1.0  # of the buckets that go where stage 2 sends them
     grown: float = 0.0  # when that changed
+    full: bool = False  # … and the receiving upstream takes no more
     baseline: str = ""  # an operator's override, in place of parts
     target: Scope = ALL_SCOPE  # what is wrong, while it is being confirmed
     why: str = ""  # … in words
@@ -91,6 +92,7 @@ def saved(course: Course, now: float) -> dict[str, Any]:
         "low": course.low,
         "share": course.share,
         "grown_s": ago(course.grown),
+        "full": course.full,
         "baseline": course.baseline,
         "target": _lists(course.target),
         "why": course.why,
@@ -141,6 +143,7 @@ def restored(raw: Mapping[str, Any], now: float) -> Course:
         low=read("low", lambda it: _count(it) and it <= BUCKETS),
         share=read("share", lambda it: _seconds(it) and 0 < it <= 1),
         grown=moment("grown_s"),
+        full=read("full", lambda it: isinstance(it, bool)),
         baseline=read("baseline", lambda it: isinstance(it, str) and it in {"", *BASELINES}),
         target=_scope(read("target", _is_scope)),
         why=read("why", _is_text),

@@ -295,7 +295,7 @@ class Engine:
         course = before
         for action in found.actions:
             course = ACTIONS[action](course, moment)
-        if event != "absorbed":
+        if event not in {"absorbed", "choked"}:
             course = replace(course, clock=now, requests=0, green_since=None, quiet_since=None)
         since = course.since if found.to == before.state else now
         self._course = replace(

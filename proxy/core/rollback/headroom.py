@@ -19,6 +19,8 @@ UNSHOWN = 0.1
 GROWTH = 1.5
 """By this factor more each `DWELL_S`: from a tenth to all of it in six."""
 DWELL_S = SLOT_S
+CHOKES_S = 30.0
+"""What goes wrong so soon after more was sent is laid to that."""
 RISE = 1.05
 """A load that rises by less than this is no matter of the stage."""
 _ASKING = {"exposed", "staged", "recovered"}
@@ -86,3 +88,8 @@ def share(loads: Mapping[str, Load], demand_per_s: float) -> float:
 def grown(share: float) -> float:
     """The next share, when this one was taken well."""
     return min(1.0, share * GROWTH)
+
+
+def less(share: float) -> float:
+    """The one before, when it was not."""
+    return max(UNSHOWN, share / GROWTH)

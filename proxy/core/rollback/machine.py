@@ -26,6 +26,7 @@ Automatic: TypeAlias = Literal[
     "breached",
     "relapsed",
     "widened",
+    "choked",
     "worsened",
     "confirmed",
     "warned",
@@ -60,6 +61,7 @@ Guard: TypeAlias = Literal[
     "steps_left",
     "last_step",
     "relapse",
+    "too_much",
     "room",
     "alive",
     "closes",
@@ -86,6 +88,7 @@ GUARDS: Mapping[Guard, str] = {
     "last_step": "all buckets are let out",
     "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
     "mended",
+    "too_much": "the same, within 30 s of sending more to the upstream that receives the traffic",
     "room": "the upstream that receives the traffic takes what it was given, and there is more",
     "alive": "the kill switch is not thrown by hand",
     "closes": "it opens nothing that is closed: no lower stage than the one that lies there",
@@ -101,6 +104,7 @@ Action: TypeAlias = Literal[
     "raise_stage",
     "widen",
     "send_more",
+    "send_less",
     "let_out",
     "lay_back",
     "lengthen_hold",
@@ -119,6 +123,7 @@ ACTIONS: Mapping[Action, str] = {
     "raise_stage": "the next stage for the segment that explains it, else for all that lies under one",
     "widen": "stage 2 also for what is wrong outside",
     "send_more": "more of stage 2 goes to the receiving upstream, less of it gets level D",
+    "send_less": "as much of stage 2 goes there as was taken before, and no more",
     "let_out": "the buckets below the next step are let out",
     "lay_back": "all buckets under what lay there before the recovery",
     "lengthen_hold": "the next hold is longer",
@@ -165,6 +170,7 @@ MOVES: Mapping[tuple[State, Event], Move] = {
     ("ROLLBACK_PENDING", "switched"): _SWITCHED,
     ("ROLLED_BACK", "critical_failed"): Move("ROLLED_BACK", ("acting", "critical"), ("lay_emergency",)),
     ("ROLLED_BACK", "widened"): Move("ROLLED_BACK", ("acting", "outside"), ("widen",)),
+    ("ROLLED_BACK", "choked"): Move("ROLLED_BACK", ("acting", "too_much"), ("send_less",)),
     ("ROLLED_BACK", "worsened"): Move("ROLLED_BACK", ("acting", "goes_on"), ("raise_stage",)),
     ("ROLLED_BACK", "held"): Move(
         "RECOVERY_VERIFY", ("hold_over", "by_itself", "not_flapping"), ("let_out",)

@@ -81,6 +81,28 @@ def test_no_more_is_sent_while_anything_is_wrong_under_the_stage():
     assert bench.step(ACT.hold_s / 2) == []
 
 
+def test_what_goes_wrong_when_more_is_sent_takes_that_back_and_nothing_more_is_sent():
+    """The upstream was full; the next stage would take all of it away from everybody."""
+    bench = rolled_back(world(content=Load(0)))
+    bench.step(3 * DWELL_S)
+    (_, sent, _), _ = shown(bench)
+    bench.says(staged=P1)
+    choked = bench.step()[0]
+    assert (choked.event, choked.to, choked.stage) == ("choked", "ROLLED_BACK", "2")
+    assert shown(bench)[0] == (0, round(sent / GROWTH), "C")
+    bench.says(staged=GREEN)
+    assert bench.step(60) == []
+    assert bench.until("RECOVERY_VERIFY", 400) <= ACT.hold_s
+
+
+def test_what_goes_on_when_less_is_sent_is_no_matter_of_load():
+    bench = rolled_back(world(content=Load(0)))
+    bench.step(DWELL_S + 1)
+    bench.says(staged=P1)
+    assert [it.event for it in bench.step(45)] == ["choked", "worsened"]
+    assert bench.engine.stage == "3"
+
+
 def test_growing_does_not_put_off_the_recovery():
     bench = rolled_back(world(content=Load(0)))
     assert bench.until("RECOVERY_VERIFY", 400) == ACT.hold_s
