@@ -88,7 +88,8 @@ GUARDS: Mapping[Guard, str] = {
     "last_step": "all buckets are let out",
     "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
     "mended",
-    "too_much": "the same, within 30 s of sending more to the upstream that receives the traffic",
+    "too_much": "a P1 trigger says breach of traffic under a stage, within 30 s of sending more of it to the "
+    "upstream that receives it",
     "room": "the upstream that receives the traffic takes what it was given, and there is more",
     "alive": "the kill switch is not thrown by hand",
     "closes": "it opens nothing that is closed: no lower stage than the one that lies there",
