@@ -105,6 +105,11 @@ def check(config: Path, *, as_json: bool) -> None:
             f"{config}: state.directory: {error}: a warning, since that may be so here and now only; "
             "whoever runs `fusebox serve` has to be able to write there"
         )
+    if found.events.directory:
+        try:
+            directory.try_make(found.events_directory)
+        except StoreError as error:
+            warnings.append(f"{config}: events.directory: {error}: a warning; events would be lost")
     if as_json:
         tell_json({"ok": True, "file": str(config), "problems": [], "warnings": warnings} | counts)
     else:

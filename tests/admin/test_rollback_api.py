@@ -170,8 +170,8 @@ async def test_what_is_not_understood_is_400_and_named(admin, body):
 
 async def test_an_unknown_baseline_is_told(admin):
     status, told = await post(admin, "override", baseline="calm")
-    assert status == 409
-    assert "there is no baseline 'calm'" in told["detail"]
+    assert (status, told["code"]) == (400, "bad_request")
+    assert "should be one of emergency, degraded" in told["detail"]
 
 
 async def test_triggers_say_what_they_see(admin):

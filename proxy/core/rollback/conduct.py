@@ -55,6 +55,7 @@ class Moment:
     settings: RollbackSettings
     world: World
     views: Mapping[Side, Judgement] = field(default_factory=dict)
+    settled: bool = True  # what was under way when the layers changed has ended
     over: bool = False  # what led to ROLLBACK_PENDING has passed …
     passing: bool = False  # … or seems to
     demand: Callable[[Scope], float] = lambda _: 0.0
@@ -135,6 +136,7 @@ def _outside(course: Course, moment: Moment) -> bool:
     view = moment.views.get("exposed")
     return (
         view is not None
+        and moment.settled
         and not watched(course, moment.settings)
         and bool(view.breaches("P1"))
         and not covered(course.parts, blamed(view))
@@ -145,6 +147,7 @@ def _goes_on(course: Course, moment: Moment) -> bool:
     view = moment.views.get("staged")
     return (
         view is not None
+        and moment.settled
         and bool(view.breaches("P1"))
         and moment.now - course.clock >= moment.settings.escalate_s
         and raised(course.parts, blamed(view)) != course.parts

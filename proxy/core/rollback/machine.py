@@ -72,7 +72,7 @@ GUARDS: Mapping[Guard, str] = {
     "acting": "`mode` is `act`",
     "critical": "something critical failed that nothing was done about yet",
     "breach": "a P1 trigger says breach, and the control arm does not have it as badly",
-    "outside": "the same about traffic that no stage lies over",
+    "outside": "the same about traffic that no stage lies over, begun since the last stage was laid",
     "goes_on": "the same about traffic under a stage, `escalate_s` after it took effect, and a stage is left",
     "over": "what came since says that the breach has passed",
     "shared": "P1 triggers say breach, and of each the control arm has it as badly",
@@ -91,7 +91,8 @@ GUARDS: Mapping[Guard, str] = {
     "last_step": "all buckets are let out",
     "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
     "mended",
-    "too_much": "the same, within 30 s of sending more to the upstream that receives the traffic",
+    "too_much": "a P1 trigger says breach of traffic under a stage, within 30 s of sending more of it to the "
+    "upstream that receives it",
     "room": "the upstream that receives the traffic takes what it was given, and there is more",
     "alive": "the kill switch is not thrown by hand",
     "closes": "it opens nothing that is closed: no lower stage than the one that lies there",

@@ -194,8 +194,9 @@ class Stream:
         n, s = found = self.window(series, now)
         share = self.trigger.share
         if n < self.care.minimum:
-            if not n:
-                self.alarm = None  # nothing came for as long as the window is: nobody knows
+            if not n and self.alarm is not None:  # nothing came for as long as the window is: nobody knows
+                self.alarm = None
+                self.detector = Detector(self._of, now)
         elif not self._armed:
             self._armed = s <= n * share  # a cache that has not been warm yet cannot have got worse
         elif s > n * share and self.alarm is None and over(n, s, share) >= self.care.window:
@@ -220,8 +221,8 @@ class Stream:
         bound = missing = None
         answer: Answer = "breach" if alarm is not None else "inconclusive"
         if observed is None:
-            answer = "no_data"
-            missing = care.minimum
+            if alarm is None:
+                answer, missing = "no_data", care.minimum
         else:
             allowed = max(trigger.share, min(baseline or 0.0, odds(trigger.share, 1.5)))
             worst = odds(allowed, WORSE)
