@@ -40,15 +40,14 @@ def test_bursts_of_failures_at_half_of_what_is_allowed_are_not_rolled_back():
 def test_what_control_has_had_for_long_is_no_relapse_of_the_change():
     """A step of the recovery sees too little of control by itself to tell that it is not the change."""
     judge = (traffic := Requests()).judge
-    theirs = (KEY._replace(side="control"), 10, {"failed": 0.05})
-    traffic.run(300, rate=0, others=[theirs])
+    theirs = [(KEY._replace(side="control"), 4, {"failed": 0.05})]
+    traffic.run(300, rate=0, others=theirs)
     judge.restart("recovered", traffic.now)
-    recovered = KEY._replace(side="recovered")
-    seen = []
-    for _ in range(120):
-        traffic.run(0.25, key=recovered, rate=20, others=[theirs], failed=0.05)
-        seen += [it.shared for it in judge.judge(traffic.now, "recovered").breaches("P1")]
-        seen += [it.shared for it in judge.judge(traffic.now, "recovered").verdicts if it.answer == "breach"]
+    recovered, seen = KEY._replace(side="recovered"), []
+    for _ in range(80):
+        traffic.run(0.25, key=recovered, rate=50, others=theirs, failed=0.05)
+        found = verdict(judge.judge(traffic.now, "recovered"), "error_p1")
+        seen += [found.shared] if found.answer == "breach" else []
     assert seen
     assert all(seen)
 
