@@ -55,6 +55,7 @@ class Moment:
     settings: RollbackSettings
     world: World
     views: Mapping[Side, Judgement] = field(default_factory=dict)
+    settled: bool = True  # what was under way when the layers changed has ended
     over: bool = False  # what led to ROLLBACK_PENDING has passed …
     passing: bool = False  # … or seems to
     demand: Callable[[Scope], float] = lambda _: 0.0
@@ -135,6 +136,7 @@ def _outside(course: Course, moment: Moment) -> bool:
     view = moment.views.get("exposed")
     return (
         view is not None
+        and moment.settled
         and not watched(course, moment.settings)
         and bool(view.breaches("P1"))
         and not covered(course.parts, blamed(view))
@@ -145,6 +147,7 @@ def _goes_on(course: Course, moment: Moment) -> bool:
     view = moment.views.get("staged")
     return (
         view is not None
+        and moment.settled
         and bool(view.breaches("P1"))
         and moment.now - course.clock >= moment.settings.escalate_s
         and raised(course.parts, blamed(view)) != course.parts
@@ -164,17 +167,18 @@ def _step_over(course: Course, moment: Moment) -> bool:
     view = about(course, moment)
     if view.breaches("P1") or waited < settings.recovery_step_s:
         return False
-    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE:
+    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
+    sound = all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE and sound:
         return True
     if moment.world.criticals:
         return False
     quiet = quiet_enough(course, waited, settings.recovery_step_s, settings)
     if course.low < BUCKETS:
         return view.green or quiet
-    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
     if view.green and all(it.answer == "ok" for it in overall if it.trigger in course.culprits):
         return True
-    return quiet and all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+    return quiet and sound
 
 
 def _shared(_: Course, moment: Moment) -> bool:

@@ -253,6 +253,7 @@ class Engine:
             settings=self.settings,
             world=self._world,
             views=self.judgements,
+            settled=self._settling is None,
             over=self._awaits and self.judge.passed(now),
             passing=self._awaits and self.judge.passing,
             demand=self._demand.per_s,
