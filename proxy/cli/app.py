@@ -13,7 +13,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from proxy import __version__
-from proxy.cli.common import HELP, Main, config_option, json_option, settings_faults, tell_json
+from proxy.cli.common import HELP, Amount, Main, config_option, json_option, settings_faults, tell_json
 
 ELSEWHERE = {
     "audit": "proxy.cli.audit",
@@ -129,7 +129,7 @@ def check(config: Path, *, as_json: bool) -> None:
     "--seconds",
     default=40.0,
     show_default=True,
-    type=click.FloatRange(min=12, max=3600),
+    type=Amount(min=12, max=3600),
     help="How long it runs.",
 )
 @click.option("--unattended", is_flag=True, help="Plain lines; exit 1 when a promise breaks.")

@@ -76,7 +76,7 @@ async def test_what_cannot_be_recorded_does_not_happen(admin):
 async def test_a_move_that_is_none_is_409_and_changes_nothing(admin):
     status, told = await post(admin, "release")
     assert (status, told["code"]) == (409, "illegal_move")
-    assert "by hand there are: started, overridden" in told["detail"]
+    assert "by hand there are: start, override" in told["detail"]
     await post(admin, "start", stage="3")
     status, told = await post(admin, "start", stage="1")
     assert (status, told["code"]) == (409, "illegal_move")

@@ -175,17 +175,18 @@ def _step_over(course: Course, moment: Moment) -> bool:
     view = about(course, moment)
     if view.breaches("P1") or waited < settings.recovery_step_s:
         return False
-    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE:
+    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
+    sound = all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE and sound:
         return True
     if moment.world.criticals:
         return False
     quiet = quiet_enough(course, waited, settings.recovery_step_s, settings)
     if course.low < BUCKETS:
         return view.green or quiet
-    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
     if view.green and all(it.answer == "ok" for it in overall if it.trigger in course.culprits):
         return True
-    return quiet and all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+    return quiet and sound
 
 
 def _shared(_: Course, moment: Moment) -> bool:

@@ -42,6 +42,8 @@ Event: TypeAlias = Automatic | ByHand
 AUTOMATIC: tuple[Automatic, ...] = get_args(Automatic)
 BY_HAND: tuple[ByHand, ...] = get_args(ByHand)
 EVENTS: tuple[Event, ...] = (*AUTOMATIC, *BY_HAND)
+_ORDERS: Mapping[ByHand, str] = {"started": "start", "overridden": "override", "released": "release"}
+"""What a person says for it."""
 
 Guard: TypeAlias = Literal[
     "acting",
@@ -83,8 +85,9 @@ GUARDS: Mapping[Guard, str] = {
     "by_itself": "no person has ordered it",
     "not_flapping": "since it was last released there were never `flaps` rollbacks within `flaps_s`",
     "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "
-    "`minimum_requests`, and nothing critical; or four times that; the last step only if the triggers that "
-    "led to the rollback say ok as well, or if after twice that no P1 share is over its threshold",
+    "`minimum_requests`, and nothing critical; or four times that, unless a P1 share of the few that came is "
+    "over its threshold; the last step only if the triggers that led to the rollback say ok as well, or if "
+    "after twice that no P1 share is over its threshold",
     "steps_left": "not all buckets are let out",
     "last_step": "all buckets are let out",
     "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
@@ -207,8 +210,8 @@ def move(state: State, event: Event, holds: Callable[[Guard], bool]) -> Move:
     """The move by that event; IllegalMove says why there is none."""
     found = MOVES.get((state, event))
     if found is None:
-        possible = [it for it in BY_HAND if (state, it) in MOVES]
-        raise IllegalMove(f"{event} leads nowhere from {state}; by hand there are: {', '.join(possible)}")
+        orders = [order for it, order in _ORDERS.items() if (state, it) in MOVES]
+        raise IllegalMove(f"{event} leads nowhere from {state}; by hand there are: {', '.join(orders)}")
     for guard in found.guards:
         if not holds(guard):
             raise IllegalMove(f"{event} is not possible in {state}: it needs that {GUARDS[guard]}")

@@ -10,7 +10,8 @@ and must get back all the same.
 """
 LONG_PATIENCE = 4.0
 """So many times as long, and a step that is not the last needs no requests: it may be too small to see any.
-What is let out with the next one is judged as well.
+What is let out with the next one is judged as well. Where the few that came went wrong it waits for more: a
+step begins anew, and what they said would be lost while more users meet it.
 """
 
 

@@ -108,6 +108,16 @@ def test_no_recovery_begins_while_the_next_stage_is_about_to_follow():
     assert bench.engine.state == "RECOVERY_VERIFY"
 
 
+def test_few_requests_that_went_wrong_let_nobody_else_out():
+    """Ten of ten are no breach before `minimum_requests`, and a step that begins anew would forget them."""
+    wrong = replace(verdict("inconclusive"), observed=1.0, n=10)
+    bench = recovering(recovered=Judgement(verdicts=(wrong,)))
+    bench.came("recovered", 10)
+    assert bench.step(10 * ACT.recovery_step_s) == []
+    bench.says(recovered=SILENT)  # they have left the window
+    assert states(bench.step()) == ["RECOVERY_VERIFY"]
+
+
 def test_the_last_step_never_ends_on_silence():
     bench = recovering(recovered=SILENT)
     bench.step(10_000)
