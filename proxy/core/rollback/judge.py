@@ -121,7 +121,7 @@ class Judge:
     def passed(self, now: float) -> bool:
         """Whether what came since `pending`, on every side but control, says that each P1 breach is over.
 
-        True ends those breaches. One that has come back within two minutes is not believed.
+        True ends those breaches. One that has come back within the window is not believed.
         """
         current = list(self._breaches())
         found = self._charged()
