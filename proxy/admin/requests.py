@@ -28,6 +28,12 @@ def _whole(given: Any) -> Any:
     return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
+def _baseline(given: str) -> str:
+    if given not in BASELINES:
+        raise ValueError(f"should be one of {', '.join(BASELINES)}")
+    return given
+
+
 def _moment(given: str) -> str:
     try:
         moment = datetime.fromisoformat(given)
@@ -127,7 +133,7 @@ class HistoryQuery:
 
 
 Stage = Literal["1", "2", "3", "emergency"]
-Baseline = Annotated[str, Field(max_length=64, json_schema_extra={"enum": list(BASELINES)})]
+Baseline = Annotated[str, Field(json_schema_extra={"enum": list(BASELINES)}), AfterValidator(_baseline)]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=100)]
 """Of a scope; empty: all."""
 

@@ -13,7 +13,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from proxy import __version__
-from proxy.cli.common import HELP, Main, config_option, json_option, settings_faults, tell_json
+from proxy.cli.common import HELP, Amount, Main, config_option, json_option, settings_faults, tell_json
 
 ELSEWHERE = {
     "audit": "proxy.cli.audit",
@@ -105,6 +105,11 @@ def check(config: Path, *, as_json: bool) -> None:
             f"{config}: state.directory: {error}: a warning, since that may be so here and now only; "
             "whoever runs `fusebox serve` has to be able to write there"
         )
+    if found.events.directory:
+        try:
+            directory.try_make(found.events_directory)
+        except StoreError as error:
+            warnings.append(f"{config}: events.directory: {error}: a warning; events would be lost")
     if as_json:
         tell_json({"ok": True, "file": str(config), "problems": [], "warnings": warnings} | counts)
     else:
@@ -124,7 +129,7 @@ def check(config: Path, *, as_json: bool) -> None:
     "--seconds",
     default=40.0,
     show_default=True,
-    type=click.FloatRange(min=12, max=3600),
+    type=Amount(min=12, max=3600),
     help="How long it runs.",
 )
 @click.option("--unattended", is_flag=True, help="Plain lines; exit 1 when a promise breaks.")

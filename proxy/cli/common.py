@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
+from math import isnan
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -32,6 +33,16 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+
+
+class Amount(click.FloatRange):
+    """A number within a range; NaN is within none, though no comparison says so."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found: float = super().convert(value, param, ctx)
+        if isnan(found):
+            self.fail(f"{value} is no number", param, ctx)
+        return found
 
 
 class Duration(click.ParamType[float]):

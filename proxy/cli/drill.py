@@ -9,7 +9,7 @@ import click
 
 from proxy.cli import drill_rollback
 from proxy.cli.client import Admin, remote
-from proxy.cli.common import HELP, config_option, faults, settings_faults, tell_json, tell_table
+from proxy.cli.common import HELP, Amount, config_option, faults, settings_faults, tell_json, tell_table
 from proxy.cli.drill_clients import Round, Target, ask_all
 from proxy.cli.drill_targets import elsewhere, here, url_option, users_of
 from proxy.clock import monotonic
@@ -65,7 +65,7 @@ def _headers(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> d
     "--seconds",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(1, 600),
+    type=Amount(1, 600),
     help="It takes no longer; what it did not come to fails it.",
 )
 @click.option(

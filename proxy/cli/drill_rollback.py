@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from proxy.cli.client import Admin, remote
-from proxy.cli.common import config_option, settings_faults, tell_json, tell_table
+from proxy.cli.common import Amount, config_option, settings_faults, tell_json, tell_table
 from proxy.cli.drill_clients import Target, ask_evenly
 from proxy.cli.drill_targets import elsewhere, here, url_option, users_of
 from proxy.core.drill import Answered, Criterion, Mode, Tally, during
@@ -69,7 +69,7 @@ def command(name: Name) -> click.Command:
         "--per-s",
         default=20.0,
         show_default=True,
-        type=click.FloatRange(1, 200),
+        type=Amount(1, 200),
         metavar="N",
         help="Requests.",
     )

@@ -18,6 +18,7 @@ from proxy.cli.postmortem_plots import drawn
 from proxy.cli.postmortem_text import Incident, report
 from proxy.cli.query import Moment, directory_option
 from proxy.clock import rfc3339, wall
+from proxy.core.transitions import ROLLBACK
 from proxy.errors import FuseboxError, SettingsError
 from proxy.eventlog.query import Queries
 from proxy.eventlog.templates import template, templates
@@ -38,7 +39,8 @@ _PAGE = "500"
 _PAGES = 10
 _STEPS = 120  # of the plots, about
 
-_ROLLED = ("DEGRADED", "ROLLBACK_PENDING", "ROLLED_BACK", "MANUAL_OVERRIDE")
+_ROLLED = (("ROLLED_BACK", "MANUAL_OVERRIDE"), ("DEGRADED",))
+"""States whose beginning before and after are compared by, the best first."""
 
 
 @click.command(context_settings=HELP)
@@ -153,7 +155,7 @@ def _query(kit: Kit, directory: Path) -> None:
         "triggers": {},
     }
     moves = _rows(asked, "triggers", {})
-    rolled = next((it for it in moves if it["subject"] == "rollback" and it["state_after"] in _ROLLED), None)
+    rolled = _rolled(moves)
     if rolled is not None:
         given["efficacy"] = {"rollback_time": rfc3339(rolled["timestamp_ms"] / 1000)}
     for name, query in templates().items():
@@ -170,6 +172,13 @@ def _query(kit: Kit, directory: Path) -> None:
             kit.add(f"plots/{name}.png", f"{name} in steps of {step_s} s; red: the rollback moved", picture)
     except FuseboxError as error:
         kit.lacks("plots", str(error))
+
+
+def _rolled(moves: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first move that took something back."""
+    of_rollback = [it for it in moves if it["subject"] == ROLLBACK]
+    found = (it for states in _ROLLED for it in of_rollback if it["state_after"] in states)
+    return next(found, None)
 
 
 def _rows(asked: Queries, name: str, given: Mapping[str, str]) -> Sequence[dict[str, Any]]:

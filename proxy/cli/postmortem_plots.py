@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
+from proxy.core.transitions import ROLLBACK
 from proxy.eventlog.duck import needed
 
 _FIGURES = (
@@ -32,7 +33,7 @@ def _picture(
     axes.set_title(title)
     axes.set_ylim(bottom=0)
     for move in moves:
-        rolls = move["subject"] == "rollback"
+        rolls = move["subject"] == ROLLBACK
         axes.axvline(_time(move["timestamp_ms"]), color="red" if rolls else "grey", linewidth=1)
         axes.annotate(
             move["state_after"],

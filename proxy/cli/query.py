@@ -10,7 +10,16 @@ from typing import Any
 
 import click
 
-from proxy.cli.common import HELP, Duration, config_option, faults, settings_faults, tell_json, tell_table
+from proxy.cli.common import (
+    HELP,
+    Duration,
+    config_option,
+    faults,
+    json_option,
+    settings_faults,
+    tell_json,
+    tell_table,
+)
 from proxy.clock import wall
 from proxy.eventlog.query import Queries, Result
 from proxy.eventlog.templates import template, templates
@@ -77,6 +86,7 @@ directory_option = click.option(
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="table", show_default=True)
 @directory_option
 @config_option
+@json_option
 def query(
     name: str,
     since: float,
@@ -85,11 +95,14 @@ def query(
     form: str,
     directory: Path | None,
     config: Path,
+    *,
+    as_json: bool,
 ) -> None:
     """Ask the event log the query NAME; `list` tells which there are.
 
-    What is in the files counts, up to the last 0.1 s.
+    What is in the files counts, up to the last 0.1 s. --json is --format json.
     """
+    form = "json" if as_json else form
     if name == "list":
         _tell_list(form)
         return

@@ -151,18 +151,21 @@ def _order(
 ) -> None:
     if not (dry_run or reason.strip()):
         raise click.UsageError(f'say why:  fusebox rollback {action} … --reason "…"')
+    unforeseen = False
     if dry_run or not as_json:
         try:
             found = api.call("POST", "/v1/rollback/preview", body | {"action": action}, timeout_s=PREVIEW_S)
         except click.ClickException:
             if dry_run:
                 raise  # else the order itself says what is wrong, if anything
-            click.echo("no preview could be had", err=True)
+            unforeseen = True
         else:
             tell_json(found) if as_json else _tell_foreseen(found, done=not dry_run)
     if dry_run:
         return
     answer = api.call("POST", f"/v1/rollback/{action}", body | {"reason": reason})
+    if unforeseen:
+        click.echo("no preview could be had", err=True)
     if as_json:
         tell_json(answer)
     else:

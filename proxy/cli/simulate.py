@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import click
 
-from proxy.cli.common import json_option, settings_faults, tell_json, tell_table
+from proxy.cli.common import Amount, json_option, settings_faults, tell_json, tell_table
 from proxy.core.rollback.layers import Layers, Patch
 from proxy.core.rollback.stages import TOGGLES, Stage
 from proxy.core.routing import BUCKETS
@@ -33,7 +33,7 @@ def _plot(_: click.Context, __: click.Parameter, path: Path | None) -> Path | No
     "--tick",
     default=0.25,
     show_default=True,
-    type=click.FloatRange(0.05, 10),
+    type=Amount(0.05, 10),
     metavar="SECONDS",
     help="How finely time goes while something happens; 10 s at a time while nothing does.",
 )

@@ -22,9 +22,7 @@ def needed(module: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise QueryError(
-            f"queries need {module}: install it with  pip install 'fusebox[analytics]'"
-        ) from error
+        raise QueryError(f"this needs {module}: install it with  pip install 'fusebox[analytics]'") from error
 
 
 def connected() -> "DuckDBPyConnection":

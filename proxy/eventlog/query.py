@@ -29,13 +29,15 @@ class Queries:
     """The event log in `directory`, for any number of queries about the time between two wall times."""
 
     def __init__(self, directory: Path, since: float, until: float) -> None:
-        """QueryError when the extra is missing, or there is no event log."""
+        """QueryError when the extra is missing, there is no event log, or no time between."""
         for module in ("duckdb", "sqlglot"):
             needed(module)
         if not directory.is_dir():
             raise QueryError(
                 f"{directory}: there is no event log: [events] of the settings of the sidecar names it"
             )
+        if until <= since:
+            raise QueryError("the time asked about ends before it begins")
         self._directory = directory
         self._since, self._until = since, until
 

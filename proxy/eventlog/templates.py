@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias, get_args
 
 from proxy.errors import FuseboxError
 
-Type: TypeAlias = Literal["integer", "number", "name", "time"]
+Type: TypeAlias = Literal["count", "integer", "number", "name", "time"]
 
 _FOLDER = "proxy.eventlog"
 _PARAM = re.compile(r"^-- param (\w+) (\w+)(?: = (.*?))?: (.+)$")
@@ -78,6 +78,10 @@ def _integer(text: str) -> str:
     return str(int(text)) if re.fullmatch(r"-?\d{1,18}", text, re.ASCII) else _wrong()
 
 
+def _count(text: str) -> str:
+    return str(int(text)) if re.fullmatch(r"\d{1,18}", text, re.ASCII) and int(text) else _wrong()
+
+
 def _number(text: str) -> str:
     # With an exponent it is a DOUBLE in both dialects; without one Spark would take it for a DECIMAL.
     return f"{float(text):e}" if re.fullmatch(r"-?\d{1,15}(\.\d{1,15})?", text, re.ASCII) else _wrong()
@@ -97,12 +101,14 @@ def _wrong() -> str:
 
 
 _LITERALS: Mapping[Type, Callable[[str], str]] = {
+    "count": _count,
     "integer": _integer,
     "number": _number,
     "name": _name,
     "time": _time,
 }
 _WORDS: Mapping[Type, str] = {
+    "count": "a whole number from 1 on",
     "integer": "a whole number",
     "number": "a number",
     "name": "up to 128 letters, digits, spaces and any of . : / @ + - _",

@@ -1,4 +1,5 @@
-"""What is made from the catalogue of toggles: schema, example, rollback profile and `docs/toggles_spec.md`.
+"""What is made from the catalogue of toggles: schema, example, rollback profile and `docs/toggles_spec.md`;
+and, from the machine, the tables of the page on rollback.
 
 `python -m proxy.settings.toggle_files [DIRECTORY]` (`make generated`) writes them below a directory; a
 test compares what is there.
@@ -21,6 +22,7 @@ from proxy.core.toggles import (
     Toggle,
 )
 from proxy.core.toggles_document import MAX_NAME_BYTES, MAX_NAMES, MAX_RULES, METADATA, SCOPES
+from proxy.settings.rollback_page import PAGE, filled
 
 _TYPES: Mapping[type, str] = {int: "integer", str: "string"}
 _METADATA = {
@@ -335,6 +337,9 @@ def rendered() -> dict[str, str]:
 def main(directory: Path) -> None:
     for path, text in rendered().items():
         (directory / path).write_text(text, encoding="utf-8")
+    page = directory / PAGE
+    if page.exists():
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

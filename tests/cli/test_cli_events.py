@@ -47,3 +47,12 @@ def test_a_log_that_was_never_written_is_told(run, config):
     result = run("events", "compact", "--config", config)
     assert result.exit_code == 1
     assert "nowhere: there is no event log" in result.stderr
+
+
+def test_check_warns_of_an_event_log_that_cannot_be_kept(run, config):
+    (config.parent / "file").write_text("")
+    config.write_text(config.read_text() + '[events]\ndirectory = "file/events"\n')
+    result = run("check", "--config", config)
+    assert result.exit_code == 0
+    assert "events.directory" in result.stderr
+    assert "is not a directory" in result.stderr

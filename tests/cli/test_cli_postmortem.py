@@ -37,7 +37,8 @@ def incident(config):
         "reason": "error_p1",
         "triggers": ["error_p1"],
     }
-    rig.take(("transition", 0.0, columns))
+    warned = {"state_after": "DEGRADED", "stage": "1"}
+    rig.take(("transition", -50.0, columns | warned), ("transition", 0.0, columns))
     rig.writer.close()
     state = config.parent / "var"
     state.mkdir()
@@ -113,7 +114,7 @@ def test_a_running_sidecar_is_asked(run, incident, admin, tmp_path):
     assert {name for name in found if name.startswith("now/")} == {
         f"now/{name}.json" for name in ("status", "rollback", "triggers", "breakers", "toggles")
     }
-    assert [it["who"] for it in orjson.loads(found["timeline.json"])] == ["fusebox", "ann"]
+    assert [it["who"] for it in orjson.loads(found["timeline.json"])] == ["fusebox", "fusebox", "ann"]
     assert b"toggles version 7 (patch): disable_cf  by ann: too many errors" in found["timeline.txt"]
     asked = [path for _, path, _, _ in admin.asked if path.startswith("/v1/audit")]
     assert all("action=" in path and "action=user" not in path for path in asked)

@@ -64,7 +64,7 @@ def test_list_tells_every_query_and_what_it_takes(run):
     assert result.exit_code == 0
     for name in ("coverage", "error", "latency"):
         assert f"\n{name} " in result.stdout
-    told = orjson.loads(run("query", "list", "--format", "json").stdout)
+    told = orjson.loads(run("query", "list", "--json").stdout)
     assert {
         "name": "route",
         "type": "name",

@@ -112,3 +112,9 @@ def test_the_shipped_library_is_where_help_says(run):
     library = Path(__file__).parents[2] / "config" / "incidents"
     assert "config/incidents" in run("simulate", "--help").stdout
     assert len(list(library.glob("*.toml"))) == 17
+
+
+def test_a_tick_that_is_no_number_is_told(run, file):
+    result = run("simulate", file, "--tick", "nan")
+    assert result.exit_code == 2
+    assert "nan is no number" in result.stderr

@@ -169,3 +169,15 @@ def test_closing_writes_what_waits(tmp_path):
     assert path.read_bytes().count(b"\n") == 3_000
     assert finished(path)
     assert losses.events_dropped == 0
+
+
+@pytest.mark.parametrize(("fsync", "flushed"), [("never", 0), ("rotate", 1), ("batch", 4)])
+def test_a_file_is_flushed_as_the_settings_say(fsync, flushed, tmp_path, monkeypatch):
+    """Never, once it is finished, or after each batch and then once more."""
+    calls = []
+    monkeypatch.setattr(files.os, "fdatasync", calls.append)
+    rig = Rig(tmp_path, fsync=fsync)
+    for at in range(3):
+        rig.take(ranking(number=at))
+    rig.writer.close()
+    assert len(calls) == flushed

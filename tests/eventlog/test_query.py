@@ -105,10 +105,15 @@ def test_a_directory_that_is_not_there_is_named(tmp_path):
         Queries(tmp_path / "nowhere", 0, 1)
 
 
+def test_a_time_that_ends_before_it_begins_is_told(tmp_path):
+    with pytest.raises(QueryError, match="ends before it begins"):
+        Queries(tmp_path, 1, 1)
+
+
 @pytest.mark.parametrize("module", ["duckdb", "sqlglot"])
 def test_without_the_extra_the_error_names_it(module, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(QueryError, match=rf"need {module}: .*pip install 'fusebox\[analytics\]'"):
+    with pytest.raises(QueryError, match=rf"needs {module}: .*pip install 'fusebox\[analytics\]'"):
         Queries(tmp_path, 0, 1)
 
 

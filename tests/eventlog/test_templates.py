@@ -10,7 +10,8 @@ from proxy.eventlog.templates import QueryError, parsed, template, templates
 ASKED = parsed(
     "asked",
     "-- What.\n-- param n integer = 5: n\n-- param share number = 0.5: s\n-- param who name = '': w\n"
-    "-- param at time: t\nSELECT {n}, {share}, {who}, {at}, {since}, {until_date}\n",
+    "-- param most count = 9: m\n-- param at time: t\n"
+    "SELECT {n}, {most}, {share}, {who}, {at}, {since}, {until_date}\n",
 )
 AT = "2025-11-25T12:00:00Z"
 
@@ -21,7 +22,7 @@ def rendered(**params):
 
 def test_parameters_become_literals_of_their_type():
     assert rendered(n="-7", share="0.25", who="a b.c") == (
-        f"SELECT -7, 2.500000e-01, 'a b.c', {NOON * 1000:.0f}, {(NOON - 600) * 1000:.0f}, '2025-11-25'"
+        f"SELECT -7, 9, 2.500000e-01, 'a b.c', {NOON * 1000:.0f}, {(NOON - 600) * 1000:.0f}, '2025-11-25'"
     )
 
 
@@ -30,6 +31,8 @@ def test_parameters_become_literals_of_their_type():
     [
         ("n", "5; DROP TABLE x", "a whole number"),
         ("n", "\uff11", "a whole number"),
+        ("most", "0", "a whole number from 1 on"),
+        ("most", "-5", "a whole number from 1 on"),
         ("share", "1e9", "a number"),
         ("share", "nan", "a number"),
         ("who", "'", "letters"),
@@ -37,7 +40,7 @@ def test_parameters_become_literals_of_their_type():
         ("who", "a\nb", "letters"),
         ("at", "yesterday", "a time like"),
         ("at", "2025-11-25T12:00:00", "a time like"),
-        ("nobody", "1", "there are: n, share, who, at"),
+        ("nobody", "1", "there are: n, share, who, most, at"),
     ],
 )
 def test_what_is_no_value_is_refused_by_name(name, value, words):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import re
 import signal
 from datetime import datetime
@@ -13,8 +14,9 @@ import pytest
 SHORT = """
 [rollback]
 mode = "act"
+critical_upstreams = {critical}
 confirm_s = 0.5
-hold_s = {hold_s}
+hold_s = 600
 recovery_steps = [50, 100]
 recovery_step_s = 1
 [[rollback.triggers]]
@@ -58,8 +60,8 @@ async def sources():
         it.server.close()
 
 
-def write(box, sources, hold_s=600.0, rollback=SHORT):
-    box.write(extra=rollback.format(hold_s=hold_s))
+def write(box, sources, critical=()):
+    box.write(extra=SHORT.format(critical=list(critical)))
     text = box.settings.read_text()
     text = re.sub(r'\[upstreams\.cf\]\nurl = ".*"', "", text)
     for name, it in sources.items():
@@ -82,14 +84,32 @@ async def ask(box, count=40):
     return await asyncio.gather(*map(one, itertools.islice(USERS, count)))
 
 
-async def until(box, token, *states):
-    """The rollback once it is in one of these states and on the disk; each turn is requests answered."""
+async def crash(box, token, count):
+    """So many workers die, one after the other; each is replaced."""
+    for _ in range(count):
+        before = (await pids(box, token))[0]
+        os.kill(before, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            while before in (serving := await pids(box, token)) or len(serving) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+
+async def pids(box, token):
+    """Of the workers that serve."""
+    status, told = await box.api("GET", "/v1/status", token)
+    assert status == 200
+    return [it["pid"] for it in told["workers"] if it["state"] == "serving"]
+
+
+async def until(box, token, state, stage=None):
+    """The rollback once it is in this state and stage, and on the disk; each turn is requests answered."""
     async with asyncio.timeout(20):
         while True:
             await ask(box)
             status, told = await box.api("GET", "/v1/rollback", token)
             assert status in {200, 429}
-            if status == 200 and told["state"] in states and told["persisted"]:
+            there = status == 200 and told["state"] == state and stage in {None, told["stage"]}
+            if there and told["persisted"]:
                 return told
             await asyncio.sleep(0.05)
 
@@ -124,12 +144,17 @@ async def test_a_source_that_fails_is_rolled_back_and_a_killed_process_goes_on_s
     assert again["moves"][0]["to"] == "ROLLED_BACK"
     _, log = await box.api("GET", "/v1/audit?action=rollback.transition", token)
     assert log["entries"][0]["after"]["state"] == "ROLLED_BACK"
+    if options:
+        await crash(box, token, 3)
+        told = await until(box, token, "ROLLED_BACK", stage="emergency")
+        assert told["wrong"] == ["workers crash in a loop: 3 failed within 60 s"]
+        assert {it["level"] for it in await ask(box)} == {"D"}
     assert await box.terminate() == 0
 
 
 async def test_what_a_person_holds_and_lets_go_outlives_kill_9_until_all_is_as_before(box, sources):
     token = box.token()
-    write(box, sources)
+    write(box, sources, critical=["cf"])
     await box.start()
 
     async def killed_and_back():
@@ -163,4 +188,7 @@ async def test_what_a_person_holds_and_lets_go_outlives_kill_9_until_all_is_as_b
     told = await until(box, token, "NORMAL")
     assert (told["layers"], told["moves"][0]["event"]) == ([], "verified")
     assert {it.get("stage") for it in await ask(box)} == {None}
+    sources["cf"].fails = True
+    told = await until(box, token, "ROLLED_BACK", stage="emergency")
+    assert "breaker_open cf" in told["moves"][0]["reason"]
     assert await box.terminate() == 0

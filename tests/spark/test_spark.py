@@ -68,7 +68,7 @@ def log(tmp_path_factory):
         rig.take(("transition", rig.now, columns))
         rig.writer.close()
         if not part:
-            compact(rig.directory, NOON)
+            compact(rig.directory, NOON + 86_400)  # so that there are aggregates
     torn = rig.files()[-1]
     torn.write_bytes(torn.read_bytes()[:-30])
     return rig.directory

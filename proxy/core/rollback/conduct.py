@@ -55,6 +55,7 @@ class Moment:
     settings: RollbackSettings
     world: World
     views: Mapping[Side, Judgement] = field(default_factory=dict)
+    settled: bool = True  # what was under way when the layers changed has ended
     over: bool = False  # what led to ROLLBACK_PENDING has passed …
     passing: bool = False  # … or seems to
     demand: Callable[[Scope], float] = lambda _: 0.0
@@ -135,6 +136,7 @@ def _outside(course: Course, moment: Moment) -> bool:
     view = moment.views.get("exposed")
     return (
         view is not None
+        and moment.settled
         and not watched(course, moment.settings)
         and bool(view.breaches("P1"))
         and not covered(course.parts, blamed(view))
@@ -145,10 +147,19 @@ def _goes_on(course: Course, moment: Moment) -> bool:
     view = moment.views.get("staged")
     return (
         view is not None
+        and moment.settled
         and bool(view.breaches("P1"))
         and moment.now - course.clock >= moment.settings.escalate_s
         and raised(course.parts, blamed(view)) != course.parts
     )
+
+
+def _hold_over(course: Course, moment: Moment) -> bool:
+    if moment.now - course.clock < hold_s(course, moment.settings):
+        return False
+    view = moment.views.get("staged")
+    waits = view is not None and moment.settings.mode == "act" and bool(view.breaches("P1"))
+    return not waits or raised(course.parts, blamed(view or Judgement())) == course.parts
 
 
 def _green(course: Course, moment: Moment) -> bool:
@@ -164,17 +175,18 @@ def _step_over(course: Course, moment: Moment) -> bool:
     view = about(course, moment)
     if view.breaches("P1") or waited < settings.recovery_step_s:
         return False
-    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE:
+    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
+    sound = all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+    if course.low < BUCKETS and waited >= settings.recovery_step_s * LONG_PATIENCE and sound:
         return True
     if moment.world.criticals:
         return False
     quiet = quiet_enough(course, waited, settings.recovery_step_s, settings)
     if course.low < BUCKETS:
         return view.green or quiet
-    overall = [it for it in view.verdicts if it.segment == ALL and it.priority == "P1"]
     if view.green and all(it.answer == "ok" for it in overall if it.trigger in course.culprits):
         return True
-    return quiet and all((it.observed or 0.0) <= it.threshold for it in overall if not it.shared)
+    return quiet and sound
 
 
 def _shared(_: Course, moment: Moment) -> bool:
@@ -237,7 +249,7 @@ GUARDS: Mapping[Guard, Callable[[Course, Moment], bool]] = {
     "confirmation_over": _confirmation_over,
     "warning": lambda _, moment: any(_warns(view) for view in moment.views.values()),
     "green": _green,
-    "hold_over": lambda course, moment: moment.now - course.clock >= hold_s(course, moment.settings),
+    "hold_over": _hold_over,
     "by_itself": lambda course, _: not course.pinned,
     "not_flapping": lambda course, moment: watched(course, moment.settings) or not course.locked,
     "step_over": _step_over,

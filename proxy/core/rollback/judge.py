@@ -121,7 +121,7 @@ class Judge:
     def passed(self, now: float) -> bool:
         """Whether what came since `pending`, on every side but control, says that each P1 breach is over.
 
-        True ends those breaches. One that has come back within two minutes is not believed.
+        True ends those breaches. One that has come back within the window is not believed.
         """
         current = list(self._breaches())
         found = self._charged()
@@ -196,8 +196,6 @@ class Judge:
             verdict = stream.verdict(n, min(s, n), self._baselines[trigger.name].share)
             if stream.alarm is not None:
                 breach = True
-                m, t = stream.measure(series.total, series.at(stream.alarm.since))
-                verdict = replace(verdict, lately=(int(m), min(t / m, 1.0)) if m else None)
                 verdict = self._beside_control(side, verdict, series, stream, now)
                 if not verdict.shared and trigger.name not in cases:
                     case = cases[trigger.name] = Case(stream.measure, trigger.share, stream.alarm.since)

@@ -42,6 +42,8 @@ Event: TypeAlias = Automatic | ByHand
 AUTOMATIC: tuple[Automatic, ...] = get_args(Automatic)
 BY_HAND: tuple[ByHand, ...] = get_args(ByHand)
 EVENTS: tuple[Event, ...] = (*AUTOMATIC, *BY_HAND)
+_ORDERS: Mapping[ByHand, str] = {"started": "start", "overridden": "override", "released": "release"}
+"""What a person says for it."""
 
 Guard: TypeAlias = Literal[
     "acting",
@@ -70,7 +72,7 @@ GUARDS: Mapping[Guard, str] = {
     "acting": "`mode` is `act`",
     "critical": "something critical failed that nothing was done about yet",
     "breach": "a P1 trigger says breach, and the control arm does not have it as badly",
-    "outside": "the same about traffic that no stage lies over",
+    "outside": "the same about traffic that no stage lies over, begun since the last stage was laid",
     "goes_on": "the same about traffic under a stage, `escalate_s` after it took effect, and a stage is left",
     "over": "what came since says that the breach has passed",
     "shared": "P1 triggers say breach, and of each the control arm has it as badly",
@@ -78,17 +80,20 @@ GUARDS: Mapping[Guard, str] = {
     "warning": "a trigger says breach: P1, or P2 that the control arm does not have as badly",
     "green": "`degraded_green_s` of green, longer with each time within `flaps_s`; or twice that without a "
     "breach and with `minimum_requests`",
-    "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed",
+    "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed, and no "
+    "next stage is about to follow",
     "by_itself": "no person has ordered it",
     "not_flapping": "since it was last released there were never `flaps` rollbacks within `flaps_s`",
     "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "
-    "`minimum_requests`, and nothing critical; or four times that; the last step only if the triggers that "
-    "led to the rollback say ok as well, or if after twice that no P1 share is over its threshold",
+    "`minimum_requests`, and nothing critical; or four times that, unless a P1 share of the few that came is "
+    "over its threshold; the last step only if the triggers that led to the rollback say ok as well, or if "
+    "after twice that no P1 share is over its threshold",
     "steps_left": "not all buckets are let out",
     "last_step": "all buckets are let out",
     "relapse": "a P1 breach, or something critical that within two steps and `minimum_requests` has not "
     "mended",
-    "too_much": "the same, within 30 s of sending more to the upstream that receives the traffic",
+    "too_much": "a P1 trigger says breach of traffic under a stage, within 30 s of sending more of it to the "
+    "upstream that receives it",
     "room": "the upstream that receives the traffic takes what it was given, and there is more",
     "alive": "the kill switch is not thrown by hand",
     "closes": "it opens nothing that is closed: no lower stage than the one that lies there",
@@ -205,8 +210,8 @@ def move(state: State, event: Event, holds: Callable[[Guard], bool]) -> Move:
     """The move by that event; IllegalMove says why there is none."""
     found = MOVES.get((state, event))
     if found is None:
-        possible = [it for it in BY_HAND if (state, it) in MOVES]
-        raise IllegalMove(f"{event} leads nowhere from {state}; by hand there are: {', '.join(possible)}")
+        orders = [order for it, order in _ORDERS.items() if (state, it) in MOVES]
+        raise IllegalMove(f"{event} leads nowhere from {state}; by hand there are: {', '.join(orders)}")
     for guard in found.guards:
         if not holds(guard):
             raise IllegalMove(f"{event} is not possible in {state}: it needs that {GUARDS[guard]}")

@@ -10,7 +10,8 @@ and must get back all the same.
 """
 LONG_PATIENCE = 4.0
 """So many times as long, and a step that is not the last needs no requests: it may be too small to see any.
-What is let out with the next one is judged as well.
+What is let out with the next one is judged as well. Where the few that came went wrong it waits for more: a
+step begins anew, and what they said would be lost while more users meet it.
 """
 
 
@@ -42,6 +43,13 @@ def next_low(low: int, settings: RollbackSettings, exposure: float = 100.0) -> i
     exposed = exposure or 100.0
     steps = sorted(round(percent * exposed * BUCKETS / 10_000) for percent in settings.recovery_steps[:-1])
     return next((step for step in steps if step > low), BUCKETS)
+
+
+def next_look(course: Course, now: float, settings: RollbackSettings) -> float | None:
+    """When the present step may be over next; None: when enough requests have come."""
+    times = (1.0, PATIENCE, LONG_PATIENCE) if course.low < BUCKETS else (1.0, PATIENCE)
+    ends = (course.clock + settings.recovery_step_s * each for each in times)
+    return next((at for at in ends if at > now), None)
 
 
 def quiet_enough(course: Course, waited_s: float, wanted_s: float, settings: RollbackSettings) -> bool:

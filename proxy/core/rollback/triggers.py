@@ -9,7 +9,7 @@ breach that comes back within the window must stay away twice as long each time.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import inf, log, log1p
+from math import log, log1p
 from typing import Final, Literal, TypeAlias
 
 from proxy.core.rollback.detector import PAUSE_S, Alternatives, Detector
@@ -25,8 +25,6 @@ ENDED: Final = log(1000.0)
 """Evidence that a breach is over, in nats. It is looked for all the time, so 20 to 1 would be found soon."""
 KEEP_S: Final = 10.0
 KEEP_MAX_S: Final = 160.0
-RELAPSE_S: Final = 120.0
-"""A breach that comes back so soon is not believed to have passed."""
 WORSE: Final = 3.0
 """`ok` says that the odds of going wrong are not so many times those allowed, at 95 %."""
 MILD: Final = 100.0
@@ -95,7 +93,7 @@ class Alarm:
     since: float  # the moment from which on the alternative explains best what came
     share: float  # that alternative, or what was seen since, whichever is less
     by: Literal["window", "detector"]
-    relapsed: bool  # the one before has only just ended
+    relapsed: bool  # one before has ended within the window
 
 
 class Past:
@@ -116,9 +114,9 @@ class Past:
         }
         self._ends.setdefault((trigger, segment), []).append(now)
 
-    def recent(self, trigger: str, segment: Segment, now: float, span_s: float = inf) -> int:
-        """How many have in so many seconds."""
-        since = now - min(span_s, self._span_s)
+    def recent(self, trigger: str, segment: Segment, now: float) -> int:
+        """How many have, as long as a window is."""
+        since = now - self._span_s
         return sum(it > since for it in self._ends.get((trigger, segment), ()))
 
 
@@ -194,8 +192,9 @@ class Stream:
         n, s = found = self.window(series, now)
         share = self.trigger.share
         if n < self.care.minimum:
-            if not n:
-                self.alarm = None  # nothing came for as long as the window is: nobody knows
+            if not n and self.alarm is not None:  # nothing came for as long as the window is: nobody knows
+                self.alarm = None
+                self.detector = Detector(self._of, now)
         elif not self._armed:
             self._armed = s <= n * share  # a cache that has not been warm yet cannot have got worse
         elif s > n * share and self.alarm is None and over(n, s, share) >= self.care.window:
@@ -220,8 +219,8 @@ class Stream:
         bound = missing = None
         answer: Answer = "breach" if alarm is not None else "inconclusive"
         if observed is None:
-            answer = "no_data"
-            missing = care.minimum
+            if alarm is None:
+                answer, missing = "no_data", care.minimum
         else:
             allowed = max(trigger.share, min(baseline or 0.0, odds(trigger.share, 1.5)))
             worst = odds(allowed, WORSE)
@@ -289,7 +288,7 @@ class Stream:
             since=since,
             share=max(min(share, seen), self._of.shares[0]),
             by=by,
-            relapsed=self._past.recent(self.trigger.name, self.segment, now, RELAPSE_S) > 0,
+            relapsed=self._past.recent(self.trigger.name, self.segment, now) > 0,
         )
         self._run, self._run_at, self._run_from = 0.0, now, series.total
 

@@ -55,7 +55,6 @@ class Verdict:
     n: int
     needed: int | None  # requests, beyond n, until it could be told at this rate; None: told, or never
     since: float | None  # monotonic seconds: when what is wrong began, as far as can be told
-    lately: tuple[int, float] | None = None  # of a breach: requests since then, and the share of them
     by: Literal["", "window", "detector"] = ""  # who concluded first
     baseline: float | None = None  # what is normal; None: not learned yet
     control: float | None = None  # the same share in the control arm; None: too little traffic there

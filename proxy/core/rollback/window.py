@@ -90,12 +90,13 @@ class Series:
         copy._marks, copy._recent = self._marks.copy(), self._recent.copy()
         return copy
 
-    def merge(self, other: "Series") -> None:
-        """Count everything that the other one has, each in its slot."""
+    def merge(self, *others: "Series") -> None:
+        """Count everything that the other ones have, each in its slot."""
         steps = dict(self._steps())
-        for slot, step in other._steps():  # noqa: SLF001
-            steps[slot] = [*map(add, steps[slot], step)] if slot in steps else step
-        self.newest = max(self.newest, other.newest)
+        for other in others:
+            for slot, step in other._steps():  # noqa: SLF001
+                steps[slot] = [*map(add, steps[slot], step)] if slot in steps else step
+            self.newest = max(self.newest, other.newest)
         self._recent.clear()
         total: Counts = self._marks[0][1] if self._marks else self.total
         self._marks.clear()
@@ -153,10 +154,13 @@ class Window(Generic[K]):
         if len(self.series) >= self._limit and now >= self._tidy_at:
             self._tidy_at = now + self.slot_s
             self._tidy(now)
-        if len(self.series) >= self._limit and key != self._other(key):
+        if len(self.series) >= self._limit and key != (other := self._other(key)):
             self.overflowed += 1
-            key = self._other(key)
-        return self.series.setdefault(key, Series(self.width, self.slot_s))
+            key = other
+        found = self.series.get(key)
+        if found is None:
+            found = self.series[key] = Series(self.width, self.slot_s)
+        return found
 
     def _tidy(self, now: float) -> None:
         """Forget what had no traffic; a quarter of the places change hands, from the least busy."""
@@ -166,10 +170,13 @@ class Window(Generic[K]):
             reverse=True,
         )
         kept = max(self._limit * 3 // 4, 1)
+        rest: dict[K, list[Series]] = {}
         for place, (requests, key) in enumerate(busy):
             other = self._other(key)
             if key == other or (requests and place < kept):
                 continue
             series = self.series.pop(key)
             if requests:
-                self.series.setdefault(other, Series(self.width, self.slot_s)).merge(series)
+                rest.setdefault(other, []).append(series)
+        for other, gone in rest.items():
+            self.series.setdefault(other, Series(self.width, self.slot_s)).merge(*gone)

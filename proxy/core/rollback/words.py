@@ -15,7 +15,7 @@ def verdict_words(verdict: Verdict) -> str:
     """`error_p1: 4.12 % of 812 requests, allowed 0.1 % (region eu)`. Of a breach, since it began: it may be
     so young that it does not show in ten minutes.
     """
-    n, share = verdict.lately or (verdict.n, verdict.observed)
+    n, share = verdict.n, verdict.observed
     observed = "?" if share is None else f"{share * 100:.4g} %"
     of = f"{verdict.trigger}: {observed} of {n} requests, allowed {verdict.threshold * 100:.4g} %"
     segment = verdict.segment

@@ -1,5 +1,5 @@
 -- The latest answers as users got them, or the bad ones among them.
--- param most integer = 100: rows at most
+-- param most count = 100: rows at most
 -- param worst integer = 0: 1 shows failed and short answers alone
 SELECT
   timestamp_ms,

@@ -1,6 +1,6 @@
 -- Users who were not always in one bucket, or got several arms of the experiment while one policy held.
 -- No rows: the assignment is deterministic.
--- param most integer = 100: rows at most
+-- param most count = 100: rows at most
 SELECT
   user_id,
   toggles_version,

@@ -1,5 +1,5 @@
 -- The latest failures, one row for each source that failed a request.
--- param most integer = 100: rows at most
+-- param most count = 100: rows at most
 -- param component name = '': of this alone; empty: of all
 SELECT
   timestamp_ms,

@@ -1,5 +1,5 @@
 -- The figures of the triggers in steps of time: coverage, failures, late answers, 95th percentile.
--- param step_s integer = 60: length of a step, in seconds
+-- param step_s count = 60: length of a step, in seconds
 -- param target_ms number = 200: the latency target, in milliseconds
 -- param route name = '': of this route alone; empty: of all
 SELECT

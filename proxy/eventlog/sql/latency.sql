@@ -1,6 +1,6 @@
 -- The 95th percentile of latency by bucket and cohort, and the share of requests later than the target.
 -- param target_ms number = 200: the latency target, in milliseconds
--- param bucket_width integer = 10000: buckets taken together; 1 shows each, 10000 all as one
+-- param bucket_width count = 10000: buckets taken together; 1 shows each, 10000 all as one
 -- param route name = '': of this route alone; empty: of all
 SELECT
   CAST(FLOOR(bucket / {bucket_width}) * {bucket_width} AS BIGINT) AS bucket,

@@ -1,5 +1,5 @@
 -- Requests of users in steps of time, and how far each step is from the one before; a rollback must not show.
--- param step_s integer = 60: length of a step, in seconds
+-- param step_s count = 60: length of a step, in seconds
 -- param route name = '': of this route alone; empty: of all
 WITH steps AS (
   SELECT

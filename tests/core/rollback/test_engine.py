@@ -84,6 +84,15 @@ def test_evidence_begins_anew_with_a_rollback_and_again_when_what_was_under_way_
     assert bench.judge.restarts[-3:] == [(side, 1005.0) for side in ("exposed", "staged", "recovered")]
 
 
+def test_what_was_under_way_neither_raises_a_stage_nor_widens_it():
+    bench = Bench().says(exposed=p1_in(EU), staged=P1)
+    bench.world = World(settle_s=50.0)
+    bench.until("ROLLED_BACK", 10)
+    bench.says(exposed=P1)
+    assert bench.step(49) == []
+    assert [it.event for it in bench.step(1)] == ["widened"]
+
+
 def test_as_long_as_p1_goes_on_the_next_stage_follows():
     bench = Bench().says(exposed=P1, staged=P1)
     bench.step(3 + 2 * ACT.escalate_s)

@@ -69,6 +69,6 @@ def test_of_two_events_the_more_urgent_one_comes():
 
 
 def test_an_illegal_move_by_hand_says_what_can_be_done():
-    with pytest.raises(IllegalMove, match="by hand there are: started, overridden"):
+    with pytest.raises(IllegalMove, match="by hand there are: start, override"):
         move("NORMAL", "released", lambda _: True)
     assert "released" in BY_HAND

@@ -50,13 +50,12 @@ def test_what_it_was_at_a_moment(steps):
 def test_merging_is_counting_it_all_in_one_in_any_order(parts):
     whole, ticks = Series(2, 10.0), []
     merged = [Series(2, 10.0) for _ in range(2)]
+    at_once = []
     for steps in parts:
-        one = []
-        for series in (Series(2, 10.0), Series(2, 10.0)):
-            every, _ = told(series, steps)
-            one.append(series)
+        at_once.append(Series(2, 10.0))
+        every, _ = told(at_once[-1], steps)
         ticks += every
-        merged[0].merge(one[0])
+    merged[0].merge(*at_once)
     for steps in reversed(parts):
         series = Series(2, 10.0)
         told(series, steps)
@@ -82,6 +81,15 @@ def test_a_clock_that_lags_counts_as_the_newest():
     series.add([3], 100.0)
     series.add([4], 20.0)
     assert series.sums(100.0) == series.sums(20.0) == [7]
+
+
+def test_what_comes_many_times_in_a_tick_is_one_moment():
+    """Thousands of segments may share the series of what overflows."""
+    series = Series(1, 10.0)
+    for at in (99.0, 100.0, 100.0, 100.0):
+        series.add([1], at)
+    assert [total[0] for _, total in series.moments()] == [1, 0, 0]
+    assert series.total[0] - series.at(100.0)[0] == 3
 
 
 def test_the_busiest_keep_their_series_and_nothing_is_lost():

@@ -79,6 +79,17 @@ def test_what_fails_after_it_was_counted_as_late_counts():
     assert fed.verdict().observed <= 1.0
 
 
+def test_a_breach_that_silence_has_ended_does_not_come_back_with_one_failure():
+    fed = Fed()
+    for _ in range(40):
+        fed.tick(n=10, failed=10)
+    fed.now += 700.0
+    assert fed.verdict().answer == "no_data"
+    fed.tick(n=40)
+    fed.tick(n=1, failed=1)
+    assert fed.verdict().answer == "inconclusive"
+
+
 @pytest.mark.parametrize(
     ("share", "baseline", "answer"),
     [
