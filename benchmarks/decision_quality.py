@@ -3,7 +3,8 @@
 Every policy sees the same drawn traffic as long as it has done the same. A time to act counts from the first
 fault until the rollback is in force; an incident that is never rolled back counts as longer than any other.
 Quiet days have every P1 metric exactly at its threshold, or at half of it: whoever rolls back then does so
-by chance, since what is allowed is not exceeded.
+by chance, since what is allowed is not exceeded. What does not release itself is released by a person there,
+after an hour.
 """
 
 import math
@@ -30,6 +31,7 @@ OURS = "Fusebox"
 LIBRARY = ROOT / "config" / "incidents"
 QUIET_PACE = Pace(tick=10.0, calm=10.0)
 LEVELS = {"at the threshold": 1.0, "at half of it": 0.5}
+PERSON_S = 3_600.0  # in quiet days
 Start = Callable[[Incident, Random], Subject]
 
 
@@ -53,7 +55,9 @@ def subjects() -> dict[str, Start]:
     """Whoever decides, by name, ours first."""
     made: dict[str, Start] = {OURS: lambda incident, _: Deciding(incident)}
     for other in OTHERS:
-        made[other.name] = lambda _, chance, other=other: Looking(other, chance.random())
+        made[other.name] = lambda incident, chance, other=other: Looking(
+            other, chance.random(), math.inf if incident.faults else PERSON_S
+        )
     return made
 
 

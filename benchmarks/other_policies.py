@@ -10,6 +10,7 @@ Google, "The Site Reliability Workbook", chapter 5, table 5-8 (sre.google/workbo
 times the budget over 1 h and 5 min, 6 times over 6 h and 30 min; rules are evaluated every 15 s here.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,8 +106,11 @@ OTHERS = (
 class Looking:
     """One of them at work. `phase`, a share of `every_s`, is when it looks first."""
 
-    def __init__(self, policy: Other, phase: float) -> None:
+    def __init__(self, policy: Other, phase: float, person_s: float = math.inf) -> None:
+        """`person_s`: somebody releases what does not release itself, so long after it was rolled back."""
         self._policy = policy
+        self._person_s = person_s
+        self._moved_at = 0.0
         windows = {seconds for rule in policy.rules for seconds, _ in rule.windows}
         self._sums = {seconds: Sums(seconds) for seconds in windows}
         self._next = phase * policy.every_s
@@ -128,7 +132,8 @@ class Looking:
         self._failed = self._failed + 1 if self.breaching else 0
         if self.state == "NORMAL" and self._failed >= self._policy.failures:
             return [self._moved(now, "ROLLED_BACK", BACK)]
-        if self.state == "ROLLED_BACK" and self._policy.releases and not self.breaching:
+        released = self._policy.releases and not self.breaching
+        if self.state == "ROLLED_BACK" and (released or now >= self._moved_at + self._person_s):
             return [self._moved(now, "NORMAL", NO_LAYERS)]
         return ()
 
@@ -139,5 +144,6 @@ class Looking:
         )
 
     def _moved(self, now: float, to: str, layers: Layers) -> Moment:
-        before, self.state, self.layers = self.state, to, layers
+        before, self.state, self.layers, self._moved_at = self.state, to, layers, now
+        self._failed = 0
         return Moment(now, before, to, self._policy.name, layers)

@@ -93,6 +93,15 @@ def test_it_releases_once_nothing_is_over(load, others):
     assert subject.layers == ()
 
 
+def test_a_person_releases_what_does_not_release_itself(load, others):
+    subject = load("other_policies").Looking(others["Flagger"], 0.0, 600.0)
+    moved = []
+    for at in range(5, 1_500, 5):
+        subject.feed(tick(100, 1), float(at))
+        moved += subject.step(float(at))
+    assert [(it.to, it.at) for it in moved] == [("ROLLED_BACK", 240), ("NORMAL", 840), ("ROLLED_BACK", 1_140)]
+
+
 def test_quiet_days_have_every_p1_metric_where_they_say(load):
     made = load("decision_quality").quiet(1.0, 2, 5)
     assert isinstance(made, Incident)

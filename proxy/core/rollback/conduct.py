@@ -154,6 +154,14 @@ def _goes_on(course: Course, moment: Moment) -> bool:
     )
 
 
+def _hold_over(course: Course, moment: Moment) -> bool:
+    if moment.now - course.clock < hold_s(course, moment.settings):
+        return False
+    view = moment.views.get("staged")
+    waits = view is not None and moment.settings.mode == "act" and bool(view.breaches("P1"))
+    return not waits or raised(course.parts, blamed(view or Judgement())) == course.parts
+
+
 def _green(course: Course, moment: Moment) -> bool:
     wanted = dwell_s(course, moment.now, moment.settings)
     if course.green_since is not None and moment.now - course.green_since >= wanted:
@@ -241,7 +249,7 @@ GUARDS: Mapping[Guard, Callable[[Course, Moment], bool]] = {
     "confirmation_over": _confirmation_over,
     "warning": lambda _, moment: any(_warns(view) for view in moment.views.values()),
     "green": _green,
-    "hold_over": lambda course, moment: moment.now - course.clock >= hold_s(course, moment.settings),
+    "hold_over": _hold_over,
     "by_itself": lambda course, _: not course.pinned,
     "not_flapping": lambda course, moment: watched(course, moment.settings) or not course.locked,
     "step_over": _step_over,

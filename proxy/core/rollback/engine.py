@@ -19,7 +19,7 @@ from proxy.core.rollback.headroom import Demand, Load
 from proxy.core.rollback.judge import Judge, Share
 from proxy.core.rollback.layers import Layers
 from proxy.core.rollback.machine import STATES, Event, Guard, IllegalMove, State, move, possible
-from proxy.core.rollback.recovery import dwell_s, hold_s, next_low
+from proxy.core.rollback.recovery import dwell_s, hold_s, next_look, next_low
 from proxy.core.rollback.settings import RollbackSettings
 from proxy.core.rollback.signals import REQUESTS, Delta, Side
 from proxy.core.rollback.stages import ALL_SCOPE, Stage
@@ -161,7 +161,7 @@ class Engine:
         if self.state == "ROLLED_BACK" and not course.pinned and not self.flapping:
             return course.clock + hold_s(course, settings)
         if self.state == "RECOVERY_VERIFY":
-            return course.clock + settings.recovery_step_s
+            return next_look(course, self._stepped, settings)
         if self.state == "DEGRADED" and course.green_since is not None:
             return course.green_since + dwell_s(course, self._stepped, settings)
         return None

@@ -80,7 +80,8 @@ GUARDS: Mapping[Guard, str] = {
     "warning": "a trigger says breach: P1, or P2 that the control arm does not have as badly",
     "green": "`degraded_green_s` of green, longer with each time within `flaps_s`; or twice that without a "
     "breach and with `minimum_requests`",
-    "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed",
+    "hold_over": "`hold_s` have passed since the last stage, longer with each recovery that failed, and no "
+    "next stage is about to follow",
     "by_itself": "no person has ordered it",
     "not_flapping": "since it was last released there were never `flaps` rollbacks within `flaps_s`",
     "step_over": "`recovery_step_s` without a P1 breach and green at the end, or twice that and "

@@ -45,6 +45,13 @@ def next_low(low: int, settings: RollbackSettings, exposure: float = 100.0) -> i
     return next((step for step in steps if step > low), BUCKETS)
 
 
+def next_look(course: Course, now: float, settings: RollbackSettings) -> float | None:
+    """When the present step may be over next; None: when enough requests have come."""
+    times = (1.0, PATIENCE, LONG_PATIENCE) if course.low < BUCKETS else (1.0, PATIENCE)
+    ends = (course.clock + settings.recovery_step_s * each for each in times)
+    return next((at for at in ends if at > now), None)
+
+
 def quiet_enough(course: Course, waited_s: float, wanted_s: float, settings: RollbackSettings) -> bool:
     """Without green: no breach for long enough, seen by enough requests."""
     return waited_s >= wanted_s * PATIENCE and course.requests >= settings.minimum_requests

@@ -1,6 +1,7 @@
 """The way back: holds, steps by bucket, who is judged, what fails it, who gets back however few they are."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from scripted import ACT, EU, GREEN, P1, P2, SHARED, SILENT, UNSURE, US, Bench, p1_in, states, verdict
@@ -86,6 +87,25 @@ def test_few_requests_without_a_breach_get_back_though_nothing_is_green():
         bench.step(10)
         assert bench.now < 6_000
     assert states(bench.moves[3:]) == ["RECOVERY_VERIFY"] * 5 + ["NORMAL"]
+
+
+def test_it_says_when_a_step_may_be_over_next():
+    bench = recovering(recovered=SILENT)
+    told = []
+    while bench.engine.layers[0].low < BUCKETS:
+        if bench.engine.next_at not in told:
+            told.append(bench.engine.next_at)
+        bench.step(1)
+    assert [later - at for at, later in pairwise(told[:4])] == [120, 240, 120]
+    bench.step(500)
+    assert bench.engine.next_at is None
+
+
+def test_no_recovery_begins_while_the_next_stage_is_about_to_follow():
+    bench = Bench(replace(ACT, hold_s=5, escalate_s=60)).says(exposed=P1, staged=P1)
+    bench.until("ROLLED_BACK", 10)
+    assert [it.stage for it in bench.step(200)] == ["3", "emergency", "emergency"]
+    assert bench.engine.state == "RECOVERY_VERIFY"
 
 
 def test_few_requests_that_went_wrong_let_nobody_else_out():
