@@ -57,7 +57,10 @@ def _why(line: Line) -> str:
 
 def _moves(rows: Iterable[Mapping[str, Any]]) -> Iterable[Line]:
     for it in rows:
-        triggers = f" [{it['triggers']}]" if it["triggers"] else ""
+        # one name for all parts of the traffic in which it says so
+        names = ", ".join(dict.fromkeys((it["triggers"] or "").split(", ")))
+        stage = f" (stage {it['stage']})" if it["stage"] else ""
+        triggers = stage + (f" [{names}]" if names else "")
         yield {
             "at": rfc3339(it["timestamp_ms"] / 1000),
             "what": f"{it['subject']}: {it['state_before']} → {it['state_after']}{triggers}",

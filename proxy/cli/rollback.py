@@ -151,24 +151,24 @@ def _order(
 ) -> None:
     if not (dry_run or reason.strip()):
         raise click.UsageError(f'say why:  fusebox rollback {action} … --reason "…"')
-    unforeseen = False
+    found = None
     if dry_run or not as_json:
         try:
             found = api.call("POST", "/v1/rollback/preview", body | {"action": action}, timeout_s=PREVIEW_S)
         except click.ClickException:
             if dry_run:
                 raise  # else the order itself says what is wrong, if anything
-            unforeseen = True
-        else:
-            tell_json(found) if as_json else _tell_foreseen(found, done=not dry_run)
-    if dry_run:
+    if dry_run and found is not None:
+        tell_json(found) if as_json else _tell_foreseen(found, done=False)
         return
     answer = api.call("POST", f"/v1/rollback/{action}", body | {"reason": reason})
-    if unforeseen:
-        click.echo("no preview could be had", err=True)
     if as_json:
         tell_json(answer)
     else:
+        if found is None:
+            click.echo("no preview could be had", err=True)
+        else:  # not before it is done: of an order that is refused it would read as if it had been
+            _tell_foreseen(found, done=True)
         click.echo()
         _tell(answer, 1)
     if not answer["persisted"]:

@@ -35,7 +35,7 @@ def incident(config):
         "stage": "2",
         "actor": "fusebox",
         "reason": "error_p1",
-        "triggers": ["error_p1"],
+        "triggers": ["error_p1", "error_p1"],
     }
     warned = {"state_after": "DEGRADED", "stage": "1"}
     rig.take(("transition", -50.0, columns | warned), ("transition", 0.0, columns))
@@ -80,9 +80,8 @@ def test_on_files_alone_it_says_what_is_missing(run, incident, tmp_path):
         f"plots/{name}.png" for name in ("requests", "avg_coverage", "error_rate_per_1k", "p95_latency")
     ]
     assert all(found[name].startswith(b"\x89PNG") for name in found if name.endswith(".png"))
-    assert (
-        b"rollback: NORMAL \xe2\x86\x92 ROLLED_BACK [error_p1]  by fusebox: error_p1" in found["timeline.txt"]
-    )
+    told = found["timeline.txt"].decode()
+    assert "rollback: NORMAL → ROLLED_BACK (stage 2) [error_p1]  by fusebox: error_p1" in told
     text = found["report.md"].decode()
     assert "| failed requests | 20 (166.7 per thousand) |" in text
     assert "| requests judged | 120 |" in text

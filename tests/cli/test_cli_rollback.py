@@ -171,6 +171,8 @@ def test_what_is_refused_is_exit_1_and_says_why(order):
     result, _ = order("release", "--reason", "x", foreseen=(409, problem), status=409, answer=problem)
     assert result.exit_code == 1
     assert "released leads nowhere" in result.stderr
+    result, _ = order("start", "--reason", "x", status=403, answer=problem)
+    assert (result.exit_code, result.stdout) == (1, "")
     result, asked = order("release", "--dry-run", foreseen=(409, problem))
     assert result.exit_code == 1
     assert asked[-1][0] == "/v1/rollback/preview"

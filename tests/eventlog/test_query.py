@@ -188,3 +188,15 @@ def test_ndjson_and_parquet_are_asked_together(rig, ask):
     rig.take(*(ranking(number=at) for at in range(5, 10)), error(number=7))
     assert ask("coverage")[0]["requests"] == 10
     assert ask("error")[0]["error_rate_per_1k"] == 200.0
+
+
+def test_moves_of_one_moment_are_in_the_order_they_were_made(rig, ask):
+    def move(before, after):
+        return (
+            "transition",
+            0.0,
+            {"subject": "rollback", "state_before": before, "state_after": after, "triggers": []},
+        )
+
+    rig.take(move("DEGRADED", "ROLLBACK_PENDING"), move("NORMAL", "DEGRADED"))
+    assert [row["state_after"] for row in ask("triggers")] == ["DEGRADED", "ROLLBACK_PENDING"]
