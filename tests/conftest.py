@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
 from postgres_server import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 
@@ -17,6 +18,11 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = getattr(config, "cache", None)  # None with -p no:cacheprovider
     if cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         os.environ["PYTHONPYCACHEPREFIX"] = str(cache.mkdir("bytecode"))
+
+
+# Processes share the cores: what takes long by the clock is no finding. pytest-timeout ends what hangs.
+settings.register_profile("fusebox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fusebox")
 
 
 def pytest_asyncio_loop_factories(

@@ -45,6 +45,7 @@ class Call:
     started: float
     judged: bool  # the machine looks at it: not so what a dry run let through
     responded: bool = False
+    lapsed: bool = False  # it answered when its lease was over
     counted_at: float | None = None
     slow: bool = False
     failed: bool = False
@@ -122,6 +123,8 @@ class BreakerMachine(RuleBasedStateMachine):
         settles = call.judged and not call.responded and call.counted_at is None
         if settles and self.breaker.state == "closed" and self.now - call.started > SLOW_S:
             self.count(call, slow=True, failed=False)
+        trial = self.breaker._trial
+        call.lapsed = call.lapsed or (trial is not None and token not in trial._leases)
         call.responded = True
         self.breaker.responded(token, self.now)
         self.moved()
@@ -206,7 +209,7 @@ class BreakerMachine(RuleBasedStateMachine):
             running = [
                 call
                 for call in map(self.calls.get, self.of_generation(present=True))
-                if call.judged and (call.responded or self.now - call.started < lease_s)
+                if call.judged and not call.lapsed and (call.responded or self.now - call.started < lease_s)
             ]
             assert len(running) <= self.breaker.settings.probe_concurrency
             assert self.status.probes_inflight <= self.breaker.settings.probe_concurrency

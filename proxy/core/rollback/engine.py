@@ -238,6 +238,7 @@ class Engine:
         if judge is not None:
             self.judge = judge
             self.judge.learning = self.state == "NORMAL"
+            self._awaits = False  # it has not found what is being confirmed, so it cannot say that it passed
         stays = settings.mode == before.mode or (self._course.ordered and settings.mode != "off")
         if stays or self.state == "NORMAL":
             return ()

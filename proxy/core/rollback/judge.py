@@ -223,13 +223,19 @@ class Judge:
     ) -> Verdict:
         """A breach, compared with what control had of it where it had enough requests."""
         book = self._books.get("control")
-        control = book.series(stream.segment) if book is not None and side != "control" else None
+        control = book.series(stream.part) if book is not None and side != "control" else None
         alarm = stream.alarm
-        if control is None or alarm is None:
+        if book is None or control is None or alarm is None:
             return verdict
         m, t = stream.measure(control.total, control.start(now))
         own = stream.measure(series.total, series.at(alarm.since))
-        beside = stream.measure(control.total, control.at(alarm.since))
+        # What control has had for longer than this side was looked at, a step of a recovery say, it has now.
+        had = [
+            it.alarm.since
+            for _, it in book.each()
+            if it.alarm is not None and (it.trigger, it.segment) == (stream.trigger, stream.part)
+        ]
+        beside = stream.measure(control.total, control.at(min([alarm.since, *had])))
         if m < self._rules.minimum:
             return verdict
         return replace(verdict, control=min(t / m, 1.0), shared=shared(own, beside, stream.trigger.share))

@@ -28,7 +28,7 @@ _SAID: Mapping[str, str] = {
     "excused": "the control arm has it as badly",
     "cleared": "nothing is wrong any more",
     "held": "held long enough",
-    "verified": "all buckets are let out and nothing is wrong",
+    "verified": "all buckets are let out and no P1 breach is of their making",
     "absorbed": "the receiving upstream has taken what it was given",
 }
 
