@@ -24,7 +24,7 @@ SCRIPTS = {
     "audit": ["--rounds", "3"],
     "decide": ["--rounds", "5", "--seconds", "4"],
     "toggles": ["--rounds", "3"],
-    "decision_quality": ["--rounds", "5", "--tick", "0.5", "--days", "10", "--quiet-rounds", "1"],
+    "decision_quality": ["--rounds", "2", "--tick", "0.5", "--days", "3", "--quiet-rounds", "1"],
 }
 QUICK = {
     "peers": ["--rounds", "1", "--seconds", "1"],

@@ -296,6 +296,16 @@ def _sent(course: Course, moment: Moment, parts: Parts, scope: Scope) -> Course:
     return replace(course, parts=parts, share=min(course.share, fits) if sent else fits, grown=moment.now)
 
 
+def _raise(course: Course, moment: Moment) -> Course:
+    """What comes from stage 1 to 2 is sent on as well."""
+    parts = raised(course.parts, blamed(moment.views["staged"]))
+    found = replace(course, parts=parts)
+    for part in parts:
+        if part.stage == RECEIVES and part not in course.parts:
+            found = _sent(replace(found, parts=course.parts), moment, parts, part.scope)
+    return found
+
+
 def _culprits(moment: Moment) -> frozenset[str]:
     return frozenset(it.trigger for view in moment.views.values() for it in view.breaches("P1"))
 
@@ -342,9 +352,7 @@ ACTIONS: Mapping[Action, Callable[[Course, Moment], Course]] = {
     "lay_emergency": lambda course, moment: replace(
         course, parts=(Part(ALL_SCOPE, "emergency"),), baseline="", low=0, known=_present(moment)
     ),
-    "raise_stage": lambda course, moment: replace(
-        course, parts=raised(course.parts, blamed(moment.views["staged"]))
-    ),
+    "raise_stage": _raise,
     "widen": lambda course, moment: _sent(
         course,
         moment,

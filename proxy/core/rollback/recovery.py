@@ -38,10 +38,10 @@ def longer(seconds: float, times: int, settings: RollbackSettings) -> float:
 
 def next_low(low: int, settings: RollbackSettings, exposure: float = 100.0) -> int:
     """The bucket that the next step lets out up to: percent of those that operators expose, who are the
-    lowest ones. The last step is always all buckets.
+    lowest ones; one bucket at least. The last step is always all buckets.
     """
-    exposed = exposure or 100.0
-    steps = sorted(round(percent * exposed * BUCKETS / 10_000) for percent in settings.recovery_steps[:-1])
+    exposed = (exposure or 100.0) * BUCKETS / 10_000
+    steps = sorted(max(1, round(percent * exposed)) for percent in settings.recovery_steps[:-1])
     return next((step for step in steps if step > low), BUCKETS)
 
 

@@ -160,3 +160,15 @@ def test_a_second_part_in_stage_2_lowers_the_share_and_never_raises_it():
     bench.world = replace(bench.world, loads={"content": Load(0, 10_000)})
     bench.engine.start(bench.now, "ann", "all", "2")
     assert shown(bench)[0][1] == before
+
+
+def test_a_stage_1_that_is_raised_sends_no_more_than_fits_either():
+    """By hand it may begin with stage 1; P1 that goes on under it is no reason to choke the upstream."""
+    bench = Bench().says(exposed=GREEN, staged=P1)
+    bench.world = world(content=Load(50, 80))
+    bench.engine.start(bench.now, "ann", "looks odd", "1")
+    for _ in range(int(ACT.escalate_s)):
+        bench.engine.feed(requests(100, "staged"), bench.now)
+        bench.step(1)
+    assert bench.engine.stage == "2"
+    assert shown(bench) == [(0, 8_000, "C"), (8_000, BUCKETS, "D")]

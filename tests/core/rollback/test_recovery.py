@@ -8,6 +8,7 @@ from scripted import ACT, EU, GREEN, P1, P2, SHARED, SILENT, UNSURE, US, Bench, 
 
 from proxy.core.flaps import BUCKETS
 from proxy.core.rollback.engine import IllegalMove, World
+from proxy.core.rollback.recovery import next_low
 from proxy.core.rollback.verdicts import Critical, Judgement
 from proxy.core.toggles import Scope
 
@@ -275,3 +276,10 @@ def test_confirmation_takes_twice_as_long_while_it_looks_better():
     bench.step()
     bench.judge.passing = True
     assert bench.until("ROLLED_BACK", 10) == 2 * ACT.confirm_s
+
+
+def test_a_step_of_less_than_a_bucket_lets_out_one_and_not_all():
+    settings = replace(ACT, recovery_steps=(0.001, 0.002, 100.0))
+    assert next_low(0, settings) == 1
+    assert next_low(1, settings) == BUCKETS
+    assert next_low(0, ACT, exposure=0.2) == 1

@@ -13,9 +13,9 @@ from proxy.core.simulation.replay import Pace
 from proxy.settings.incidents import load_incident
 
 LIBRARY = sorted((Path(__file__).parents[3] / "config" / "incidents").glob("*.toml"))
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)
 PACE = Pace(tick=1.0)
-QUIET_DAYS = 1.5  # of the thirty that the file says, which take a minute
+QUIET_DAYS = 1.0  # of the thirty that the file says, which take too long here
 
 
 def played(path, seed):
