@@ -76,7 +76,7 @@ class Care:
 
     detector: float  # seconds between two false alarms, at least
     window: float  # nats
-    minimum: int  # requests
+    minimum: int  # requests, in the window; for the detector since the side began
 
     @classmethod
     def shared(cls, alarm_s: float, streams: int, slot_s: float, minimum: int) -> "Care":
@@ -181,7 +181,7 @@ class Stream:
             self._tell_quiet()
         if (
             self.detector.add(n, s, now) >= self.care.detector
-            and self.window(series, now)[0] >= self.care.minimum
+            and self.measure(series.total, nothing)[0] >= self.care.minimum  # a window may hold too few
         ):
             self._raise(self._of.shares[self.detector.leading], "detector", series, now)
             return True

@@ -4,7 +4,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from rollback_traffic import KEY, of, verdict
+from rollback_traffic import KEY, breach, of, verdict
 from rollback_traffic import Traffic as Requests
 from scripted import ACT
 
@@ -77,3 +77,10 @@ def test_a_judge_that_is_new_does_not_say_that_what_it_never_saw_has_passed():
     assert engine.step(traffic.now + 1, World()) == ()
     (found,) = engine.step(traffic.now + ACT.confirm_s, World())
     assert found.to == "ROLLED_BACK"
+
+
+def test_an_outage_at_a_request_a_minute_is_found():
+    """The window never holds `minimum_requests` then, and would wait for ever."""
+    traffic = Requests(rate=1 / 60, tick=10.0)
+    traffic.run(3_600, failed=0.0)
+    assert traffic.run(900, breach("error_p1"), failed=1.0) is not None
