@@ -168,7 +168,7 @@ def _query(kit: Kit, directory: Path) -> None:
             kit.lacks(f"queries/{name}.json", str(error))
     kit.add_json("samples/answers.json", "the latest answers, good and bad", _rows(asked, "answers", {}))
     try:
-        for name, picture in drawn(kit.read("queries/health.json") or [], moves).items():
+        for name, picture in drawn(kit.read("queries/health.json") or [], moves, step_s).items():
             kit.add(f"plots/{name}.png", f"{name} in steps of {step_s} s; red: the rollback moved", picture)
     except FuseboxError as error:
         kit.lacks("plots", str(error))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from io import BytesIO
+from math import nan
 from typing import Any
 
 from proxy.core.transitions import ROLLBACK
@@ -16,20 +17,32 @@ _FIGURES = (
 )
 
 
-def drawn(health: Sequence[dict[str, Any]], moves: Sequence[dict[str, Any]]) -> dict[str, bytes]:
-    """PNG by name. QueryError where the library is not installed."""
+def drawn(health: Sequence[dict[str, Any]], moves: Sequence[dict[str, Any]], step_s: int) -> dict[str, bytes]:
+    """PNG by name, of figures in steps of so many seconds. QueryError where the library is not installed."""
     needed("matplotlib").use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - of an extra
 
-    return {name: _picture(plt, health, moves, name, f"{title}, {unit}") for name, title, unit in _FIGURES}
+    return {
+        name: _picture(plt, curve(health, name, step_s), moves, f"{title}, {unit}")
+        for name, title, unit in _FIGURES
+    }
+
+
+def curve(health: Sequence[dict[str, Any]], name: str, step_s: int) -> list[tuple[int, float]]:
+    """Milliseconds and figures; NaN where steps had no requests: a line across would tell of some."""
+    points: list[tuple[int, float]] = []
+    for row in health:
+        if points and row["from_ms"] - points[-1][0] > step_s * 1_500:
+            points.append((points[-1][0] + step_s * 1_000, nan))
+        points.append((row["from_ms"], nan if row[name] is None else row[name]))
+    return points
 
 
 def _picture(
-    plt: Any, health: Sequence[dict[str, Any]], moves: Sequence[dict[str, Any]], name: str, title: str
+    plt: Any, points: Sequence[tuple[int, float]], moves: Sequence[dict[str, Any]], title: str
 ) -> bytes:
-    at = [_time(row["from_ms"]) for row in health]
     figure, axes = plt.subplots(figsize=(11, 3.5), layout="constrained")
-    axes.plot(at, [row[name] for row in health], marker=".", linewidth=1)
+    axes.plot([_time(at) for at, _ in points], [it for _, it in points], marker=".", linewidth=1)
     axes.set_title(title)
     axes.set_ylim(bottom=0)
     for move in moves:

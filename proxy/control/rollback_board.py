@@ -47,9 +47,6 @@ class RollbackBoard:
         began = self._began()
         killed = self._layering.policy.toggles.kill_switch
         next_at = None if killed else engine.next_at
-        late = engine.state == "RECOVERY_VERIFY" and next_at is not None and next_at <= now
-        if late:
-            next_at = None  # it waits for requests
         return RollbackBrief(
             mode=engine.settings.mode,
             state=engine.state,
@@ -63,7 +60,7 @@ class RollbackBoard:
             began=began.at if began else "",
             cause=began.reason if began else "",
             wrong=wrong(engine.judgements.values()),
-            next=_KILLED if killed else _next(engine, late=late),
+            next=_KILLED if killed else _next(engine),
             next_in_s=None if next_at is None else round(max(0.0, next_at - now), 3),
             persisted=self._control.persisted,
         )
@@ -112,11 +109,11 @@ class RollbackBoard:
 _KILLED = "it stands still while the kill switch is thrown"
 
 
-def _next(engine: Engine, *, late: bool) -> str:
-    """What comes, in words; `late`: the step has had its time, and is not green."""
+def _next(engine: Engine) -> str:
+    """What comes, in words."""
     bucket = min((it.low for it in engine.layers), default=0)  # those below are let out
     low, step = (it * 100 / BUCKETS for it in (bucket, engine.next_low))
-    waits = ", and more requests are needed to call that green" if late else ""
+    waits = ", and more requests are needed to call that green" if engine.next_at is None else ""
     told = {
         "NORMAL": "nothing is wrong; a breach leads to DEGRADED",
         "DEGRADED": "back to NORMAL after long enough without a breach; P1 leads to ROLLBACK_PENDING",

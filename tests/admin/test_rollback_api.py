@@ -6,6 +6,7 @@ import pytest
 
 from proxy.clock import monotonic
 from proxy.core.roles import Role
+from proxy.core.rollback.engine import World
 from proxy.core.rollback.signals import FAILED, REQUESTS, Calls, Delta, Key, columns
 
 WHY = {"reason": "test"}
@@ -40,6 +41,18 @@ async def test_in_one_order_it_is_rolled_back_and_released_again(admin):
     assert "1 % of the users are let out; then 5 %" in told["next"]
     assert told["layers"][0]["low"] == 100
     assert (told["began"], told["cause"]) == (told["moves"][1]["at"], "test")
+
+
+async def test_a_step_that_has_had_all_its_time_says_that_it_waits_for_requests(admin):
+    await post(admin, "start")
+    await post(admin, "release")
+    assert "more requests" not in (await get(admin, "/v1/rollback"))[1]["next"]
+    for _ in range(6):
+        admin.clock.now += 1_000.0
+        admin.rollback.engine.step(admin.clock.now, World())
+    told = (await get(admin, "/v1/rollback"))[1]
+    assert "all users are let out, and more requests are needed to call that green" in told["next"]
+    assert told["next_in_s"] is None
 
 
 async def test_a_scope_is_for_whom_it_names(admin):

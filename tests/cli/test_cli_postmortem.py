@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import zipfile
+from math import isnan
 from pathlib import Path
 
 import orjson
@@ -10,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eventlog"))
 from eventing import Rig, body, error, ranking
+
+from proxy.cli.postmortem_plots import curve
 
 pytest.importorskip("duckdb")
 
@@ -134,3 +137,10 @@ def test_without_an_event_log_the_rest_is_there(run, config, tmp_path):
     told = orjson.loads(result.stdout)
     assert "events.directory: is missing" in told["missing"]["queries"]
     assert {"timeline.txt", "report.md"} <= set(told["parts"])
+
+
+def test_where_nothing_was_asked_the_curve_is_broken():
+    rows = [{"from_ms": at * 1_000, "error_rate_per_1k": 5.0} for at in (0, 30, 300)]
+    found = curve(rows, "error_rate_per_1k", 30)
+    assert [at for at, _ in found] == [0, 30_000, 60_000, 300_000]
+    assert isnan(found[2][1])
