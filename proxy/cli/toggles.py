@@ -231,6 +231,8 @@ def _tell(answer: dict[str, Any]) -> None:
     click.echo(f"version {answer['version']}{': ' if since else ''}{since}")
     if answer["baseline"]:
         click.echo(f"baseline {answer['baseline']}")
+    if answer["over"]:
+        click.echo(f"a rollback has laid over these: {answer['over']} (fusebox rollback status)")
     click.echo()
     back = returns(answer)
     tell_table(

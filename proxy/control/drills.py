@@ -110,6 +110,8 @@ class DrillControl:
         self, target: Target, real: Callable[[], str], *, monotonic: Clock = monotonic, wall: Clock = wall
     ) -> None:
         """`real` says what goes on in earnest and leaves no room for drills; empty: nothing does."""
+        self.heard: Callable[[DrillStatus], None] = lambda _: None
+        """Called once with each that is over."""
         self._target = target
         self._real = real
         self._monotonic = monotonic
@@ -210,7 +212,7 @@ class DrillControl:
         if run.drill != before:
             self._target.drill(run.drill)
         if run.over:
-            self._tell(run)
+            self._tell(begun)
 
     def _earnest(self) -> str:
         killed = killed_by(self._target.policy) is not None
@@ -221,10 +223,12 @@ class DrillControl:
         if not run.over:
             run.end("aborted", why, self._monotonic())
             self._target.drill(None)
-            self._tell(run)
+            self._tell(begun)
 
-    def _tell(self, run: Run) -> None:
+    def _tell(self, begun: _Begun) -> None:
+        run = begun.run
         _log.warning("drill %s is over: %s", run.name, run.why or run.over, extra={"drill": run.id})
+        self.heard(self._shown(begun))
 
     async def _run(self, begun: _Begun) -> None:
         while not begun.run.over:

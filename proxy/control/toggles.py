@@ -8,7 +8,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -59,6 +59,8 @@ class TogglesNow:
     baseline: str | None
     reverts: tuple[ReturnStatus, ...]
     kill: bool
+    over: str
+    """What a rollback has laid over these for a time, and for whom; empty: nothing."""
 
 
 class ToggleControl:
@@ -77,6 +79,8 @@ class ToggleControl:
         monotonic: Clock = monotonic,
         wall: Clock = wall,
     ) -> None:
+        self.over: Callable[[], str] = lambda: ""
+        """What lies over the toggles, in words."""
         self._target = target
         self._kill = kill
         self._keeper = ToggleKeeper(file, journal, numbers)
@@ -122,6 +126,7 @@ class ToggleControl:
             baseline=self.baseline,
             reverts=self.reverts,
             kill=toggles.kill_switch,
+            over=self.over(),
         )
 
     def _rules(self, rules: tuple[Rule, ...]) -> tuple[Mapping[str, Any], ...]:

@@ -111,12 +111,9 @@ class Breaker:
         self._settled: dict[int, int] = {}  # token → window slot it was counted in as slow, or _UNCOUNTED
         self._slow_s = settings.slow_call_ms / 1000
         self._window = Window(3, settings.window_s)
-        self._consecutive = 0
-        self._generation = 0
+        self._consecutive = self._generation = self._doublings = 0
         self._since = now  # of the present state
-        self._left_closed = now
-        self._until = now  # end of the cooldown
-        self._doublings = 0
+        self._left_closed = self._until = now  # the latter: the end of the cooldown
         self._trial: Probes | None = None
         self._forced_reason = ""
 

@@ -15,7 +15,7 @@ from proxy.admin.issuer_keys import IssuerKeys
 from proxy.admin.oidc import OidcIssuer
 from proxy.clock import monotonic
 from proxy.control import BreakerControl, KillSwitch, Numbers, StatusBoard, ToggleControl
-from proxy.control.drills import DrillControl
+from proxy.control.drills import DrillControl, DrillStatus
 from proxy.control.flaps import FlapGuard
 from proxy.control.layering import Layering
 from proxy.control.preview import Previews
@@ -23,6 +23,7 @@ from proxy.control.rollback import RollbackControl
 from proxy.control.rollback_board import RollbackBoard
 from proxy.control.rollback_criticals import Criticals
 from proxy.control.rollback_loads import Loads
+from proxy.control.rollback_words import layers_words
 from proxy.control.rollback_world import Surroundings
 from proxy.core.breaker import Transition
 from proxy.core.inputs import Recent
@@ -100,9 +101,10 @@ class Sidecar:
         rollback.heard = self._events.rollback_moved
         rollback.restore()
         rollback_board = RollbackBoard(rollback, layering)
-        rollback.heard = self._events.rollback_moved
         kill.beyond = rollback.kills
+        toggles.over = lambda: layers_words(rollback.layers) if rollback.layers else ""
         self._drills = drills = DrillControl(layering, rollback.earnest)
+        drills.heard = self._drilled
         self._breakers = breakers = BreakerControl(self._plane)
         statuses = self._supervisor.statuses if self._supervisor else tuple
         board = StatusBoard(
@@ -298,6 +300,11 @@ class Sidecar:
             verdicts=rollback.engine.judgement.verdicts,
             transitions=rollback.transitions,
         )
+
+    def _drilled(self, drill: DrillStatus) -> None:
+        after = {"name": drill.name, "state": drill.state, "requests": drill.requests}
+        ended = self._ledger.note("drill.end", target=drill.id, reason=drill.why or drill.over, after=after)
+        spawn(ended, "the end of a drill")
 
     def _set_level(self, level: str) -> None:
         self._logs.set_level(level)

@@ -15,6 +15,7 @@ DOCUMENT = {
     "flags": {"billing": True},
     "baseline": None,
     "reverts": [],
+    "over": "",
     "kill": False,
 }
 TOGGLES = ("GET", "/v1/toggles")
@@ -49,6 +50,13 @@ def rows(result):
 
 
 class TestGet:
+    def test_tells_what_a_rollback_has_laid_over_them(self, run, admin):
+        admin.answer = document() | {"over": "stage 2 for region eu: disable_cf=true"}
+        told = run("toggles", "get", "--admin", admin.url).output
+        assert "a rollback has laid over these: stage 2 for region eu: disable_cf=true" in told
+        admin.answer = document()
+        assert "laid over" not in run("toggles", "get", "--admin", admin.url).output
+
     def test_shows_every_toggle_what_it_may_be_and_when_it_returns(self, run, admin):
         admin.answer = document(
             returns=["exposure_percent"], exposure_percent=33.33, region_scope=["eu", "us"]

@@ -177,6 +177,17 @@ async def test_its_time_ends_it_whatever_it_waits_for(rig):
     assert rig.shown.for_s == before == 60
 
 
+async def test_whoever_keeps_the_record_hears_once_of_each_that_is_over(rig):
+    heard = []
+    rig.control.heard = heard.append
+    await rig.start()
+    rig.pass_by(2.5)
+    assert heard == []
+    await rig.control.abort(reason="enough", by="bob")
+    await rig.control.abort(reason="again", by="eve")
+    assert [(it.name, it.over, it.why) for it in heard] == [("error", "aborted", "bob: enough")]
+
+
 async def test_a_fault_of_ours_leaves_nothing_in_force(rig, monkeypatch):
     monkeypatch.setattr("proxy.control.drills.TICK_S", 0.0)
     await rig.start()

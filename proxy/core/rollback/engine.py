@@ -106,6 +106,7 @@ class Engine:
         self._stepped = now
         self._killed = False
         self._awaits = False  # the judge has been told since when a breach may have passed
+        self._forgotten = False  # … and what it had found went with a kill
         self._settling: float | None = None  # until then what was under way still ends
         self.judge.learning = self._course.state == "NORMAL"
 
@@ -188,6 +189,7 @@ class Engine:
         if self._killed:
             self._killed = False
             self.judge.learning = self.state == "NORMAL"
+            self._forgotten = self._awaits
             self._anew(now)
             self._settling = now + world.settle_s
         elif self._settling is not None and now >= self._settling:
@@ -293,6 +295,8 @@ class Engine:
         criticals = moment.world.criticals if event in {"critical_failed", "relapsed"} else ()
         if not reason:
             reason = reason_of(event, before, why, criticals, moment)
+            if event == "passed" and self._forgotten:
+                reason = "killed in the meantime: what led here has to show again"
         course = before
         for action in found.actions:
             course = ACTIONS[action](course, moment)
@@ -325,7 +329,7 @@ class Engine:
         """
         course = self._course
         was, to = self._about(before), self._about(course)
-        self._awaits = course.state == "ROLLBACK_PENDING"
+        self._awaits, self._forgotten = course.state == "ROLLBACK_PENDING", False
         self.judge.learning = course.state == "NORMAL"
         self._settling = None
         if course.state in _ANEW:

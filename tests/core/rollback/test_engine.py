@@ -188,6 +188,22 @@ def test_while_killed_by_hand_nothing_is_judged_and_no_clock_runs():
     assert bench.engine.state == "ROLLED_BACK"
 
 
+def test_what_a_kill_made_it_forget_is_not_told_as_over():
+    bench = Bench().says(exposed=P1)
+    bench.step(1)
+    bench.world = replace(bench.world, killed=True)
+    bench.step(10)
+    bench.world = World(settle_s=0)
+    bench.judge.over = True
+    found = bench.step(1)[0]
+    assert (found.event, found.to) == ("passed", "DEGRADED")
+    assert found.reason == "killed in the meantime: what led here has to show again"
+    bench = Bench().says(exposed=P1)
+    bench.step(1)
+    bench.judge.over = True
+    assert bench.step(1)[0].reason.startswith("what came since says that it has passed")
+
+
 def test_a_watching_machine_tells_what_it_would_do_and_lays_nothing():
     bench = Bench(replace(ACT, mode="watch")).says(exposed=P1)
     bench.step(3)
