@@ -21,7 +21,9 @@ from proxy.cli.common import (
     tell_table,
 )
 from proxy.clock import wall
+from proxy.eventlog.files import NDJSON
 from proxy.eventlog.query import Queries, Result
+from proxy.eventlog.sources import PARQUET
 from proxy.eventlog.templates import template, templates
 from proxy.settings import events
 
@@ -108,8 +110,11 @@ def query(
         return
     with faults():
         asked = template(name)
-        found = Queries(directory or directory_of(config), since, until or wall()).run(asked, params)
+        log = directory or directory_of(config)
+        found = Queries(log, since, until or wall()).run(asked, params)
     _TELLERS[form](found)
+    if not any((log / part).exists() for part in (NDJSON, PARQUET)):
+        click.echo(f"{log} holds no event at all: is it the log of the sidecar that you mean?", err=True)
     if found.torn:
         click.echo(f"{found.torn} unreadable lines were left out: a writer was killed", err=True)
 

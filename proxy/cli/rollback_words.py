@@ -20,8 +20,9 @@ def rollback_words(it: dict[str, Any]) -> Iterator[str]:
         yield f"began {to_second(it['began'])}: {' '.join(it['cause'].split())}"
     for said in it["wrong"]:
         yield f"wrong now: {said}"
+    lies = "over the toggles" if it["applied"] else "would lie over the toggles"
     for patch in it["layers"]:
-        yield f"over the toggles: {patch_words(patch)}"
+        yield f"{lies}: {patch_words(patch)}"
     if it["next"] and it["state"] != "NORMAL":
         when = f" in {span(it['next_in_s'])}" if it["next_in_s"] is not None else ""
         yield f"next{when}: {it['next']}"

@@ -106,3 +106,10 @@ def test_a_log_that_was_never_written_is_told(run, config):
     result = run("query", "coverage", "--config", config)
     assert result.exit_code == 1
     assert "nowhere: there is no event log" in result.stderr
+
+
+def test_a_directory_without_any_event_is_not_taken_for_a_quiet_log(run, log, tmp_path):
+    where = tmp_path / "elsewhere"
+    where.mkdir()
+    assert "holds no event at all" in run("query", "error", "--directory", where).stderr
+    assert "holds no event" not in run("query", "error", "--directory", log.directory).stderr

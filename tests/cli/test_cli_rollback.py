@@ -130,6 +130,7 @@ def test_what_is_only_watched_is_said_to_be(run, admin):
     result = run("rollback", "status", "--admin", admin.url)
     assert "mode watch" in result.output
     assert "only watched: nothing of this is in force" in result.output
+    assert "\nwould lie over the toggles: stage 2" in result.output
 
 
 def test_an_order_shows_what_it_changes_and_then_where_it_stands(order):
