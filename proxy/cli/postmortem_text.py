@@ -116,6 +116,9 @@ all users got, `queries/answers.json` the bad answers and `samples/answers.json`
 
 ## Did the rollback help
 
+Before and after the first rollback in the timeline;
+`fusebox query efficacy --param rollback_time=…` splits at another.
+
 {efficacy}
 
 ## Cause, and what becomes of it
