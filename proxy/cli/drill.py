@@ -11,7 +11,7 @@ from proxy.cli import drill_rollback
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import HELP, Amount, config_option, faults, settings_faults, tell_json, tell_table
 from proxy.cli.drill_clients import Round, Target, ask_all
-from proxy.cli.drill_targets import elsewhere, here, url_option, users_of
+from proxy.cli.drill_targets import elsewhere, here, ids_option, k_option, url_option, users_of
 from proxy.clock import monotonic
 from proxy.core.drill import MODES, Criterion, Tally, across, switched_off
 from proxy.core.rollback.exercises import NAMES
@@ -39,17 +39,9 @@ def _headers(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> d
 
 
 @drill.command("toggles")
-@click.option(
-    "--url", callback=url_option, metavar="URL", help="Where recommendations are.  [default: by the settings]"
-)
+@url_option
 @click.option("--users", default=20, show_default=True, type=click.IntRange(1, 1000), metavar="N")
-@click.option(
-    "--ids",
-    default="u###",
-    show_default=True,
-    metavar="IDS",
-    help="Whom collaborative filtering knows: u### is u001, u002 …; @FILE has one on each line.",
-)
+@ids_option
 @click.option(
     "--requests",
     default=3,
@@ -58,9 +50,7 @@ def _headers(_: click.Context, __: click.Parameter, words: tuple[str, ...]) -> d
     metavar="N",
     help="Of each user in each mode.",
 )
-@click.option(
-    "--k", default=10, show_default=True, type=click.IntRange(1, 200), metavar="N", help="Films for each."
-)
+@k_option
 @click.option(
     "--seconds",
     default=30.0,

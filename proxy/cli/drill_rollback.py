@@ -16,7 +16,7 @@ import click
 from proxy.cli.client import Admin, remote
 from proxy.cli.common import Amount, config_option, settings_faults, tell_json, tell_table
 from proxy.cli.drill_clients import Target, ask_evenly
-from proxy.cli.drill_targets import elsewhere, here, url_option, users_of
+from proxy.cli.drill_targets import elsewhere, here, ids_option, k_option, url_option, users_of
 from proxy.core.drill import Answered, Criterion, Mode, Tally, during
 from proxy.core.rollback.exercises import EXERCISES, Clocks, Name
 from proxy.settings import load
@@ -51,20 +51,9 @@ def command(name: Name) -> click.Command:
         """,
     )
     @click.option("--reason", required=True, help="Why.")
-    @click.option(
-        "--url",
-        callback=url_option,
-        metavar="URL",
-        help="Where recommendations are.  [default: by the settings]",
-    )
+    @url_option
     @click.option("--users", default=40, show_default=True, type=click.IntRange(1, 1000), metavar="N")
-    @click.option(
-        "--ids",
-        default="u###",
-        show_default=True,
-        metavar="IDS",
-        help="Whom collaborative filtering knows: u### is u001, u002 …; @FILE has one on each line.",
-    )
+    @ids_option
     @click.option(
         "--per-s",
         default=20.0,
@@ -73,9 +62,7 @@ def command(name: Name) -> click.Command:
         metavar="N",
         help="Requests.",
     )
-    @click.option(
-        "--k", default=10, show_default=True, type=click.IntRange(1, 200), metavar="N", help="Films for each."
-    )
+    @k_option
     @click.option(
         "--clock",
         "clocks",

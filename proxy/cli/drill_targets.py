@@ -13,9 +13,24 @@ from proxy.settings import Settings, split_address
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-def url_option(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _url(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """What `--url` takes."""
     return None if value is None else admin_url(context, parameter, value)
+
+
+url_option = click.option(
+    "--url", callback=_url, metavar="URL", help="Where recommendations are.  [default: by the settings]"
+)
+ids_option = click.option(
+    "--ids",
+    default="u###",
+    show_default=True,
+    metavar="IDS",
+    help="Whom collaborative filtering knows: u### is u001, u002 …; @FILE has one on each line.",
+)
+k_option = click.option(
+    "--k", default=10, show_default=True, type=click.IntRange(1, 200), metavar="N", help="Films for each."
+)
 
 
 def users_of(ids: str, count: int) -> list[str]:

@@ -82,7 +82,7 @@ class Account:
     def popular(self, head: "RequestHead", now: float, body: bytes) -> None:
         """It was answered with `body`, from the popularity list by decision."""
         self._unjudged.plain += 1
-        if (events := self._books.events) is not None:
+        if (events := self._books.events) is not None and events.picks():
             events.ranking(head, self.unjudged._key(UNKNOWN), now, body)  # noqa: SLF001 - its own kind
 
     def answered(
@@ -137,10 +137,9 @@ class Account:
             passed=passed,
         )
         if (events := self._books.events) is not None:
-            key = self._key(self._segment(head))
-            events.ranking(head, key, now, answer.body, failed=failed)
+            self._told(head, now, answer.body, failed=failed)
             if failed:
-                events.errors(head, key, now, fetches, broken=broken)
+                events.errors(head, self._key(self._segment(head)), now, fetches, broken=broken)
 
     def refused(self, head: "RequestHead", refusal: Refusal, now: float) -> None:
         """It was answered with a problem."""
@@ -174,8 +173,8 @@ class Account:
     def _told(
         self, head: "RequestHead", now: float, body: bytes, status: int = 200, *, failed: bool = False
     ) -> None:
-        """Tell the event log of a request that counts here."""
-        if (events := self._books.events) is not None:
+        """Tell the event log of a request that counts here, if it is picked: whose it is takes its time."""
+        if (events := self._books.events) is not None and events.picks():
             events.ranking(head, self._key(self._segment(head)), now, body, status, failed=failed)
 
     def _key(self, segment: Segment) -> Key:

@@ -49,6 +49,10 @@ class Emitting:
         self._request_sample = request_sample
         self._request_weight = 1.0 / request_sample
 
+    def picks(self) -> bool:
+        """Whether the next request for recommendations is told: by chance."""
+        return random() < self._sample
+
     def ranking(
         self,
         head: RequestHead,
@@ -59,25 +63,24 @@ class Emitting:
         *,
         failed: bool = False,
     ) -> None:
-        """A request for recommendations is over; `body` is its answer, b"" where it got none of ours."""
-        if random() < self._sample:
-            seconds = now - head.started
-            stage = head.bound.decision.stage if head.bound is not None else ""
-            self._add(
-                (
-                    "ranking",
-                    now,
-                    head.request_id,
-                    head.user,
-                    key,
-                    seconds,
-                    body,
-                    status,
-                    failed,
-                    stage,
-                    self._weight,
-                )
+        """A request that `picks` took is over; `body` is its answer, b"" where it got none of ours."""
+        seconds = now - head.started
+        stage = head.bound.decision.stage if head.bound is not None else ""
+        self._add(
+            (
+                "ranking",
+                now,
+                head.request_id,
+                head.user,
+                key,
+                seconds,
+                body,
+                status,
+                failed,
+                stage,
+                self._weight,
             )
+        )
 
     def errors(
         self, head: RequestHead, key: Key, now: float, fetches: "Iterable[Fetch]", *, broken: bool = False

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from test_drill_in_use import TOML, Recommenders, aside
 
 from proxy.cli import main
+from proxy.core.roles import Role
 from proxy.core.rollback.exercises import NAMES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rollback_shadow_tests.md").read_text()
@@ -89,3 +90,5 @@ async def test_workers_go_by_a_drill_and_tell_what_it_came_to(drill, box):
     real, apart = await aside(box)
     assert real == 0
     assert 100 < found["drill"]["requests"] <= apart
+    _, log = await box.api("GET", "/v1/audit?action=drill.end", box.token(Role.ADMIN))
+    assert [it["target"] for it in log["entries"]] == [found["drill"]["id"]]

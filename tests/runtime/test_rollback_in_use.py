@@ -144,6 +144,9 @@ async def test_a_source_that_fails_is_rolled_back_and_a_killed_process_goes_on_s
     assert again["moves"][0]["to"] == "ROLLED_BACK"
     _, log = await box.api("GET", "/v1/audit?action=rollback.transition", token)
     assert log["entries"][0]["after"]["state"] == "ROLLED_BACK"
+    _, toggles = await box.api("GET", "/v1/toggles", token)
+    assert "stage 2" in toggles["over"]
+    assert toggles["toggles"]["disable_cf"] is False, "operators' values stay as they are"
     if options:
         await crash(box, token, 3)
         told = await until(box, token, "ROLLED_BACK", stage="emergency")
