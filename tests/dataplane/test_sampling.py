@@ -57,10 +57,10 @@ async def test_who_is_overridden_is_not_kept(kept):
 async def test_under_load_it_is_a_sample_whose_weights_are_all_requests(kept):
     async with staged(kept, toggles=Toggles(kill_switch=True)) as rig:
         wire = await rig.client()
-        for _ in range(40):
-            wire.send(GET % (1, b"", b"") * 10)
-            for _ in range(10):
+        for _ in range(20):
+            wire.send(GET % (1, b"", b"") * 100)
+            for _ in range(100):
                 await wire.response()
         left = rig.plane._sampling._gap - rig.plane._sampling.left
-    assert len(kept) < 300
-    assert sum(one.weight for one in kept) + left == 400
+    assert len(kept) < 1_500  # a machine that is slow as well keeps more of them
+    assert sum(one.weight for one in kept) + left == 2_000

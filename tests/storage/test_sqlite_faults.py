@@ -18,7 +18,11 @@ from storing import adding, failing, size
 from proxy.clock import monotonic
 from proxy.ports import StoreError
 from proxy.ports.records import SubjectKey
+from proxy.storage.named_sql import migrations
 from proxy.storage.sqlite import SqliteStore
+
+STEPS = migrations("sqlite")
+"""Read as who we are: another user may not come to this directory, which a checkout in a private one is."""
 
 
 @contextlib.contextmanager
@@ -124,29 +128,29 @@ def test_a_directory_that_may_not_be_written_is_named(public):
         unprivileged(),
         pytest.raises(StoreError, match=r"a\.db.*: cannot be (opened|made): Permission denied"),
     ):
-        SqliteStore(public / "a.db")
+        SqliteStore(public / "a.db", steps=STEPS)
     assert list(public.iterdir()) == []
 
 
 def test_a_file_that_may_not_be_read_is_named(public):
     path = public / "a.db"
     with unprivileged():
-        SqliteStore(path).close()
+        SqliteStore(path, steps=STEPS).close()
         path.chmod(0o000)
         with pytest.raises(StoreError, match=r"a\.db: it cannot be opened .*this user"):
-            SqliteStore(path)
+            SqliteStore(path, steps=STEPS)
         path.chmod(0o600)
-        SqliteStore(path).close()
+        SqliteStore(path, steps=STEPS).close()
 
 
 def test_a_file_that_may_only_be_read_is_read(public):
     path = public / "a.db"
     with unprivileged():
-        store = SqliteStore(path)
+        store = SqliteStore(path, steps=STEPS)
         store.write(adding(1))
         store.close()
         path.chmod(0o444)
-        with contextlib.closing(SqliteStore(path)) as store:
+        with contextlib.closing(SqliteStore(path, steps=STEPS)) as store:
             assert store.read(size) == 1
             with pytest.raises(StoreError, match=r"a\.db: it cannot be written .*another user"):
                 store.write(adding(1))
@@ -310,6 +314,7 @@ def test_a_key_erased_by_a_process_that_was_killed_is_gone_after_the_next_start(
 import os, signal
 from pathlib import Path
 from proxy.ports.records import SubjectKey
+from proxy.storage.named_sql import migrations
 from proxy.storage.sqlite import SqliteStore
 store = SqliteStore(Path({str(tmp_path / "a.db")!r}))
 store.write(lambda it: it.audit.add_key(SubjectKey(key_id="k", tag=b"tag", wrapped={SECRETS[1]!r})))
