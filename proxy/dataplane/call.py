@@ -24,6 +24,7 @@ _log = logging.getLogger("fusebox.dataplane")
 WAITING, SENDING, SENT, ANSWERING, TUNNEL, OVER = range(6)
 
 _MAX_ATTEMPTS = 3
+_SUCCESS = Outcome.SUCCESS  # looking a member up takes ten times as long
 
 _CUT_OFF = {
     "manual": "held cut off by an operator",
@@ -72,7 +73,7 @@ class Call:
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx answer; not every caller wants them."""
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         raise NotImplementedError
 
     # -- the way out
@@ -89,9 +90,8 @@ class Call:
             self.outcome = "breaker_open"
             (self.aside or pool.cell).outcomes["breaker_open"] += 1
             raise self._breaker_refusal(now)
-        pool.budget.deposit(now)
-        unused_s = inf if self.idempotent else WRITE_REUSE_S
-        connection = pool.acquire(self, now, unused_s=unused_s, avoid=None)
+        pool.budget.made += 1
+        connection = pool.acquire(self, now, inf if self.idempotent else WRITE_REUSE_S, None)
         if connection is not None:
             self._send(connection, now)
         elif self.phase == WAITING:
@@ -115,7 +115,7 @@ class Call:
     def on_connection(self, connection: UpstreamConnection) -> None:
         if self.phase != WAITING or self._connection is not None:
             # Given up meanwhile: the connection is good, somebody else will use it.
-            self.pool.release(connection, reusable=True)
+            self.pool.release(connection, True)
             return
         now = monotonic()
         try:
@@ -148,7 +148,7 @@ class Call:
         self._attempts += 1
         (self.aside or self.pool.cell).retries += 1
         self.phase = WAITING
-        connection = self.pool.acquire(self, now, unused_s=0.0, avoid=avoid)
+        connection = self.pool.acquire(self, now, 0.0, avoid)
         if connection is not None:
             self._send(connection, now)
         elif self.phase == WAITING:
@@ -187,7 +187,7 @@ class Call:
 
     # -- the way back
 
-    def answered(self, head: ResponseHead, now: float, *, ended: bool) -> None:
+    def answered(self, head: ResponseHead, now: float, ended: bool) -> None:
         """The answer has begun; called by subclasses first thing in `on_response`."""
         self._clock_first_byte(now)
         if ended:
@@ -221,10 +221,12 @@ class Call:
         cell = self.aside or pool.cell
         self.phase = OVER
         self._connection = None
-        self._disarm()
+        if self._lane is not None:
+            self._lane.clear(self)
+            self._lane = None
         if status < 500:
             cell.outcomes["success"] += 1
-            pool.breaker.done(self._permit, Outcome.SUCCESS, now)
+            pool.breaker.done(self._permit, _SUCCESS, now)
         else:
             self.outcome = "error"
             cell.outcomes["error"] += 1

@@ -36,7 +36,7 @@ class Forward(Call):
     _total: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, *, ended: bool
+        self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, ended: bool
     ) -> None:
         self._client = client
         self._head = head
@@ -124,11 +124,11 @@ class Forward(Call):
         if self._head.http11:
             self._client.write(rewrite.interim(head))
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         now = monotonic()
         request = self._head
         client = self._client
-        self.answered(head, now, ended=ended)
+        self.answered(head, now, ended)
         if request.action is not None:
             request.action.answered(head)
         self._begun = True
@@ -163,7 +163,7 @@ class Forward(Call):
         if ended:
             self._stop()
             client.plane.accounting.finished(request, head.status, now)
-            client.answered(close=close)
+            client.answered(close)
             return
         self.limit_total()
         if self.phase == ANSWERING:
@@ -185,7 +185,7 @@ class Forward(Call):
         self.succeeded(self._status, now)
         self._stop()
         client.plane.accounting.finished(self._head, self._status, now)
-        client.answered(close=not self._head.http11)
+        client.answered(not self._head.http11)
 
     def on_client_full(self) -> None:
         self._client_was_full = True
@@ -283,7 +283,7 @@ class Forward(Call):
         now = monotonic()
         request, bound = self._head, self._bound
         connection = self._connection
-        self.answered(head, now, ended=True)
+        self.answered(head, now, True)
         if request.action is not None:
             request.action.answered(head)
         self._stop()

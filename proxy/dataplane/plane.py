@@ -213,7 +213,7 @@ class DataPlane:
         )
 
     def exchange(
-        self, client: ClientConnection, head: RequestHead, piece: bytes, *, ended: bool
+        self, client: ClientConnection, head: RequestHead, piece: bytes, ended: bool
     ) -> Exchange | None:
         """Begin to serve a request; None when it is already answered."""
         now = monotonic()
@@ -255,7 +255,7 @@ class DataPlane:
                 return Recommend.begin(client, head, bound, now)
             head.identify(self.new_id)
             kind = Forward if bound.shadow is None else bound.shadow.kind(head)
-            forward = kind(client, head, bound, piece, ended=ended)
+            forward = kind(client, head, bound, piece, ended)
             if head.action is not None:
                 head.action.call = forward
             forward.begin(now, head.bucket)
