@@ -54,6 +54,7 @@ RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
 """Paths of the sidecar itself (contract, Headers): in the table so that nothing else can be reached there."""
 
 _TICK_S = 0.05
+_HEX = tuple(b"%02x" % number for number in range(256))
 
 
 class DataPlane:
@@ -94,7 +95,8 @@ class DataPlane:
         self._pools: dict[str, Pool] = {}
         self.clients = Clients(self)
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
-        self._id = int.from_bytes(os.urandom(4), "big")
+        self._id = int.from_bytes(os.urandom(4), "big") << 8
+        self._id_stem = b""  # of the present 256
         self.accounting = Accounting(counters, events)
         self.books = Books(counters, self._upstreams.ever, on_signals, events)
         self.ticker.also(self.books.tick)
@@ -200,8 +202,11 @@ class DataPlane:
 
     def new_id(self) -> bytes:
         """32 hex digits, unique: a request id that is a trace id as well (W3C trace context)."""
-        self._id += 1
-        return b"%b%016x" % (self._id_prefix, self._id)
+        self._id = number = self._id + 1
+        low = number & 0xFF
+        if not low or not self._id_stem:
+            self._id_stem = b"%b%014x" % (self._id_prefix, number >> 8)
+        return self._id_stem + _HEX[low]
 
     def chunks(self) -> ChunkedReader:
         limits = self.policy.limits
@@ -230,7 +235,14 @@ class DataPlane:
             if head.method in own_methods.METHODS and own_methods.stays_here(head):
                 own_methods.answer(client, head)
                 return None
-            bound = self._route(client, head, len(piece))
+            route = self._table.resolve(head.path)
+            if route is None or route is RESERVED:
+                raise Refusal("no_route", 404, "Not Found", "no route has this path")
+            bound = head.bound = self._bound[route.name]
+            if bound.guarded:
+                self._guard(client, head, bound)
+            if head.content_length > bound.max_body or len(piece) > bound.max_body:
+                raise bound.too_large()
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -272,21 +284,14 @@ class DataPlane:
             return None
         return forward
 
-    def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
-        """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""
-        route = self._table.resolve(head.path)
-        if route is None or route is RESERVED:
-            raise Refusal("no_route", 404, "Not Found", "no route has this path")
-        bound = head.bound = self._bound[route.name]
+    def _guard(self, client: ClientConnection, head: RequestHead, bound: Bound) -> None:
+        """What a route has before it. Raises `Refusal`."""
         if bound.actions is not None and self._recorder is not None:
             self._recorder.begin(client, head, bound.actions)
         if bound.methods is not None and head.method not in bound.methods:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
-            raise Refusal("flag_off", 503, "Service Unavailable", f"{route.flag} is switched off")
-        if head.content_length > bound.max_body or received > bound.max_body:
-            raise bound.too_large()
-        return bound
+            raise Refusal("flag_off", 503, "Service Unavailable", f"{bound.route.flag} is switched off")
 
     def own_lines(self, head: RequestHead) -> bytes:
         """The fields on every answer that the sidecar makes itself."""
