@@ -57,7 +57,6 @@ class Call:
     _permit = 0
     _lane: Lane | None = None
     _connection: UpstreamConnection | None = None
-    _address: Address | None = None
     _attempts = 1
     _stale_retried = False
 
@@ -159,12 +158,14 @@ class Call:
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         self._connection = connection
-        self._address = connection.address
         self.sent_at = now
         if self.whole:
             connection.unsent = False
             self.phase = SENT
-            if self._lane is None or not self.one_deadline:
+            if self._lane is None:
+                self._lane = lane = self.first_byte
+                lane.set(self, now)
+            elif not self.one_deadline:
                 self._arm(self.first_byte, now)
             connection.take(self, self.request)
         else:
@@ -187,16 +188,13 @@ class Call:
 
     # -- the way back
 
-    def answered(self, head: ResponseHead, now: float, ended: bool) -> None:
-        """The answer has begun; called by subclasses first thing in `on_response`."""
+    def answering(self, now: float) -> None:
+        """The answer has begun; called by subclasses first thing in `on_response`, unless it has ended."""
         self._clock_first_byte(now)
-        if ended:
-            self.succeeded(head.status, now)
-        else:
-            if not self.one_deadline:
-                self._disarm()
-            self.phase = ANSWERING
-            self.pool.breaker.responded(self._permit, now)
+        if not self.one_deadline:
+            self._disarm()
+        self.phase = ANSWERING
+        self.pool.breaker.responded(self._permit, now)
 
     def _clock_first_byte(self, now: float) -> None:
         self.first_byte_s = seconds = now - self.sent_at
@@ -206,11 +204,11 @@ class Call:
 
     def concluded(self, status: int, now: float, broken: str = "") -> None:
         """A whole answer, judged by its content: `status` 0: it broke the contract, and `broken` says how."""
-        if not self.first_byte_s:
-            self._clock_first_byte(now)
         if status:
             self.succeeded(status, now)
         else:
+            if not self.first_byte_s:
+                self._clock_first_byte(now)
             self._connection = None
             self._disarm()
             self._settle(Failure.INVALID, f"not what sources answer: {broken}", now)
@@ -219,6 +217,11 @@ class Call:
         """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""
         pool = self.pool
         cell = self.aside or pool.cell
+        if not self.first_byte_s:  # as `_clock_first_byte`, without the call: it ended with its first piece
+            self.first_byte_s = seconds = now - self.sent_at
+            cell.buckets[bucket_of(seconds)] += 1
+            cell.seconds += seconds
+        connection = self._connection
         self.phase = OVER
         self._connection = None
         if self._lane is not None:
@@ -232,9 +235,8 @@ class Call:
             cell.outcomes["error"] += 1
             pool.complain("error", f"answered {status}", now)
             pool.breaker.done(self._permit, Outcome.FAILURE, now)
-        address = self._address
-        if address is not None and address.failures and self.aside is None:
-            pool.addresses.succeeded(address)
+        if connection is not None and connection.address.failures and self.aside is None:
+            pool.addresses.succeeded(connection.address)
 
     def on_failure(self, failure: Failure, detail: str) -> None:
         """Told by the connection, which is closed: reset, truncated or invalid."""

@@ -129,7 +129,10 @@ class Forward(Call):
         now = monotonic()
         request = self._head
         client = self._client
-        self.answered(head, now, ended)
+        if ended:
+            self.succeeded(head.status, now)
+        else:
+            self.answering(now)
         if request.action is not None:
             request.action.answered(head)
         self._begun = True
@@ -292,7 +295,7 @@ class Forward(Call):
         now = monotonic()
         request, bound = self._head, self._bound
         connection = self._connection
-        self.answered(head, now, True)
+        self.succeeded(head.status, now)
         if request.action is not None:
             request.action.answered(head)
         self._stop()

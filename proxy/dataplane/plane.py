@@ -232,7 +232,7 @@ class DataPlane:
             head.request_id = self.new_id()
         forward: Forward | None = None
         try:
-            if head.method in own_methods.METHODS and own_methods.stays_here(head):
+            if head.method != b"GET" and head.method in own_methods.METHODS and own_methods.stays_here(head):
                 own_methods.answer(client, head)
                 return None
             route = self._table.resolve(head.path)
@@ -241,7 +241,7 @@ class DataPlane:
             bound = head.bound = self._bound[route.name]
             if bound.guarded:
                 self._guard(client, head, bound)
-            if head.content_length > bound.max_body or len(piece) > bound.max_body:
+            if (piece or not ended) and max(head.content_length, len(piece)) > bound.max_body:
                 raise bound.too_large()
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)

@@ -122,13 +122,10 @@ class Pool:
         `release`, `give_up` or with `on_no_connection`. A kept-alive connection is taken only when
         it was unused for less than `unused_s` (see `WRITE_REUSE_S`).
         """
-        cell = self.cell
-        if cell.inflight >= self.settings.max_inflight:
-            self._queue(waiter)
-            return None
-        connection = self._serve(waiter, now, unused_s, avoid)
-        cell.inflight += 1
-        return connection
+        if self.cell.inflight < self.settings.max_inflight:
+            return self._serve(waiter, now, unused_s, avoid)
+        self._queue(waiter)
+        return None
 
     def queues(self, waiter: Waiter) -> bool:
         """Whether it waits for a slot."""
@@ -151,10 +148,13 @@ class Pool:
     def _serve(
         self, waiter: Waiter, now: float, unused_s: float, avoid: Address | None
     ) -> UpstreamConnection | None:
-        if not self.place.known:
+        """Take a slot, and a connection for it or the way to one."""
+        addresses = self.addresses
+        address = addresses.only or (addresses.pick(now, avoid) if self.place.known else None)
+        self.cell.inflight += 1
+        if address is None:
             spawn(self._connect(waiter, None, avoid), f"connect {self.name}")
             return None
-        address = self.addresses.pick(now, avoid)
         address.inflight += 1
         idle = self._idle[address]
         while idle:
@@ -246,7 +246,6 @@ class Pool:
                 waiter = next(iter(queue))
                 self.leave(waiter)
                 connection = self._serve(waiter, monotonic(), WRITE_REUSE_S, None)
-                cell.inflight += 1
                 if connection is not None:
                     waiter.on_connection(connection)
                 return

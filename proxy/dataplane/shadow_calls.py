@@ -179,7 +179,10 @@ class Copy(Call):
 
     def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         self._status, self._coding = head.status, _coding(head)
-        self.answered(head, monotonic(), ended)
+        if ended:
+            self.succeeded(head.status, monotonic())
+        else:
+            self.answering(monotonic())
         self._take(body, ended=ended)
 
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:

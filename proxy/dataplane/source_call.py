@@ -84,7 +84,7 @@ class SourceCall(Call):
             self._conclude(head, body, now)
             return
         self._head = head
-        self.answered(head, now, False)
+        self.answering(now)
         self.on_body(body, b"", ended=False)
 
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
