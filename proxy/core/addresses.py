@@ -42,7 +42,7 @@ class Addresses:
         self._known: dict[tuple[str, int], Address] = {}
         self._healthy: list[Address] = []
         self.only: Address | None = None
-        """What `pick` answers, as long as it has no choice: mostly there is one address, and nothing wrong."""
+        """What `pick` answers as long as it has no choice: mostly there is one, and nothing wrong with it."""
         self._ejected: list[Address] = []
 
     def __len__(self) -> int:

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
@@ -237,12 +237,10 @@ class DataPlane:
                 return None
             route = self._table.resolve(head.path)
             if route is None or route is RESERVED:
-                raise Refusal("no_route", 404, "Not Found", "no route has this path")
+                _no_route()
             bound = head.bound = self._bound[route.name]
-            if bound.guarded:
-                self._guard(client, head, bound)
-            if (piece or not ended) and max(head.content_length, len(piece)) > bound.max_body:
-                raise bound.too_large()
+            if bound.guarded or piece or not ended:
+                self._guard(client, head, bound, len(piece))
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -284,14 +282,16 @@ class DataPlane:
             return None
         return forward
 
-    def _guard(self, client: ClientConnection, head: RequestHead, bound: Bound) -> None:
-        """What a route has before it. Raises `Refusal`."""
+    def _guard(self, client: ClientConnection, head: RequestHead, bound: Bound, received: int) -> None:
+        """What a route has before it, with `received` bytes of the body. Raises `Refusal`."""
         if bound.actions is not None and self._recorder is not None:
             self._recorder.begin(client, head, bound.actions)
         if bound.methods is not None and head.method not in bound.methods:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
             raise Refusal("flag_off", 503, "Service Unavailable", f"{bound.route.flag} is switched off")
+        if max(head.content_length, received) > bound.max_body:
+            raise bound.too_large()
 
     def own_lines(self, head: RequestHead) -> bytes:
         """The fields on every answer that the sidecar makes itself."""
@@ -307,6 +307,10 @@ class DataPlane:
             head.bucket,
             bound.decision_end,
         )
+
+
+def _no_route() -> NoReturn:
+    raise Refusal("no_route", 404, "Not Found", "no route has this path")
 
 
 if TYPE_CHECKING:  # what this class is to others
