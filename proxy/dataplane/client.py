@@ -179,7 +179,7 @@ class ClientConnection(Downstream):
         self._close = not head.keep_alive or plane.draining
         if not head.content_length and not head.chunked:
             self._reading = WAIT
-            exchange = plane.exchange(self, head, b"", ended=True)
+            exchange = plane.exchange(self, head, b"", True)
             if not self._answered:
                 self.exchange = exchange
             return rest
@@ -196,7 +196,7 @@ class ClientConnection(Downstream):
             return b""
         if ended:
             self._reading = WAIT
-        exchange = self.plane.exchange(self, head, piece, ended=ended)
+        exchange = self.plane.exchange(self, head, piece, ended)
         if self._reading == BODY:
             self.exchange = exchange
             if exchange is None:
@@ -269,7 +269,7 @@ class ClientConnection(Downstream):
             self._close = True  # in the first case it is answered before the body was there
         return self._close
 
-    def answered(self, *, close: bool = False) -> None:
+    def answered(self, close: bool = False) -> None:
         """The present answer is written whole."""
         self.exchange = None
         self._answered = True
