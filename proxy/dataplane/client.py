@@ -175,7 +175,7 @@ class ClientConnection(Downstream):
                 data = self._with_body(head, data)
             else:
                 self._reading = WAIT
-                exchange = plane.exchange(self, head, b"", ended=True)
+                exchange = plane.exchange(self, head, b"", True)
                 if not self._answered:
                     self.exchange = exchange
 
@@ -213,7 +213,7 @@ class ClientConnection(Downstream):
             return b""
         if ended:
             self._reading = WAIT
-        exchange = self.plane.exchange(self, head, piece, ended=ended)
+        exchange = self.plane.exchange(self, head, piece, ended)
         if self._reading == BODY:
             self.exchange = exchange
             if exchange is None:
@@ -287,7 +287,7 @@ class ClientConnection(Downstream):
             self._close = True  # in the first case it is answered before the body was there
         return self._close
 
-    def answered(self, *, close: bool = False) -> None:
+    def answered(self, close: bool = False) -> None:
         """The present answer is written whole."""
         self.exchange = None
         self._answered = True
