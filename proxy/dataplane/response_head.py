@@ -125,7 +125,7 @@ class ResponseReader:
         return out
 
     def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
-        names = self._sorter.names(found)
+        names = self._sorter.order(found).names
         if len(found) == head.count(b"\n") - 2 and not names.respelled:
             fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
         else:

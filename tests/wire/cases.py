@@ -91,3 +91,13 @@ def trailed(*trailers: bytes) -> bytes:
 
 def maybe(refuse: Refuse = BAD, body: bytes = b"", target: bytes = b"/p") -> Either:
     return Either(refuse, Forward(body, target))
+
+
+def sibling(raw: bytes) -> bytes:
+    """A good head with the names of fields of `raw`, as far as they may be names, in their order."""
+    first, _, lines = raw.partition(b"\r\n\r\n")[0].partition(b"\r\n")
+    names = dict.fromkeys(line.partition(b":")[0] for line in lines.replace(b"\n", b"\r").split(b"\r"))
+    values = {b"host": b"x", b"content-length": b"0", b"connection": b"keep-alive"}
+    fields = b"".join(b"%b: %b\r\n" % (name, values.get(name.lower(), b"a")) for name in names if name)
+    method = b"POST" if first.startswith(b"POST") else b"GET"
+    return b"%b /sibling HTTP/1.1\r\n%b\r\n" % (method, fields)
