@@ -13,6 +13,7 @@ from pathlib import Path
 from report import table
 
 SCRIPTS = {
+    "instructions": ["--rounds", "10"],
     "peers": ["--rounds", "5", "--seconds", "4"],
     "fallback": ["--rounds", "5", "--seconds", "4"],
     "recommend": ["--rounds", "5", "--seconds", "4"],
@@ -27,6 +28,7 @@ SCRIPTS = {
     "decision_quality": ["--rounds", "2", "--tick", "0.5", "--days", "3", "--quiet-rounds", "1"],
 }
 QUICK = {
+    "instructions": ["--rounds", "1", "--requests", "50", "--only", "killed", "forward"],
     "peers": ["--rounds", "1", "--seconds", "1"],
     "fallback": ["--rounds", "1", "--seconds", "1"],
     "recommend": ["--rounds", "1", "--seconds", "1"],

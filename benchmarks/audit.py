@@ -17,6 +17,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -179,6 +180,8 @@ def postgres(directory: Path) -> Iterator[str]:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         raise Unusable("PostgreSQL is not installed")
+    if find_spec("psycopg") is None:
+        raise Unusable("psycopg is not installed (pip install -e '.[bench]')")
     programs, data, port = found[-1].parent, directory / "postgres", free_port()
     data.mkdir()
     who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}

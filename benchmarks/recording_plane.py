@@ -4,7 +4,6 @@ The store takes nothing in meanwhile; finished files of the spool are deleted un
 """
 
 import asyncio
-import gc
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import uvloop
 
 from proxy.dataplane.plane import DataPlane
 from proxy.dataplane.recording import Recorder
-from proxy.runtime.sidecar import GC_THRESHOLDS
+from proxy.runtime.process import settle_memory
 from proxy.settings import load
 from proxy.storage.spool import SpoolFile
 from proxy.telemetry.counters import Counters
@@ -27,9 +26,7 @@ async def main(config: Path) -> None:
     recorder = Recorder(spool, counters, instance="bench", sync=settings.audit.spool_sync)
     plane = DataPlane(settings.policy(), counters, on_transition=lambda _: None, recorder=recorder)
     await plane.start(settings.listen.address)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    settle_memory()
     while True:
         await asyncio.sleep(0.2)
         if directory.exists():

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from harness import Lab, Program, Unusable, free_port, need
 
@@ -260,24 +261,25 @@ def films(count: int, *, first: int = 0) -> list[dict[str, object]]:
     ]
 
 
-def fusebox(
-    lab: Lab,
+def settings(
+    directory: Path,
     upstream: int,
     *,
+    port: int,
+    admin: int,
     kill: bool = False,
     breaker: str = "",
     sections: str = "",
     rules: Sequence[Mapping[str, object]] = (),
-    command: Sequence[str | Path] = ("-m", "proxy", "serve"),
-) -> AbstractContextManager[Program]:
+) -> Path:
     """Fusebox with everything on, as it is shipped: four upstreams and routes, breakers, access log sampled.
 
     Bodies up to 2 GiB and long idle times are allowed; `breaker` holds settings of `content`'s breaker,
     `sections` what else the settings say, `rules` those of the toggles document.
     """
-    port, admin = free_port(), free_port()
     at = f'url = "http://127.0.0.1:{upstream}"'
-    lab.file("fusebox/popularity.json", json.dumps(films(200)))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "popularity.json").write_text(json.dumps(films(200)))
     toggles = {
         "metadata": {
             "version": 1,
@@ -290,9 +292,9 @@ def fusebox(
         "rules": list(rules),
         "flags": {"billing": True, "notifications": True},
     }
-    lab.file("fusebox/toggles.json", json.dumps(toggles))
-    config = lab.file(
-        "fusebox/fusebox.toml",
+    (directory / "toggles.json").write_text(json.dumps(toggles))
+    config = directory / "fusebox.toml"
+    config.write_text(
         f"""
 [listen]
 address = "127.0.0.1:{port}"
@@ -346,6 +348,19 @@ priority = "low"
 {sections}
 """,
     )
+    return config
+
+
+def fusebox(
+    lab: Lab,
+    upstream: int,
+    *,
+    command: Sequence[str | Path] = ("-m", "proxy", "serve"),
+    **said: Any,
+) -> AbstractContextManager[Program]:
+    """Fusebox as an operator starts it, unless `command` says otherwise; `said` is what `settings` takes."""
+    port, admin = free_port(), free_port()
+    config = settings(lab.directory / "fusebox", upstream, port=port, admin=admin, **said)
     return lab.run("fusebox", [sys.executable, *command, "--config", config], port, core=lab.proxy_core)
 
 

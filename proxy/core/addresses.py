@@ -30,7 +30,7 @@ class Addresses:
     followed by the next after another such time. Any success brings an address back.
     """
 
-    __slots__ = ("_eject_after", "_eject_max_s", "_eject_s", "_ejected", "_healthy", "_known", "_rng")
+    __slots__ = ("_eject_after", "_eject_max_s", "_eject_s", "_ejected", "_healthy", "_known", "_rng", "only")
 
     def __init__(
         self, *, eject_after: int, eject_s: float, eject_max_s: float, rng: Callable[[], float]
@@ -41,6 +41,8 @@ class Addresses:
         self._rng = rng  # 0 ≤ x < 1
         self._known: dict[tuple[str, int], Address] = {}
         self._healthy: list[Address] = []
+        self.only: Address | None = None
+        """What `pick` answers as long as it has no choice: mostly there is one, and nothing wrong with it."""
         self._ejected: list[Address] = []
 
     def __len__(self) -> int:
@@ -119,3 +121,4 @@ class Addresses:
     def _sort(self) -> None:
         self._healthy = [address for address in self._known.values() if not address.ejections]
         self._ejected = [address for address in self._known.values() if address.ejections]
+        self.only = self._healthy[0] if len(self._healthy) == 1 and not self._ejected else None

@@ -48,6 +48,7 @@ RAMP_START = 0.1
 
 _CALLS, _FAILED, _SLOW = range(3)  # columns of the window
 _UNCOUNTED = -1  # no slot of the window
+_GOOD = Outcome.SUCCESS
 _BAD = Outcome.FAILURE
 _NEUTRAL = Outcome.NEUTRAL
 
@@ -183,19 +184,25 @@ class Breaker:
 
     def done(self, token: int, outcome: Outcome, now: float) -> None:
         """The call is over. Unknown tokens and second calls change nothing."""
-        slot = self._settled.pop(token, None)
+        window = self._window
+        started = self._waiting.pop(token, None)
         late = False
-        if slot is None:
-            started = self._waiting.pop(token, None)
-            if started is None:
+        if started is None:
+            slot = self._settled.pop(token, None)
+            if slot is None:
                 if self._trial is not None:
                     self._probe_done(self._trial, token, outcome, now)
                 return
+        elif (late := now - started > self._slow_s) or outcome is not _GOOD:
             slot = _UNCOUNTED
-            late = now - started > self._slow_s
+        else:  # what calls mostly come to
+            self._consecutive = 0
+            window.add(_CALLS, now)
+            if window.sums[_FAILED] or window.sums[_SLOW]:
+                self._judge(now)
+            return
         if outcome is _NEUTRAL:
             return
-        window = self._window
         failed = outcome is _BAD
         self._consecutive = self._consecutive + 1 if failed else 0
         if slot == _UNCOUNTED or (failed and not window.amend(slot, _FAILED, now)):

@@ -18,7 +18,7 @@ class RetryBudget:
     Unspent floor is kept for one second, or until it makes one retry. Times are monotonic seconds.
     """
 
-    __slots__ = ("_cap", "_floor", "_floor_at", "_floor_per_s", "_share", "_window")
+    __slots__ = ("_cap", "_floor", "_floor_at", "_floor_per_s", "_paid", "_share", "_window", "made")
 
     def __init__(self, share: float, floor_per_s: float) -> None:
         self._share = share
@@ -27,13 +27,19 @@ class RetryBudget:
         self._floor = self._cap  # retries that may be made from the floor now
         self._floor_at = 0.0
         self._window = Window(2, TTL_S)
+        self.made = 0
+        """Requests so far, retries apart: counted by who makes them, and dated by the next `tick`."""
+        self._paid = 0  # of them
 
-    def deposit(self, now: float) -> None:
-        """A request, not a retry, is being made."""
-        self._window.add(_REQUESTS, now)
+    def tick(self, now: float) -> None:
+        """Let time pass: to be called every 50 ms or so."""
+        if made := self.made - self._paid:
+            self._paid = self.made
+            self._window.add(_REQUESTS, now, made)
 
     def withdraw(self, now: float) -> bool:
         """Whether one more retry may be made; it counts as made when True."""
+        self.tick(now)
         self._window.advance(now)
         requests, retries = self._window.sums
         if retries + 1 <= self._share * requests:

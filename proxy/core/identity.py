@@ -33,10 +33,12 @@ class IdentityReader:
     Raises `ValueError`, naming the spec, for one that is not `header:`, `query:` or `cookie:NAME`.
     """
 
-    __slots__ = ("_client", "_cohort", "_region", "_user", "header_names", "segment_fields")
+    __slots__ = ("_client", "_cohort", "_region", "_user", "_user_field", "header_names", "segment_fields")
 
     def __init__(self, identity: Identity) -> None:
         self._user = _sources(identity.user)
+        kind, name = self._user[0] if self._user else ("", b"")
+        self._user_field = name if kind == "header" else b""  # looked at first
         self._region = _sources(identity.region)
         self._cohort = _sources(identity.cohort)
         self._client = _sources(identity.client)
@@ -70,6 +72,9 @@ class IdentityReader:
 
     def user(self, headers: Mapping[bytes, bytes], query: bytes) -> bytes:
         """The user alone: all that a request without scoped rules needs."""
+        value = headers.get(self._user_field)
+        if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value):
+            return value
         return _first(self._user, headers, query)
 
 

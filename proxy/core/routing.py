@@ -22,7 +22,7 @@ SALT = b"exposure"
 
 _SLASH, _PERCENT, _PLUS = b"/%+"  # numbers: `b"%" in text` costs ten times as much as `0x25 in text`
 # What most paths are: nothing in them can be read twice, and they are not searched for what could.
-_PLAIN = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?").fullmatch
+_PLAIN = rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?"
 # Everything the normal form could change, and what is never right. Escapes that are left out are
 # data in every reading: space, reserved characters other than / ; \ %, and all of non-ASCII.
 _SUSPECT = re.compile(
@@ -43,13 +43,18 @@ _PARAMETERS = re.compile(rb";[^/]*")
 class RouteTable:
     """The routes of one policy, asked by path without query."""
 
-    __slots__ = ("_entries", "_exact")
+    __slots__ = ("_entries", "_exact", "_plain", "_routes")
 
     def __init__(self, routes: Sequence[Route]) -> None:
         paths = sorted(((route.path.encode(), route) for route in routes), key=lambda e: -len(e[0]))
         # A prefix that does not end in a slash matches whole segments only: the third value is
         # where the next segment has to begin; 0: the prefix ends one itself.
         self._entries = tuple((path, route, 0 if path.endswith(b"/") else len(path)) for path, route in paths)
+
+        # The same as one pattern, the route known by its group, for paths in which there is nothing odd.
+        self._routes = (None, *(route for _, route, _ in self._entries))
+        prefixes = (re.escape(path) + (rb"(?=/|\Z)" if end else b"") for path, _, end in self._entries)
+        self._plain = re.compile(rb"(?=%b\Z)(?:(%b))" % (_PLAIN, b")|(".join(prefixes))).match
 
         # Asked by their very path, plain routes (recommend routes, above all) need no second look.
         self._exact = {path: self.match(path) for path, _, _ in self._entries if not _SUSPECT(path)}
@@ -70,7 +75,10 @@ class RouteTable:
         exact = self._exact.get(path)
         if exact is not None:
             return exact
-        if _PLAIN(path) or not _SUSPECT(path):
+        plain = self._plain(path)
+        if plain is not None:
+            return self._routes[plain.lastindex or 0]
+        if not _SUSPECT(path):
             return self.match(path)
         return self._resolve_odd(path)
 

@@ -22,12 +22,12 @@ class Window:
         self._slot = self._slots[0]
         self._turns_at = self._slot_s
 
-    def add(self, column: int, now: float) -> None:
-        """Count one."""
+    def add(self, column: int, now: float, count: int = 1) -> None:
+        """Count one, or so many at once."""
         if now >= self._turns_at:
             self.advance(now)
-        self._slot[column] += 1
-        self.sums[column] += 1
+        self._slot[column] += count
+        self.sums[column] += count
 
     def amend(self, slot: int, column: int, now: float) -> bool:
         """Count one in an earlier slot, so that it expires together with what was counted there.

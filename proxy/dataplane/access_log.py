@@ -18,7 +18,7 @@ class AccessLog:
         self.sample = 0.0  # share of the answers
         self._sampled = 0.0
 
-    def wants(self, *, always: bool) -> bool:
+    def wants(self, always: bool) -> bool:
         """Count an answer; whether it goes into the log."""
         self._sampled += self.sample
         if self._sampled >= 1.0:

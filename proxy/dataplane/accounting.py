@@ -27,7 +27,7 @@ class Accounting:
             bound.cell.count(status, seconds)
         if self._events is not None and (bound is None or not bound.recommends):
             self._events.request(head, now, status, failure.value.outcome if failure else "")
-        if self.access.wants(always=status >= 500 or failure is not None):
+        if self.access.wants(status >= 500 or failure is not None):
             self.access.write(head, status, seconds, failure.name.lower() if failure else "")
 
     def refused(self, head: RequestHead | None, refusal: Refusal, now: float) -> None:
@@ -46,5 +46,5 @@ class Accounting:
         ):
             self._events.request(head, now, refusal.status, refusal.code)
         failed = refusal.status >= 500 and refusal.fault is not Fault.SIDECAR
-        if self.access.wants(always=failed) and head is not None:
+        if self.access.wants(failed) and head is not None:
             self.access.write(head, refusal.status, now - head.started, refusal.code)

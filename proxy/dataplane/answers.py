@@ -12,6 +12,15 @@ from proxy.errors import Refusal
 _STARTS = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
+_TENTHS = tuple(b"%.1f" % (tenths / 10) for tenths in range(1000))
+
+
+def milliseconds(seconds: float) -> bytes:
+    """A duration as Server-Timing states it; mostly looked up, a third of the effort of a format."""
+    tenths = int(seconds * 10_000 + 0.5)
+    return _TENTHS[tenths] if 0 <= tenths < 1000 else b"%.1f" % (seconds * 1000)
+
+
 class _Date:
     """The Date field, formatted once a second (RFC 9110 §6.6.1)."""
 

@@ -66,6 +66,7 @@ class Bound:
         "faults",
         "first_byte",
         "flag_off",
+        "guarded",
         "judged",
         "lines",
         "max_body",
@@ -127,6 +128,7 @@ class Bound:
         self.methods = methods or (_READING if self.recommends else None)  # None: all
         self.allow = ", ".join(sorted(method.decode() for method in self.methods or ()))
         self.flag_off = bool(route.flag) and not policy.toggles.flags.get(route.flag, True)
+        self.guarded = self.flag_off or self.methods is not None or actions is not None
         self.priority = int(_PRIORITIES[route.priority])
         self.total_s = route.total_ms / 1000
         self.max_body = route.max_body_bytes

@@ -24,6 +24,7 @@ _log = logging.getLogger("fusebox.dataplane")
 WAITING, SENDING, SENT, ANSWERING, TUNNEL, OVER = range(6)
 
 _MAX_ATTEMPTS = 3
+_SUCCESS = Outcome.SUCCESS  # looking a member up takes ten times as long
 
 _CUT_OFF = {
     "manual": "held cut off by an operator",
@@ -56,7 +57,6 @@ class Call:
     _permit = 0
     _lane: Lane | None = None
     _connection: UpstreamConnection | None = None
-    _address: Address | None = None
     _attempts = 1
     _stale_retried = False
 
@@ -72,7 +72,7 @@ class Call:
     def on_interim(self, head: ResponseHead) -> None:
         """A 1xx answer; not every caller wants them."""
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         raise NotImplementedError
 
     # -- the way out
@@ -89,9 +89,8 @@ class Call:
             self.outcome = "breaker_open"
             (self.aside or pool.cell).outcomes["breaker_open"] += 1
             raise self._breaker_refusal(now)
-        pool.budget.deposit(now)
-        unused_s = inf if self.idempotent else WRITE_REUSE_S
-        connection = pool.acquire(self, now, unused_s=unused_s, avoid=None)
+        pool.budget.made += 1
+        connection = pool.acquire(self, now, inf if self.idempotent else WRITE_REUSE_S, None)
         if connection is not None:
             self._send(connection, now)
         elif self.phase == WAITING:
@@ -115,7 +114,7 @@ class Call:
     def on_connection(self, connection: UpstreamConnection) -> None:
         if self.phase != WAITING or self._connection is not None:
             # Given up meanwhile: the connection is good, somebody else will use it.
-            self.pool.release(connection, reusable=True)
+            self.pool.release(connection, True)
             return
         now = monotonic()
         try:
@@ -148,7 +147,7 @@ class Call:
         self._attempts += 1
         (self.aside or self.pool.cell).retries += 1
         self.phase = WAITING
-        connection = self.pool.acquire(self, now, unused_s=0.0, avoid=avoid)
+        connection = self.pool.acquire(self, now, 0.0, avoid)
         if connection is not None:
             self._send(connection, now)
         elif self.phase == WAITING:
@@ -159,12 +158,14 @@ class Call:
 
     def _send(self, connection: UpstreamConnection, now: float) -> None:
         self._connection = connection
-        self._address = connection.address
         self.sent_at = now
         if self.whole:
             connection.unsent = False
             self.phase = SENT
-            if self._lane is None or not self.one_deadline:
+            if self._lane is None:
+                self._lane = lane = self.first_byte
+                lane.set(self, now)
+            elif not self.one_deadline:
                 self._arm(self.first_byte, now)
             connection.take(self, self.request)
         else:
@@ -187,16 +188,13 @@ class Call:
 
     # -- the way back
 
-    def answered(self, head: ResponseHead, now: float, *, ended: bool) -> None:
-        """The answer has begun; called by subclasses first thing in `on_response`."""
+    def answering(self, now: float) -> None:
+        """The answer has begun; called by subclasses first thing in `on_response`, unless it has ended."""
         self._clock_first_byte(now)
-        if ended:
-            self.succeeded(head.status, now)
-        else:
-            if not self.one_deadline:
-                self._disarm()
-            self.phase = ANSWERING
-            self.pool.breaker.responded(self._permit, now)
+        if not self.one_deadline:
+            self._disarm()
+        self.phase = ANSWERING
+        self.pool.breaker.responded(self._permit, now)
 
     def _clock_first_byte(self, now: float) -> None:
         self.first_byte_s = seconds = now - self.sent_at
@@ -206,11 +204,11 @@ class Call:
 
     def concluded(self, status: int, now: float, broken: str = "") -> None:
         """A whole answer, judged by its content: `status` 0: it broke the contract, and `broken` says how."""
-        if not self.first_byte_s:
-            self._clock_first_byte(now)
         if status:
             self.succeeded(status, now)
         else:
+            if not self.first_byte_s:
+                self._clock_first_byte(now)
             self._connection = None
             self._disarm()
             self._settle(Failure.INVALID, f"not what sources answer: {broken}", now)
@@ -219,20 +217,26 @@ class Call:
         """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""
         pool = self.pool
         cell = self.aside or pool.cell
+        if not self.first_byte_s:  # as `_clock_first_byte`, without the call: it ended with its first piece
+            self.first_byte_s = seconds = now - self.sent_at
+            cell.buckets[bucket_of(seconds)] += 1
+            cell.seconds += seconds
+        connection = self._connection
         self.phase = OVER
         self._connection = None
-        self._disarm()
+        if self._lane is not None:
+            self._lane.clear(self)
+            self._lane = None
         if status < 500:
             cell.outcomes["success"] += 1
-            pool.breaker.done(self._permit, Outcome.SUCCESS, now)
+            pool.breaker.done(self._permit, _SUCCESS, now)
         else:
             self.outcome = "error"
             cell.outcomes["error"] += 1
             pool.complain("error", f"answered {status}", now)
             pool.breaker.done(self._permit, Outcome.FAILURE, now)
-        address = self._address
-        if address is not None and address.failures and self.aside is None:
-            pool.addresses.succeeded(address)
+        if connection is not None and connection.address.failures and self.aside is None:
+            pool.addresses.succeeded(connection.address)
 
     def on_failure(self, failure: Failure, detail: str) -> None:
         """Told by the connection, which is closed: reset, truncated or invalid."""

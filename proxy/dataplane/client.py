@@ -21,6 +21,7 @@ from proxy.dataplane.upstream import HIGH_WATER, RECEIVE
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
+    from proxy.dataplane.patterns import Pattern
     from proxy.dataplane.plane import DataPlane
 
 _log = logging.getLogger("fusebox.dataplane")
@@ -39,7 +40,7 @@ class Exchange(Protocol):
 class ClientConnection(Downstream):
     """Downstream side of the data plane."""
 
-    __slots__ = ("_answered", "_close", "_head_watch", "_stalled", "exchange", "head")
+    __slots__ = ("_answered", "_close", "_head_watch", "_pattern", "_stalled", "exchange", "head")
 
     head: RequestHead
 
@@ -50,6 +51,7 @@ class ClientConnection(Downstream):
         self._close = False  # after the present answer
         self._stalled = False  # the next request waits until the client reads
         self._head_watch: HeadWatch | None = None
+        self._pattern: Pattern | None = None  # that may fit the next head
 
     # -- told by the loop
 
@@ -59,6 +61,7 @@ class ClientConnection(Downstream):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.hop_lines = trust_lines(direct(self.peer, tls=False))
+        self._pattern = self.plane.reader.patterns.latest
         if self.plane.clients.admit(self):
             self._arm(self.plane.head_lane)
         else:
@@ -151,39 +154,53 @@ class ClientConnection(Downstream):
             if self._reading != HEAD:
                 self._received(data)
                 return
-            data = self._head(data)
+            plane = self.plane
+            pattern = self._pattern
+            reader = plane.reader
+            read = None
+            if pattern is not None and pattern.reader is reader:
+                read = reader.again(data, pattern)
+            if read is None:
+                read = self._head(data)
+                if read is None:
+                    return
+            head, data = read
+            self.head = head
+            self._head_watch = None
+            if self._lane is not None:
+                self._disarm()
+            self._answered = False
+            self._close = not head.keep_alive or plane.draining
+            if head.content_length or head.chunked:
+                data = self._with_body(head, data)
+            else:
+                self._reading = WAIT
+                exchange = plane.exchange(self, head, b"", True)
+                if not self._answered:
+                    self.exchange = exchange
 
-    def _head(self, data: bytes) -> bytes:
-        """Serve one request; gives the bytes behind its head that are not its body."""
+    def _head(self, data: bytes) -> tuple[RequestHead, bytes] | None:
+        """The head that `data` begins with and what is behind it; None: refused, or not yet whole."""
         plane = self.plane
         if data[0] <= 0x0D:  # one empty line before a request is ignored (RFC 9112 §2.2)
             if not (data == b"\r" or data[:2] == b"\r\n") or data[2:3] in (b"\r", b"\n"):
                 self.refuse_unread(bad_request("more than one empty line before the request"))
-                return b""
+                return None
             if data[:2] == b"\r\n" and len(data) > 2:
                 data = data[2:]
                 self._head_watch = None
         lines, end, rest = data.partition(b"\r\n\r\n")
         if not end or len(lines) + 4 > plane.policy.limits.head_bytes:
             self._unfinished(data)
-            return b""
-        self._head_watch = None
+            return None
         try:
-            head = self.head = plane.reader.read(lines + end if rest else data)
+            head = plane.reader.read(lines + end if rest else data)
         except Refusal as refusal:
             self.refuse_unread(refusal)
-            return b""
-        if self._lane is not None:
-            self._disarm()
-        self._answered = False
-        self._close = not head.keep_alive or plane.draining
-        if not head.content_length and not head.chunked:
-            self._reading = WAIT
-            exchange = plane.exchange(self, head, b"", ended=True)
-            if not self._answered:
-                self.exchange = exchange
-            return rest
-        return self._with_body(head, rest)
+            return None
+        # A client whose head its own pattern does not fit may send more like it: the next is not tried.
+        self._pattern = None if head.pattern is self._pattern else head.pattern
+        return head, rest
 
     def _with_body(self, head: RequestHead, rest: bytes) -> bytes:
         """The first piece of the body goes with the head; a small body is whole at once."""
@@ -196,7 +213,7 @@ class ClientConnection(Downstream):
             return b""
         if ended:
             self._reading = WAIT
-        exchange = self.plane.exchange(self, head, piece, ended=ended)
+        exchange = self.plane.exchange(self, head, piece, ended)
         if self._reading == BODY:
             self.exchange = exchange
             if exchange is None:
@@ -242,6 +259,7 @@ class ClientConnection(Downstream):
         if len(data) > self.plane.policy.limits.head_bytes:
             self.refuse_unread(self.plane.reader.too_large(data))
             return
+        self._pattern = None  # each further piece would be tried from the start
         if self._head_watch is None:
             self._head_watch = HeadWatch()
             if self._lane is not self.plane.head_lane:
@@ -269,7 +287,7 @@ class ClientConnection(Downstream):
             self._close = True  # in the first case it is answered before the body was there
         return self._close
 
-    def answered(self, *, close: bool = False) -> None:
+    def answered(self, close: bool = False) -> None:
         """The present answer is written whole."""
         self.exchange = None
         self._answered = True

@@ -5,9 +5,12 @@ remembered by their order.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import httptools
+
+if TYPE_CHECKING:
+    from proxy.dataplane.patterns import Pattern
 
 # Not passed on: hop-by-hop (RFC 9110 §7.6.1), and what the sidecar says itself.
 HOP_BY_HOP = frozenset(
@@ -50,6 +53,7 @@ MOST_CONNECTION_OPTIONS = 32
 """Members of a Connection field; nobody needs more, and each is looked for."""
 
 _REMEMBERED = 128
+_MOST_PATTERNS = 64
 _MOST_NAMES = 1024
 _MEMORABLE_NAMES = 40
 _MEMORABLE_BYTES = 64
@@ -77,6 +81,19 @@ class Names:
         self.framing = not names.isdisjoint(_FRAMING)
 
 
+class Order:
+    """Names in an order that heads had: what they mean, how often they came, how such heads are read."""
+
+    __slots__ = ("names", "pattern", "promising", "spelled", "times")
+
+    def __init__(self, spelled: tuple[bytes, ...], names: Names, *, promising: bool) -> None:
+        self.spelled = spelled
+        self.names = names
+        self.promising = promising  # it may get a pattern
+        self.times = 0
+        self.pattern: Pattern | None = None
+
+
 class Sorter:
     """Tells managed fields from the others, whatever their spelling (case, `_` for `-`)."""
 
@@ -86,14 +103,14 @@ class Sorter:
         self._kinds = dict.fromkeys(kept, KEPT) | dict.fromkeys(cut, CUT)
         self._sorts: dict[bytes, _Sort | None] = {}
         self._meanings: dict[tuple[bytes, ...], Names] = {}  # by the managed ones among them
-        self._orders: dict[tuple[bytes, ...], Names] = {}
+        self._orders: dict[tuple[bytes, ...], Order] = {}
 
-    def names(self, fields: Iterable[bytes]) -> Names:
+    def order(self, fields: Iterable[bytes]) -> Order:
         """Clients say the same fields in the same order again and again, so orders are remembered."""
         order = tuple(fields)
         return self._orders.get(order) or self._learn(order)
 
-    def _learn(self, order: tuple[bytes, ...]) -> Names:
+    def _learn(self, order: tuple[bytes, ...]) -> Order:
         bulky = len(order) > _MEMORABLE_NAMES or len(max(order, key=len, default=b"")) > _MEMORABLE_BYTES
         sorts = {} if bulky else self._sorts
         if not sorts.keys() >= set(order):
@@ -104,12 +121,20 @@ class Sorter:
         names = self._meanings.get(managed)
         if names is None:
             names = Names([(spelled, *found) for spelled in managed if (found := sorts[spelled])])
+        learnt = Order(order, names, promising=not bulky)
         if not bulky:
-            for known, key in ((self._orders, order), (self._meanings, managed)):
-                if len(known) >= _REMEMBERED:
-                    known.clear()
-                known[key] = names
-        return names
+            if len(self._meanings) >= _REMEMBERED:
+                self._meanings.clear()
+            self._meanings[managed] = names
+            if len(self._orders) >= _REMEMBERED:
+                self._forget()
+            self._orders[order] = learnt
+        return learnt
+
+    def _forget(self) -> None:
+        """Who sends ever new orders takes nobody's pattern away."""
+        kept = {key: order for key, order in self._orders.items() if order.pattern is not None}
+        self._orders = kept if len(kept) <= _MOST_PATTERNS else {}
 
     def _sort(self, spelled: bytes) -> _Sort | None:
         folded = spelled.lower()

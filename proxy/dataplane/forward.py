@@ -1,10 +1,11 @@
 """Forwarding: one request streamed up, its answer streamed down, neither kept."""
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.dataplane import rewrite
+from proxy.dataplane.answers import milliseconds
 from proxy.dataplane.binding import Bound
 from proxy.dataplane.call import ANSWERING, OVER, SENDING, TUNNEL, WAITING, Call
 from proxy.dataplane.chunked import framed, last_chunk
@@ -15,18 +16,18 @@ from proxy.errors import Refusal
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
-    from proxy.dataplane.pool import Pool
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 §9.2.2
 
 _HELD_BODY = 64 * 1024
 
-_ANSWER = b"%b%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n%b%d%bServer-Timing: total;dur=%.1f%b%.1f\r\n\r\n"
-
 
 class Forward(Call):
     """One request of a client, forwarded to the route's upstream."""
 
+    _body_ended = True
+    _body_size = 0
+    _chunked_up = False
     _begun = False  # part of the answer is out
     _upstream_full = False
     _client_was_full = False
@@ -36,32 +37,32 @@ class Forward(Call):
     _total: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, *, ended: bool
+        self, client: "ClientConnection", head: RequestHead, bound: Bound, piece: bytes, ended: bool
     ) -> None:
         self._client = client
         self._head = head
         self._bound = bound
-        self._chunked_up = head.chunked
-        self._body_ended = ended
-        self._body_size = len(piece)
-        self.pool = pool = cast("Pool", bound.pool)
+        self.pool = pool = bound.pool  # type: ignore[assignment]  # a route that forwards has one
         self.priority = bound.priority
         self.first_byte = bound.first_byte
-        self.bodiless = head.method == b"HEAD"
-        self.idempotent = head.method in IDEMPOTENT or (
-            bound.route.idempotency_key and b"idempotency-key" in head.fields
-        )
-        start = rewrite.request(head, client, pool.place.authority)
-        if self._chunked_up:
-            body = framed(piece) + last_chunk(client.trailers()) if ended else framed(piece)
-            self.request = b"%bTransfer-Encoding: chunked\r\n\r\n%b" % (start, body)
+        rest = b"\r\n"
+        if head.method != b"GET":
+            self.bodiless = head.method == b"HEAD"
+            self.idempotent = head.method in IDEMPOTENT or (
+                bound.route.idempotency_key and b"idempotency-key" in head.fields
+            )
+        if piece or not ended or head.chunked:
+            self.whole = self._body_ended = ended
+            self._body_size = len(piece)
+            rest = b"\r\n" + piece
+            if head.chunked:
+                self._chunked_up = True
+                body = framed(piece) + last_chunk(client.trailers()) if ended else framed(piece)
+                rest = b"Transfer-Encoding: chunked\r\n\r\n" + body
         elif head.upgrade and head.upgrade in bound.upgrades:
             self.upgrade = head.upgrade
-            self.request = b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % (start, head.upgrade)
-        else:
-            self.request = b"%b\r\n%b" % (start, piece)
-        if not ended:
-            self.whole = False
+            rest = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % head.upgrade
+        self.request = rewrite.request(head, client, pool.place.authority, rest)  # type: ignore[union-attr]
 
     # -- the request body
 
@@ -124,11 +125,14 @@ class Forward(Call):
         if self._head.http11:
             self._client.write(rewrite.interim(head))
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         now = monotonic()
         request = self._head
         client = self._client
-        self.answered(head, now, ended=ended)
+        if ended:
+            self.succeeded(head.status, now)
+        else:
+            self.answering(now)
         if request.action is not None:
             request.action.answered(head)
         self._begun = True
@@ -148,22 +152,30 @@ class Forward(Call):
         if close:
             framing += b"Connection: close\r\n"
         bound = self._bound
-        start = _ANSWER % (
-            start,
-            framing,
-            request.request_id,
-            bound.decision_start,
-            request.bucket,
-            bound.decision_end,
-            (now - request.started) * 1000,
-            self.pool.timing,
-            self.first_byte_s * 1000,
+        client.write(
+            b"".join(
+                (
+                    start,
+                    framing,
+                    b"Via: 1.1 fusebox\r\nX-Request-Id: ",
+                    request.request_id,
+                    b"\r\n",
+                    bound.decision_start,
+                    b"%d" % request.bucket,
+                    bound.decision_end,
+                    b"Server-Timing: total;dur=",
+                    milliseconds(now - request.started),
+                    self.pool.timing,
+                    milliseconds(self.first_byte_s),
+                    b"\r\n\r\n",
+                    body,
+                )
+            )
         )
-        client.write(start + body if body else start)
         if ended:
             self._stop()
             client.plane.accounting.finished(request, head.status, now)
-            client.answered(close=close)
+            client.answered(close)
             return
         self.limit_total()
         if self.phase == ANSWERING:
@@ -185,7 +197,7 @@ class Forward(Call):
         self.succeeded(self._status, now)
         self._stop()
         client.plane.accounting.finished(self._head, self._status, now)
-        client.answered(close=not self._head.http11)
+        client.answered(not self._head.http11)
 
     def on_client_full(self) -> None:
         self._client_was_full = True
@@ -283,7 +295,7 @@ class Forward(Call):
         now = monotonic()
         request, bound = self._head, self._bound
         connection = self._connection
-        self.answered(head, now, ended=True)
+        self.succeeded(head.status, now)
         if request.action is not None:
             request.action.answered(head)
         self._stop()

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from proxy.clock import monotonic
 from proxy.core.actions import ActionRules
@@ -54,6 +54,7 @@ RESERVED = Route(name="fusebox", path="/__fusebox", guarded=True)
 """Paths of the sidecar itself (contract, Headers): in the table so that nothing else can be reached there."""
 
 _TICK_S = 0.05
+_HEX = tuple(b"%02x" % number for number in range(256))
 
 
 class DataPlane:
@@ -94,7 +95,8 @@ class DataPlane:
         self._pools: dict[str, Pool] = {}
         self.clients = Clients(self)
         self._id_prefix = b"%016x" % (int.from_bytes(os.urandom(8), "big") | 1)
-        self._id = int.from_bytes(os.urandom(4), "big")
+        self._id = int.from_bytes(os.urandom(4), "big") << 8
+        self._id_stem = b""  # of the present 256
         self.accounting = Accounting(counters, events)
         self.books = Books(counters, self._upstreams.ever, on_signals, events)
         self.ticker.also(self.books.tick)
@@ -200,8 +202,11 @@ class DataPlane:
 
     def new_id(self) -> bytes:
         """32 hex digits, unique: a request id that is a trace id as well (W3C trace context)."""
-        self._id += 1
-        return b"%b%016x" % (self._id_prefix, self._id)
+        self._id = number = self._id + 1
+        low = number & 0xFF
+        if not low or not self._id_stem:
+            self._id_stem = b"%b%014x" % (self._id_prefix, number >> 8)
+        return self._id_stem + _HEX[low]
 
     def chunks(self) -> ChunkedReader:
         limits = self.policy.limits
@@ -213,7 +218,7 @@ class DataPlane:
         )
 
     def exchange(
-        self, client: ClientConnection, head: RequestHead, piece: bytes, *, ended: bool
+        self, client: ClientConnection, head: RequestHead, piece: bytes, ended: bool
     ) -> Exchange | None:
         """Begin to serve a request; None when it is already answered."""
         now = monotonic()
@@ -227,10 +232,15 @@ class DataPlane:
             head.request_id = self.new_id()
         forward: Forward | None = None
         try:
-            if head.method in own_methods.METHODS and own_methods.stays_here(head):
+            if head.method != b"GET" and head.method in own_methods.METHODS and own_methods.stays_here(head):
                 own_methods.answer(client, head)
                 return None
-            bound = self._route(client, head, len(piece))
+            route = self._table.resolve(head.path)
+            if route is None or route is RESERVED:
+                _no_route()
+            bound = head.bound = self._bound[route.name]
+            if bound.guarded or piece or not ended:
+                self._guard(client, head, bound, len(piece))
             user = head.user = self._identity.user(head.fields, head.query)
             head.bucket = bucket(user or head.request_id, SALT)
             if bound.recommends:
@@ -255,7 +265,7 @@ class DataPlane:
                 return Recommend.begin(client, head, bound, now)
             head.identify(self.new_id)
             kind = Forward if bound.shadow is None else bound.shadow.kind(head)
-            forward = kind(client, head, bound, piece, ended=ended)
+            forward = kind(client, head, bound, piece, ended)
             if head.action is not None:
                 head.action.call = forward
             forward.begin(now, head.bucket)
@@ -272,21 +282,16 @@ class DataPlane:
             return None
         return forward
 
-    def _route(self, client: ClientConnection, head: RequestHead, received: int) -> Bound:
-        """The route that serves this request, with `received` bytes of its body. Raises `Refusal`."""
-        route = self._table.resolve(head.path)
-        if route is None or route is RESERVED:
-            raise Refusal("no_route", 404, "Not Found", "no route has this path")
-        bound = head.bound = self._bound[route.name]
+    def _guard(self, client: ClientConnection, head: RequestHead, bound: Bound, received: int) -> None:
+        """What a route has before it, with `received` bytes of the body. Raises `Refusal`."""
         if bound.actions is not None and self._recorder is not None:
             self._recorder.begin(client, head, bound.actions)
         if bound.methods is not None and head.method not in bound.methods:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
-            raise Refusal("flag_off", 503, "Service Unavailable", f"{route.flag} is switched off")
-        if head.content_length > bound.max_body or received > bound.max_body:
+            raise Refusal("flag_off", 503, "Service Unavailable", f"{bound.route.flag} is switched off")
+        if max(head.content_length, received) > bound.max_body:
             raise bound.too_large()
-        return bound
 
     def own_lines(self, head: RequestHead) -> bytes:
         """The fields on every answer that the sidecar makes itself."""
@@ -302,6 +307,10 @@ class DataPlane:
             head.bucket,
             bound.decision_end,
         )
+
+
+def _no_route() -> NoReturn:
+    raise Refusal("no_route", 404, "Not Found", "no route has this path")
 
 
 if TYPE_CHECKING:  # what this class is to others

@@ -116,18 +116,16 @@ class Pool:
     # -- asked by calls
 
     def acquire(
-        self, waiter: Waiter, now: float, *, unused_s: float, avoid: Address | None
+        self, waiter: Waiter, now: float, unused_s: float, avoid: Address | None
     ) -> UpstreamConnection | None:
         """A connection at once, or later through the waiter. The slot taken is given back by
         `release`, `give_up` or with `on_no_connection`. A kept-alive connection is taken only when
         it was unused for less than `unused_s` (see `WRITE_REUSE_S`).
         """
-        if self.cell.inflight >= self.settings.max_inflight:
-            self._queue(waiter)
-            return None
-        connection = self._serve(waiter, now, unused_s=unused_s, avoid=avoid)
-        self.cell.inflight += 1
-        return connection
+        if self.cell.inflight < self.settings.max_inflight:
+            return self._serve(waiter, now, unused_s, avoid)
+        self._queue(waiter)
+        return None
 
     def queues(self, waiter: Waiter) -> bool:
         """Whether it waits for a slot."""
@@ -148,25 +146,28 @@ class Pool:
         return True
 
     def _serve(
-        self, waiter: Waiter, now: float, *, unused_s: float, avoid: Address | None
+        self, waiter: Waiter, now: float, unused_s: float, avoid: Address | None
     ) -> UpstreamConnection | None:
-        if not self.place.known:
+        """Take a slot, and a connection for it or the way to one."""
+        addresses = self.addresses
+        address = addresses.only or (addresses.pick(now, avoid) if self.place.known else None)
+        self.cell.inflight += 1
+        if address is None:
             spawn(self._connect(waiter, None, avoid), f"connect {self.name}")
             return None
-        address = self.addresses.pick(now, avoid)
         address.inflight += 1
         idle = self._idle[address]
         while idle:
-            connection = idle[-1]
+            connection = idle.pop()
             unused = now - connection.idle_since
-            usable = unused < connection.idle_limit and not connection.transport.is_closing()
-            if usable and unused >= unused_s:
-                break  # still good for what may be repeated; those below are older
-            idle.pop()
-            if usable:
+            if unused >= connection.idle_limit or connection.transport.is_closing():
+                connection.quiet_close()
+            elif unused < unused_s:
                 connection.reused = True
                 return connection
-            connection.quiet_close()
+            else:  # still good for what may be repeated; those below are older
+                idle.append(connection)
+                break
         spawn(self._connect(waiter, address, avoid), f"connect {self.name}")
         return None
 
@@ -190,6 +191,7 @@ class Pool:
     def tick(self, now: float) -> None:
         """Let time pass."""
         self.breaker.tick(now)
+        self.budget.tick(now)
         self.sweep(now)
         if not self.place.literal and now >= self._next_refresh:
             self._next_refresh = now + self.settings.dns_refresh_s
@@ -203,7 +205,7 @@ class Pool:
 
     # -- told by connections
 
-    def release(self, connection: UpstreamConnection, *, reusable: bool) -> None:
+    def release(self, connection: UpstreamConnection, reusable: bool) -> None:
         """An answer is complete: the slot is free, and the connection perhaps reusable."""
         address = connection.address
         address.inflight -= 1
@@ -243,8 +245,7 @@ class Pool:
             if queue:
                 waiter = next(iter(queue))
                 self.leave(waiter)
-                connection = self._serve(waiter, monotonic(), unused_s=WRITE_REUSE_S, avoid=None)
-                cell.inflight += 1
+                connection = self._serve(waiter, monotonic(), WRITE_REUSE_S, None)
                 if connection is not None:
                     waiter.on_connection(connection)
                 return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from proxy.clock import Clock, monotonic
 from proxy.core.policy import Limits
 from proxy.dataplane.fields import (
     HOP_BY_HOP,
@@ -28,6 +29,7 @@ from proxy.dataplane.fields import (
     spelled_as,
     without,
 )
+from proxy.dataplane.patterns import LENGTH, OFTEN, USUAL_CONNECTION, Grammar, Pattern, Patterns
 from proxy.errors import Refusal
 
 if TYPE_CHECKING:
@@ -42,8 +44,16 @@ _PROTECTED = READ | REPLACED | {b"authorization", b"cookie", b"cache-control", b
 _OTHER_VERSION = re.compile(rb"[A-Z]+ [^ \r\n]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@~-]{1,128}")
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_ID = rb"[A-Za-z0-9._:/+=@~-]{1,128}+"
+_TRACE = rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_REQUEST_ID = re.compile(_ID)
+_TRACEPARENT = re.compile(_TRACE)
+_TRACE_LINE = b"traceparent: 00-%b-%b-00\r\n"
+_BOTH_IDS = b"X-Request-Id: %b\r\n" + _TRACE_LINE
+# What patterns fit of a request line and a host: less than is valid, and all that is usual.
+_START = rb'(GET|POST|HEAD|PUT|DELETE|PATCH) (/[!"$-~]{0,%d}+) HTTP/1\.1\r\n'
+_USUAL_HOST = rb"([A-Za-z0-9.-]{1,255}+(?::[1-5]?[0-9]{1,4})?)"
+_UNUSUAL = frozenset((b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 
 
 def bad_request(detail: str, *, status: int = 400, code: str = "bad_request") -> Refusal:
@@ -76,6 +86,7 @@ class RequestHead:
         "method",
         "overridden",
         "path",
+        "pattern",
         "query",
         "request_id",
         "started",
@@ -100,9 +111,10 @@ class RequestHead:
     upgrade: bytes  # lower-case protocol asked for, when Connection names it
     request_id: bytes  # empty: absent or not well-formed
     made_id: bool  # by the sidecar: the client gave no request id, or none that is well-formed
-    traceparent: bytes  # the client's; empty: it goes on with one of the sidecar's
+    traceparent: bytes  # the client's; empty: absent or not well-formed, it goes on with one of the sidecar's
     id_lines: bytes  # X-Request-Id and traceparent as far as they had to be made
     claims: bool  # it says something of earlier hops
+    pattern: Pattern | None  # that may fit the next one of the same client
     bound: "Bound | None"
     overridden: "Overridden"  # there where the decision is aside for an override
     action: "Pending | None"  # recorded before its answer
@@ -115,16 +127,15 @@ class RequestHead:
         self.lines = self._dropped(b"max-forwards") + b"Max-Forwards: %d\r\n" % hops
 
     def identify(self, new_id: Callable[[], bytes]) -> None:
-        """What goes upstream goes with ids: keep those that are well-formed, make those that are missing."""
-        trace = self.fields.get(b"traceparent")
-        if trace is not None and not _TRACEPARENT.fullmatch(trace):
-            self.drop(b"traceparent")
-            trace = b""
-        self.traceparent = trace or b""
-        self.id_lines = b"X-Request-Id: %b\r\n" % self.request_id if self.made_id else b""
-        if not trace:
-            made = self.request_id if self.made_id else new_id()
-            self.id_lines += b"traceparent: 00-%b-%b-00\r\n" % (made, made[16:])
+        """What goes upstream goes with ids: make those that are missing."""
+        if self.traceparent:
+            self.id_lines = b"X-Request-Id: %b\r\n" % self.request_id if self.made_id else b""
+        elif self.made_id:
+            made = self.request_id
+            self.id_lines = _BOTH_IDS % (made, made, made[16:])
+        else:
+            made = new_id()
+            self.id_lines = _TRACE_LINE % (made, made[16:])
 
     def drop(self, name: bytes) -> None:
         """Pass `name` on no longer."""
@@ -137,13 +148,64 @@ class RequestHead:
 class RequestReader:
     """Reads request heads. One serves all connections: it holds no state between heads."""
 
-    def __init__(self, limits: Limits, identity_fields: Iterable[bytes]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        identity_fields: Iterable[bytes],
+        *,
+        clock: Clock = monotonic,
+        often: int = OFTEN,
+    ) -> None:
+        """An order of names that came `often` gets a pattern, one of them in a second of `clock`."""
+        self._head_limit = limits.head_bytes
         self._fields_limit = limits.head_fields
         self._target_limit = limits.target_bytes
         self._protected = _PROTECTED | frozenset(identity_fields)
         self._sorter = Sorter(READ | frozenset(identity_fields), HOP_BY_HOP | REPLACED | {b"http2-settings"})
         self._validator = Validator(httptools.HttpRequestParser)
         self._hosts: set[bytes] = set()  # values seen to be valid, bounded
+        values = {
+            b"host": _USUAL_HOST,
+            b"connection": USUAL_CONNECTION,
+            b"content-length": LENGTH,
+            b"x-request-id": b"(%b)" % _ID,
+            b"traceparent": b"(%b)" % _TRACE,
+        }
+        start = _START % (self._target_limit - 1)
+        grammar = Grammar(start, 2, values, needed=frozenset((b"host",)), unfit=_UNUSUAL)
+        self.patterns = Patterns(grammar, self, clock, often)
+
+    def again(self, data: bytes, pattern: Pattern) -> tuple[RequestHead, bytes] | None:
+        """The head that `data` begins with, as `read` would give it, and what is behind it.
+
+        None where the `pattern`, one of this reader's, does not fit: then `read` has to say what it is.
+        """
+        found = pattern.match(data)
+        if found is None:
+            return None
+        groups = found.groups()
+        rest = groups[-1]
+        if len(data) > self._head_limit and len(data) - len(rest) > self._head_limit:
+            return None
+        out = RequestHead()
+        out.pattern = pattern
+        out.method = groups[0]
+        out.target = target = groups[1]
+        out.path, _, out.query = target.partition(b"?")
+        runs = pattern.runs
+        out.lines = groups[pattern.lines_at] if runs is None else b"".join(runs(groups))
+        out.fields = fields = pattern.blank.copy()
+        for name, at in pattern.values:
+            fields[name] = groups[at]
+        out.request_id = groups[pattern.request_id_at] if pattern.request_id_at else b""
+        out.traceparent = groups[pattern.traceparent_at] if pattern.traceparent_at else b""
+        out.content_length = int(groups[pattern.length_at]) if pattern.length_at else 0
+        out.connection = pattern.connection
+        out.claims = pattern.claims
+        out.http11 = out.keep_alive = True
+        out.chunked = out.expects_continue = False
+        out.upgrade = b""
+        return out, rest
 
     def read(self, head: bytes) -> RequestHead:
         """`head` runs to its first empty line, inclusive. Raises `Refusal`, or gives the parts."""
@@ -170,7 +232,8 @@ class RequestReader:
         out.method = method
         out.http11 = http11
         found = self._validator.fields
-        names = self._sorter.names(found)
+        order = self._sorter.order(found)
+        names = order.names
         self._fields(out, rest, found, names, count)
         self._target(out, target)
         out.chunked = out.expects_continue = False
@@ -181,6 +244,7 @@ class RequestReader:
         bodiless = not out.content_length and not out.chunked
         if asked_upgrade and bodiless and http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
+        out.pattern = self.patterns.of(order) if count == len(found) else None
         return out
 
     def _bad_line(self, head: bytes) -> Refusal:
@@ -213,6 +277,10 @@ class RequestReader:
         if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(request_id):
             out.request_id = b""
             cut = (*cut, *spelled_as((b"x-request-id",), head))
+        out.traceparent = trace = fields.get(b"traceparent", b"")
+        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(trace):
+            out.traceparent = b""
+            cut = (*cut, *spelled_as((b"traceparent",), head))
         connection = fields.get(b"connection")
         if connection is None:
             out.connection = NO_TOKENS

@@ -68,8 +68,8 @@ def _asked_host(head: RequestHead, hop: Hop) -> bytes:
     return head.fields.get(b"host", b"")
 
 
-def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
-    """The request line and fields that go upstream, without framing fields and the empty line.
+def request(head: RequestHead, hop: Hop, authority: bytes, rest: bytes = b"") -> bytes:
+    """The request line and fields that go upstream, and the `rest`: framing fields, the empty line, a body.
 
     Target and end-to-end fields are untouched. `authority` stands in for a Host that HTTP/1.0
     does not have to send.
@@ -81,13 +81,21 @@ def request(head: RequestHead, hop: Hop, authority: bytes) -> bytes:
         if host is None:
             lines += b"Host: %b\r\n" % authority
         host = _asked_host(head, hop) or authority
-    return b"%b %b HTTP/1.1\r\n%b%bX-Forwarded-Host: %b\r\n%b" % (
-        head.method,
-        head.target,
-        head.lines,
-        lines,
-        host,
-        head.id_lines,
+    # A format takes three times as long.
+    return b"".join(
+        (
+            head.method,
+            b" ",
+            head.target,
+            b" HTTP/1.1\r\n",
+            head.lines,
+            lines,
+            b"X-Forwarded-Host: ",
+            host,
+            b"\r\n",
+            head.id_lines,
+            rest,
+        )
     )
 
 

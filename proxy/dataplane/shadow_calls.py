@@ -69,8 +69,8 @@ class Copied(Forward):
 
     kept: _Passing | None = None
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
-        super().on_response(head, body, ended=ended)
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
+        super().on_response(head, body, ended)
         shadow = self._bound.shadow
         if shadow is None:
             return
@@ -177,9 +177,12 @@ class Copy(Call):
     def stop(self) -> None:
         self.give_up(Failure.ABORTED, monotonic())
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         self._status, self._coding = head.status, _coding(head)
-        self.answered(head, monotonic(), ended=ended)
+        if ended:
+            self.succeeded(head.status, monotonic())
+        else:
+            self.answering(monotonic())
         self._take(body, ended=ended)
 
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:
@@ -241,7 +244,7 @@ class _Nobody(_Sender):
     def write(self, data: bytes) -> None:
         self._answer = data
 
-    def answered(self, *, close: bool = False) -> None:
+    def answered(self, close: bool = False) -> None:
         self._plan.answered(self._answer.partition(b"\r\n\r\n")[2])
 
 

@@ -78,13 +78,13 @@ class SourceCall(Call):
 
     # -- the answer
 
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None:
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None:
         now = monotonic()
         if ended:
             self._conclude(head, body, now)
             return
         self._head = head
-        self.answered(head, now, ended=False)
+        self.answering(now)
         self.on_body(body, b"", ended=False)
 
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None:

@@ -4,13 +4,16 @@ import asyncio
 import logging
 import os
 import socket
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.core.addresses import Address
 from proxy.core.policy import Limits
 from proxy.dataplane.chunked import FORBIDDEN_TRAILERS, BadChunk, ChunkedReader
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
+
+if TYPE_CHECKING:
+    from proxy.dataplane.patterns import Pattern
 
 _log = logging.getLogger("fusebox.dataplane")
 
@@ -33,7 +36,7 @@ class Consumer(Protocol):
     upgrade: bytes  # the protocol asked for
 
     def on_interim(self, head: ResponseHead) -> None: ...
-    def on_response(self, head: ResponseHead, body: bytes, *, ended: bool) -> None: ...
+    def on_response(self, head: ResponseHead, body: bytes, ended: bool) -> None: ...
     def on_body(self, piece: bytes, trailers: bytes, *, ended: bool) -> None: ...
     def on_switch(self, head: ResponseHead, data: bytes) -> None: ...
     def on_tunnel(self, data: bytes) -> None: ...
@@ -50,7 +53,7 @@ class Home(Protocol):
     limits: Limits
     reader: ResponseReader
 
-    def release(self, connection: "UpstreamConnection", *, reusable: bool) -> None: ...
+    def release(self, connection: "UpstreamConnection", reusable: bool) -> None: ...
     def lost(self, connection: "UpstreamConnection") -> None: ...
 
 
@@ -69,6 +72,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_left",
         "_mode",
         "_partial",
+        "_pattern",
         "_spare",
         "address",
         "idle_limit",
@@ -94,6 +98,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._consumer: Consumer | None = None
         self._mode = _IDLE
         self._partial = b""
+        self._pattern: Pattern | None = None  # that may fit the next head
         self._left = 0
         self._keeps = False
         self._interim = 0
@@ -133,7 +138,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def leave_tunnel(self) -> None:
         """Close behind what was already written."""
         self.unsent = True
-        self._leave(reusable=False)
+        self._leave(False)
 
     def quiet_close(self) -> None:
         """Close an idle connection."""
@@ -225,10 +230,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 self._unfinished_head(data)
                 return
             try:
-                head = self._home.reader.read(data if end == len(data) else data[:end])
+                head = self._home.reader.read(data[:end], self._pattern)
             except Malformed as error:
                 self._fail(Failure.INVALID, str(error))
                 return
+            self._pattern = head.pattern
             rest = data[end:]
             if head.status >= 200:
                 self._final(head, rest)
@@ -273,8 +279,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         length = head.content_length
         keeps = self._keeps = head.keeps
         if consumer.bodiless or head.status in _BODILESS:
-            self._leave(reusable=keeps and not rest)
-            consumer.on_response(head, b"", ended=True)
+            self._leave(keeps and not rest)
+            consumer.on_response(head, b"", True)
         elif head.chunked:
             limits = self._home.limits
             self._chunks = ChunkedReader(
@@ -287,16 +293,16 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._first_chunks(consumer, head, rest)
         elif length < 0:
             self._mode = _UNTIL_CLOSE
-            consumer.on_response(head, rest, ended=False)
+            consumer.on_response(head, rest, False)
         elif len(rest) >= length:
             if b"keep-alive" in head.fields:
                 self._note_keep_alive(head.fields[b"keep-alive"])
-            self._leave(reusable=keeps and len(rest) == length)
-            consumer.on_response(head, rest[:length], ended=True)
+            self._leave(keeps and len(rest) == length)
+            consumer.on_response(head, rest[:length], True)
         else:
             self._mode = _LENGTH
             self._left = length - len(rest)
-            consumer.on_response(head, rest, ended=False)
+            consumer.on_response(head, rest, False)
 
     def _first_chunks(self, consumer: Consumer, head: ResponseHead, rest: bytes) -> None:
         """Answer with what came along, so that a whole small chunked answer is one write."""
@@ -306,7 +312,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         except BadChunk as error:
             self._fail(Failure.INVALID, str(error))
             return
-        consumer.on_response(head, piece, ended=False)
+        consumer.on_response(head, piece, False)
         if chunks.done and self._consumer is not None:
             self._ended(b"", chunks.rest)
 
@@ -328,17 +334,16 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         trailers = self._chunks.trailers if self._chunks is not None else b""
         reusable = self._keeps and not extra and self._mode != _UNTIL_CLOSE
         self._chunks = None
-        self._leave(reusable=reusable)
+        self._leave(reusable)
         if consumer is not None:
             consumer.on_body(piece, trailers, ended=True)
 
-    def _leave(self, *, reusable: bool) -> None:
+    def _leave(self, reusable: bool) -> None:
         self._consumer = None
         self._mode = _IDLE
-        reusable = reusable and not self.unsent
         if self._spare is not None:
             self._close_spare()
-        self._home.release(self, reusable=reusable)
+        self._home.release(self, reusable and not self.unsent)
 
     def _fail(self, failure: Failure, detail: str) -> None:
         consumer = self._consumer

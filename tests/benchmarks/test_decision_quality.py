@@ -2,29 +2,12 @@
 
 import importlib
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from proxy.core.rollback.signals import FAILED, REQUESTS, Delta, Key, columns
 from proxy.core.simulation.incident import Incident
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-LOCAL = ["decision_quality", "harness", "other_policies", "proc", "report"]
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """Import a module of the benchmarks, which import each other by bare names, and leave no trace of it."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    for name in LOCAL:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module
-    for name in LOCAL:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture

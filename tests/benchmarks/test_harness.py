@@ -1,8 +1,8 @@
 """The benchmarks' measuring: what they read from the kernel and from wrk, and what they make of it."""
 
 import argparse
-import importlib
 import json
+import platform
 import socket
 import subprocess
 import sys
@@ -20,15 +20,16 @@ SCRIPTS = [
     "audit",
     "bodies",
     "breaker",
+    "cache",
     "connections",
     "decide",
     "decision_quality",
     "fallback",
+    "instructions",
     "peers",
     "recommend",
     "toggles",
 ]
-LOCAL = ["harness", "proc", "report"]
 
 kernel_counts = pytest.mark.skipif(
     not Path("/proc/self/schedstat").exists(), reason="this kernel does not count in /proc"
@@ -40,17 +41,6 @@ while time.process_time() < 0.3: sum(range(10_000))
 print("burnt", flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def load(monkeypatch):
-    """Import a module of the benchmarks, which import each other by bare names, and leave no trace of it."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    for name in LOCAL:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module
-    for name in LOCAL:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -166,7 +156,7 @@ def test_ratios_are_taken_within_rounds(load, sample):
         ({}, True),
     ],
 )
-def test_check_turns_a_missed_target_into_the_exit_code(load, tmp_path, bound, met):
+def test_check_turns_a_missed_target_into_the_exit_code(load, tmp_path, capsys, bound, met):
     """With --check a missed target is 1; without it never; the JSON says it either way."""
     report = load("report")
     finding = report.Finding(text="x", value=report.spread([1.0, 2.0, 9.0]), **bound)
@@ -174,8 +164,30 @@ def test_check_turns_a_missed_target_into_the_exit_code(load, tmp_path, bound, m
     for check in (False, True):
         chosen = argparse.Namespace(out=out, check=check)
         assert report.finish("x", chosen, [], [finding]) == int(check and not met)
-    written = json.loads(out.read_text())["findings"][0]
+    written = json.loads(out.read_text())
+    assert written["machine"]["python"] == report.interpreter()
+    assert f"Python {report.interpreter()}\n" in capsys.readouterr().out
+    written = written["findings"][0]
     assert (written["met"], written["value"]) == (met, {"median": 2.0, "low": 1.0, "high": 9.0})
+
+
+@pytest.mark.parametrize(
+    ("said", "schemes", "how"),
+    [
+        ("'--enable-optimizations' '--with-lto' '--with-ensurepip'", (), "(PGO and LTO)"),
+        ("'--enable-shared' '--with-lto=thin'", (), "(LTO)"),
+        ("'--enable-optimizations'", ("deb_system",), "(PGO)"),
+        ("'--enable-shared'", (), "(neither PGO nor LTO)"),
+        (None, (), "(neither PGO nor LTO)"),
+        ("'--enable-shared'", ("deb_system",), "(Debian's: PGO and LTO "),
+    ],
+)
+def test_the_interpreter_is_named_with_how_it_was_built(load, monkeypatch, said, schemes, how):
+    """Debian's names the settings of a build that it is not."""
+    report = load("report")
+    monkeypatch.setattr(report.sysconfig, "get_config_var", {"CONFIG_ARGS": said}.get)
+    monkeypatch.setattr(report.sysconfig, "get_scheme_names", lambda: schemes)
+    assert report.interpreter().startswith(f"{platform.python_version()} {how}")
 
 
 def test_load_that_was_not_enough_is_marked(load, sample):

@@ -6,6 +6,11 @@ from hypothesis import strategies as st
 from proxy.core.budget import TTL_S, RetryBudget
 
 
+def deposit(budget: RetryBudget, now: float) -> None:
+    budget.made += 1
+    budget.tick(now)
+
+
 def granted(budget: RetryBudget, now: float, tries: int) -> int:
     return sum(budget.withdraw(now) for _ in range(tries))
 
@@ -13,25 +18,25 @@ def granted(budget: RetryBudget, now: float, tries: int) -> int:
 def test_a_fifth_of_the_requests_may_be_retried():
     budget = RetryBudget(0.2, 0.0)
     for _ in range(100):
-        budget.deposit(50.0)
+        deposit(budget, 50.0)
     assert granted(budget, 50.0, 100) == 20
 
 
 def test_deposits_expire():
     budget = RetryBudget(0.2, 0.0)
     for _ in range(100):
-        budget.deposit(50.0)
+        deposit(budget, 50.0)
     assert granted(budget, 50.0 + TTL_S, 100) == 0
 
 
 def test_what_was_spent_comes_back_only_with_new_requests():
     budget = RetryBudget(0.5, 0.0)
     for _ in range(10):
-        budget.deposit(50.0)
+        deposit(budget, 50.0)
     assert granted(budget, 50.0, 10) == 5
     assert granted(budget, 59.0, 10) == 0
     for _ in range(10):
-        budget.deposit(61.0)
+        deposit(budget, 61.0)
     assert granted(budget, 61.0, 10) == 5
 
 
@@ -52,7 +57,7 @@ def test_a_floor_below_one_grants_one_in_its_time():
 def test_without_share_and_floor_nothing_is_granted():
     budget = RetryBudget(0.0, 0.0)
     for second in range(100):
-        budget.deposit(float(second))
+        deposit(budget, float(second))
         assert not budget.withdraw(float(second))
 
 
@@ -70,7 +75,7 @@ def test_no_run_is_granted_more_than_share_and_floor(share, floor, steps):
     for deposits, tries, pause in steps:
         now += pause
         for _ in range(deposits):
-            budget.deposit(now)
+            deposit(budget, now)
             requests.append(now)
         retries += [now] * granted(budget, now, tries)
         for since in (start, now - TTL_S):

@@ -68,7 +68,7 @@ class Caller:
         async with asyncio.timeout(5):
             await self.answered.wait()
 
-    def on_response(self, head, body, *, ended) -> None:
+    def on_response(self, head, body, ended) -> None:
         self.answered.set()
 
     def on_failure(self, failure, detail) -> None:

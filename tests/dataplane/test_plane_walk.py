@@ -31,7 +31,7 @@ class Moody:
                 ("answer", "answer", "hang", "reset", "close", "cut", "junk", "early", "last")
             )
             await (wire.request_head() if mood == "early" else wire.request())
-            if self.over.is_set():  # maybe since the mood was chosen
+            if self.over.is_set() and mood != "early":  # maybe since the mood was chosen
                 mood = "answer"
             if mood == "hang":
                 await self.over.wait()

@@ -11,7 +11,6 @@ from harness import GoneError, Wire, echo, reply, turn, until
 from rig import Rig, sidecar
 
 from proxy.clock import monotonic
-from proxy.core.addresses import Addresses
 from proxy.core.breaker import Breaker, BreakerSettings
 from proxy.dataplane import rewrite
 from proxy.dataplane.forward import Forward
@@ -31,13 +30,12 @@ ON_THE_WAY: list[tuple[Any, str]] = [
     (Breaker, "admit"),
     (Pool, "acquire"),
     (Pool, "_serve"),
-    (Addresses, "pick"),
     (Pool, "_open"),
     (Breaker, "sent"),
     (UpstreamConnection, "take"),
     (ResponseReader, "read"),
     (Forward, "on_response"),
-    (Forward, "answered"),
+    (Forward, "succeeded"),
 ]
 
 
