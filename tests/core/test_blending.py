@@ -3,15 +3,20 @@
 import pytest
 
 from proxy.core.blending import Ranking, blend, ranking
-from proxy.core.candidates import Candidate, Candidates
+from proxy.core.candidates import NO_CANDIDATES, Candidate, Candidates
 
 
 def candidates(**scores: float) -> Candidates:
-    return {key: Candidate(key, score) for key, score in scores.items()}
+    found = {key: Candidate(key, score) for key, score in scores.items()}
+    return Candidates([*found.values()], found, {})
 
 
 def ranked(found: Ranking) -> list[tuple[float, str]]:
     return [(found.scores[key], key) for key in found.ids()]
+
+
+def known(found: Ranking) -> tuple[Candidates, Candidates, tuple[str, str, str]]:
+    return found.one, found.other, found.labels
 
 
 class TestBlend:
@@ -21,12 +26,13 @@ class TestBlend:
         assert [found.scores[key] for key in "badc"] == pytest.approx([0.6 * 0.5 + 0.4, 0.6, 0.4 * 0.5, 0.0])
 
     def test_what_each_source_said_is_known(self):
-        cf, content = candidates(a=1, b=2), candidates(b=3)
-        assert blend(0.6, cf, content)[1:] == (cf, content, ("cf", "content", "hybrid"))
-        assert blend(0.6, None, content)[1:3] == ({}, content)
-        assert ranking("control", cf)[1:] == (cf, {}, ("control", "", ""))
+        cf, content = candidates(b=2, a=1), candidates(b=3)
+        none = NO_CANDIDATES
+        assert known(blend(0.6, cf, content)) == (cf, content, ("cf", "content", "hybrid"))
+        assert known(blend(0.6, None, content))[:2] == (none, content)
+        assert known(ranking("control", cf)) == (cf, none, ("control", "", ""))
 
-    @pytest.mark.parametrize("missing", [None, {}])
+    @pytest.mark.parametrize("missing", [None, NO_CANDIDATES])
     def test_a_source_alone_has_the_whole_weight(self, missing):
         assert ranked(blend(0.6, candidates(a=1, b=3), missing)) == [(1.0, "b"), (0.0, "a")]
         assert ranked(blend(0.6, missing, candidates(a=1, b=3))) == [(1.0, "b"), (0.0, "a")]
