@@ -46,8 +46,8 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 _ID = rb"[A-Za-z0-9._:/+=@~-]{1,128}+"
 _TRACE = rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-_REQUEST_ID = re.compile(_ID)
-_TRACEPARENT = re.compile(_TRACE)
+_is_request_id = re.compile(_ID).fullmatch
+_is_traceparent = re.compile(_TRACE).fullmatch
 _TRACE_LINE = b"traceparent: 00-%b-%b-00\r\n"
 _BOTH_IDS = b"X-Request-Id: %b\r\n" + _TRACE_LINE
 # What patterns fit of a request line and a host: less than is valid, and all that is usual.
@@ -273,14 +273,16 @@ class RequestReader:
         cut = names.cut
         out.fields = fields
         out.claims = names.claims
-        out.request_id = request_id = fields.get(b"x-request-id", b"")
-        if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(request_id):
-            out.request_id = b""
+        request_id = fields.get(b"x-request-id")
+        if request_id is not None and not _is_request_id(request_id):
+            request_id = None
             cut = (*cut, *spelled_as((b"x-request-id",), head))
-        out.traceparent = trace = fields.get(b"traceparent", b"")
-        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(trace):
-            out.traceparent = b""
+        out.request_id = request_id or b""
+        trace = fields.get(b"traceparent")
+        if trace is not None and not _is_traceparent(trace):
+            trace = None
             cut = (*cut, *spelled_as((b"traceparent",), head))
+        out.traceparent = trace or b""
         connection = fields.get(b"connection")
         if connection is None:
             out.connection = NO_TOKENS

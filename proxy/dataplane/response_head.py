@@ -134,7 +134,7 @@ class ResponseReader:
         groups = found.groups()
         status = int(groups[1])
         chunked = b"transfer-encoding" in pattern.blank
-        if chunked and status in _BODILESS:
+        if chunked and (status in _BODILESS or pattern.length_at):
             return None
         out = ResponseHead()
         out.pattern = pattern
