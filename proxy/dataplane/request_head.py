@@ -24,7 +24,6 @@ from proxy.dataplane.fields import (
     Quiet,
     Sorter,
     Validator,
-    lines_of,
     list_members,
     spelled_as,
     without,
@@ -231,10 +230,9 @@ class RequestReader:
         out = RequestHead()
         out.method = method
         out.http11 = http11
-        found = self._validator.fields
-        order = self._sorter.order(found)
+        order, out.fields = self._sorter.read(self._validator.fields, count, rest, 10)
         names = order.names
-        self._fields(out, rest, found, names, count)
+        self._fields(out, rest, names)
         self._target(out, target)
         out.chunked = out.expects_continue = False
         out.content_length = 0
@@ -244,7 +242,7 @@ class RequestReader:
         bodiless = not out.content_length and not out.chunked
         if asked_upgrade and bodiless and http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
-        out.pattern = self.patterns.of(order) if count == len(found) else None
+        out.pattern = self.patterns.of(order)
         return out
 
     def _bad_line(self, head: bytes) -> Refusal:
@@ -260,18 +258,12 @@ class RequestReader:
             return Refusal("bad_request", 414, "URI Too Long", close=True)
         return Refusal("head_too_large", 431, "Request Header Fields Too Large", close=True)
 
-    def _fields(
-        self, out: RequestHead, head: bytes, found: dict[bytes, bytes], names: Names, count: int
-    ) -> None:
-        """`head` begins with the version of the request line; it holds `count` fields."""
+    def _fields(self, out: RequestHead, head: bytes, names: Names) -> None:
+        """`head` begins with the version of the request line."""
         if names.alias:
             raise bad_request(f"the field name {names.alias.decode()} could be read as one with dashes")
-        if count == len(found) and not names.respelled:
-            fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
-        else:
-            fields = self._in_order(head[10:-4], dict(names.managed))
+        fields = out.fields
         cut = names.cut
-        out.fields = fields
         out.claims = names.claims
         request_id = fields.get(b"x-request-id")
         if request_id is not None and not _is_request_id(request_id):
@@ -295,16 +287,6 @@ class RequestReader:
                     raise bad_request("too many options in the Connection field")
                 cut = (*cut, *spelled_as(tokens - HOP_BY_HOP - self._protected, head))
         out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
-
-    def _in_order(self, lines: bytes, managed: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """The managed fields when names come more than once: their values in a list, as they stood."""
-        fields: dict[bytes, bytes] = {}
-        for spelled, value in lines_of(lines):
-            name = managed.get(spelled)
-            if name is not None:
-                joint = b"; " if name == b"cookie" else b", "
-                fields[name] = fields[name] + joint + value if name in fields else value
-        return fields
 
     def _target(self, out: RequestHead, target: bytes) -> None:
         if target[0] != 0x2F or out.method == b"CONNECT":  # "/"
