@@ -19,8 +19,10 @@ _MOST_BYTES = 512
 
 # Each repetition is possessive or short, and ends at a byte that it cannot hold itself: there is one way to
 # fit, so what does not fit is known after one pass.
-_ANY = rb"[\t -~\x80-\xff]*+"  # a value and the space around it (RFC 9110 §5.5), obs-text too as with llhttp
-_VALUE = rb"([!-~\x80-\xff]%b)(?<![\t ])" % _ANY
+FIELD_TEXT = (
+    rb"[\t -~\x80-\xff]*+"  # a value and space around it (RFC 9110 §5.5), obs-text too, as llhttp has it
+)
+_VALUE = rb"([!-~\x80-\xff]%b)(?<![\t ])" % FIELD_TEXT
 USUAL_CONNECTION = rb"([Kk]eep-[Aa]live)"
 _KEPT = frozenset((b"keep-alive",))
 LENGTH = rb"(0|[1-9][0-9]{0,17}+)"
@@ -76,7 +78,7 @@ class Pattern:
                     group += 1
                     runs.append(group)
             if name is None:
-                text.append(rb"%b:%b\r\n" % (re.escape(spelled), _ANY))
+                text.append(rb"%b:%b\r\n" % (re.escape(spelled), FIELD_TEXT))
             else:
                 group += 1
                 values.append((name, group))
@@ -138,5 +140,6 @@ class Patterns:
             and not names.respelled
             and found >= self._grammar.needed
             and found.isdisjoint(self._grammar.unfit)
+            and len(names.cut) < len(order.spelled)
             and sum(map(len, order.spelled)) <= _MOST_BYTES
         )

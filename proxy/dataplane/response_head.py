@@ -4,6 +4,7 @@ import re
 
 import httptools
 
+from proxy.clock import Clock, monotonic
 from proxy.dataplane.fields import (
     HOP_BY_HOP,
     MOST_CONNECTION_OPTIONS,
@@ -16,12 +17,25 @@ from proxy.dataplane.fields import (
     spelled_as,
     without,
 )
+from proxy.dataplane.patterns import FIELD_TEXT, LENGTH, OFTEN, USUAL_CONNECTION, Grammar, Pattern, Patterns
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)\r\n")
 _CONTENT_TYPE = re.compile(rb"(?im)^content-type:[ \t]*([^;\r\n]*)")
 _JSON = re.compile(rb"(?i)(?:(?:application|text)/(?:[\w.!#$&^-]+\+)?json[ \t]*)?").fullmatch
 _NO_STORE = re.compile(rb"(?im)^cache-control:[^\r]*\bno-store\b").search
 _BODILESS = frozenset((100, 101, 102, 103, 204))
+# What patterns fit: final answers that are framed as nearly all are.
+_GRAMMAR = Grammar(
+    start=rb"(HTTP/1\.1 ([2-5][0-9][0-9]) (%b)\r\n)" % FIELD_TEXT,
+    groups=3,
+    values={
+        b"connection": USUAL_CONNECTION,
+        b"content-length": LENGTH,
+        b"transfer-encoding": rb"([Cc]hunked)",
+    },
+    needed=frozenset(),
+    unfit=frozenset((b"proxy-connection", b"upgrade")),
+)
 
 _REMEMBERED = 512
 _FRUITLESS = 256
@@ -42,6 +56,7 @@ class ResponseHead:
         "keeps",
         "lines",
         "no_store",
+        "pattern",
         "reason",
         "start",
         "status",
@@ -59,6 +74,7 @@ class ResponseHead:
     start: bytes  # status line and `lines`, as they go on
     json: bool | None  # None: nobody has asked
     no_store: bool | None
+    pattern: Pattern | None  # that may fit the next one of the same upstream
 
     def is_json(self) -> bool:
         """Whether it says so, or says nothing; found out when first asked, since few are."""
@@ -80,24 +96,27 @@ class Malformed(Exception):
 class ResponseReader:
     """Reads response heads; shared like `RequestReader`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock = monotonic, often: int = OFTEN) -> None:
         self._sorter = Sorter((b"content-length",), HOP_BY_HOP | {b"x-request-id"})
         self._known: dict[bytes, ResponseHead] = {}
         self._fruitless = 0
         self._validator = Validator(httptools.HttpResponseParser)
+        self._patterns = Patterns(_GRAMMAR, self, clock, often)
 
-    def read(self, head: bytes) -> ResponseHead:
+    def read(self, head: bytes, pattern: Pattern | None = None) -> ResponseHead:
         """Raises `Malformed`. What it gives is shared: nobody changes it.
 
         Under load the same head comes again and again (the date changes once a second), so heads
         are remembered as long as that pays: after `_FRUITLESS` new ones in a row it is left alone
-        for `_PAUSE` heads.
+        for `_PAUSE` heads. One that is new is tried with the `pattern`, that of the last one there.
         """
         known = self._known.get(head)
         if known is not None:
             self._fruitless = 0
             return known
-        out = self._read(head)
+        out = self.again(head, pattern) if pattern is not None else None
+        if out is None:
+            out = self._read(head)
         self._fruitless += 1
         if self._fruitless <= _FRUITLESS and len(head) <= _MEMORABLE_BYTES:
             if len(self._known) >= _REMEMBERED:
@@ -105,6 +124,33 @@ class ResponseReader:
             self._known[head] = out
         elif self._fruitless > _FRUITLESS + _PAUSE:
             self._fruitless = 0
+        return out
+
+    def again(self, head: bytes, pattern: Pattern) -> ResponseHead | None:
+        """`head` as it is read in the general way; None where the pattern does not fit."""
+        found = pattern.match(head)
+        if found is None:
+            return None
+        groups = found.groups()
+        status = int(groups[1])
+        chunked = b"transfer-encoding" in pattern.blank
+        if chunked and status in _BODILESS:
+            return None
+        out = ResponseHead()
+        out.pattern = pattern
+        out.status = status
+        out.chunked = chunked
+        out.reason = groups[2]
+        runs = pattern.runs
+        out.lines = lines = groups[pattern.lines_at] if runs is None else b"".join(runs(groups))
+        out.start = groups[0] + lines
+        out.fields = fields = pattern.blank.copy()
+        for name, at in pattern.values:
+            fields[name] = groups[at]
+        out.content_length = int(groups[pattern.length_at]) if pattern.length_at else -1
+        out.connection = pattern.connection
+        out.http11 = out.keeps = True
+        out.json = out.no_store = None
         return out
 
     def _read(self, head: bytes) -> ResponseHead:
@@ -115,29 +161,35 @@ class ResponseReader:
             self._validator.read(head)
         except httptools.HttpParserError as error:
             raise Malformed(str(error)) from None
+        found = self._validator.fields
+        order = self._sorter.order(found)
+        once = len(found) == head.count(b"\n") - 2
         out = ResponseHead()
         out.json = out.no_store = None
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)
-        self._fields(out, head, line.end(), self._validator.fields)
+        if once and not order.names.respelled:
+            out.fields = {name: found[spelled].rstrip(b" \t") for spelled, name in order.names.managed}
+        else:
+            out.fields = self._in_order(head[line.end() : -4], dict(order.names.managed))
+        self._lines(out, head, line.end(), order.names.cut)
         self._framing(out)
+        out.pattern = self._patterns.of(order) if once else None
         return out
 
-    def _fields(self, out: ResponseHead, head: bytes, start: int, found: dict[bytes, bytes]) -> None:
-        names = self._sorter.order(found).names
-        if len(found) == head.count(b"\n") - 2 and not names.respelled:
-            fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
-        else:
-            fields = {}
-            managed = dict(names.managed)
-            for spelled, value in lines_of(head[start:-4]):  # repeated names: their order counts
-                name = managed.get(spelled, b"")
-                if name:
-                    fields[name] = fields[name] + b", " + value if name in fields else value
-        cut = names.cut
-        out.fields = fields
-        connection = fields.get(b"connection")
+    def _in_order(self, lines: bytes, managed: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """The managed fields when names come more than once: their order counts."""
+        fields: dict[bytes, bytes] = {}
+        for spelled, value in lines_of(lines):
+            name = managed.get(spelled)
+            if name is not None:
+                fields[name] = fields[name] + b", " + value if name in fields else value
+        return fields
+
+    def _lines(self, out: ResponseHead, head: bytes, start: int, cut: tuple[bytes, ...]) -> None:
+        """What goes on: `head` from `start` on without the fields to be cut, and what Connection names."""
+        connection = out.fields.get(b"connection")
         if connection is None:
             out.connection = NO_TOKENS
         else:

@@ -4,13 +4,16 @@ import asyncio
 import logging
 import os
 import socket
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.core.addresses import Address
 from proxy.core.policy import Limits
 from proxy.dataplane.chunked import FORBIDDEN_TRAILERS, BadChunk, ChunkedReader
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
+
+if TYPE_CHECKING:
+    from proxy.dataplane.patterns import Pattern
 
 _log = logging.getLogger("fusebox.dataplane")
 
@@ -69,6 +72,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_left",
         "_mode",
         "_partial",
+        "_pattern",
         "_spare",
         "address",
         "idle_limit",
@@ -94,6 +98,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._consumer: Consumer | None = None
         self._mode = _IDLE
         self._partial = b""
+        self._pattern: Pattern | None = None  # that may fit the next head
         self._left = 0
         self._keeps = False
         self._interim = 0
@@ -225,10 +230,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                 self._unfinished_head(data)
                 return
             try:
-                head = self._home.reader.read(data[:end])
+                head = self._home.reader.read(data[:end], self._pattern)
             except Malformed as error:
                 self._fail(Failure.INVALID, str(error))
                 return
+            self._pattern = head.pattern
             rest = data[end:]
             if head.status >= 200:
                 self._final(head, rest)

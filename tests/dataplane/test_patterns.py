@@ -52,6 +52,10 @@ class Eager:
         return True
 
 
+BYTES = [bytes([byte]) for byte in range(256)]
+ODD_BYTES = (b"\0", b"\t", b"\n", b"\r", b"\r\n", b" ", b"#", b"0", b":", b"\x7f", b"\x80")
+
+
 def parts(out: RequestHead) -> dict[str, object]:
     return {name: getattr(out, name, None) for name in COMPARED}
 
@@ -84,16 +88,15 @@ def test_what_is_usual_fits(raw: bytes) -> None:
 
 @pytest.mark.parametrize("raw", USUAL)
 def test_any_other_byte_anywhere_is_read_as_before_or_does_not_fit(raw: bytes) -> None:
-    """Each byte in place of each, before each, and each taken away."""
+    """Each byte in place of each, odd ones before each, and each taken away."""
     eager = Eager()
     pattern = eager.pattern(raw)
     assert pattern is not None
     fitted = 0
     for at in range(len(raw) + 1):
         eager.agrees(pattern, raw[:at] + raw[at + 1 :])
-        for byte in range(256):
-            fitted += eager.agrees(pattern, raw[:at] + bytes([byte]) + raw[at:])
-            fitted += eager.agrees(pattern, raw[:at] + bytes([byte]) + raw[at + 1 :])
+        fitted += sum(eager.agrees(pattern, raw[:at] + odd + raw[at:]) for odd in ODD_BYTES)
+        fitted += sum(eager.agrees(pattern, raw[:at] + byte + raw[at + 1 :]) for byte in BYTES)
     assert fitted
 
 
@@ -156,7 +159,7 @@ NOISE = st.sampled_from(
 )
 
 
-@settings(max_examples=1_500, derandomize=True)
+@settings(max_examples=800, derandomize=True)
 @given(
     st.lists(st.sampled_from(NAMES), max_size=6, unique=True),
     st.integers(0, 6),

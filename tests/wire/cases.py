@@ -94,10 +94,21 @@ def maybe(refuse: Refuse = BAD, body: bytes = b"", target: bytes = b"/p") -> Eit
 
 
 def sibling(raw: bytes) -> bytes:
-    """A good head with the names of fields of `raw`, as far as they may be names, in their order."""
-    first, _, lines = raw.partition(b"\r\n\r\n")[0].partition(b"\r\n")
-    names = dict.fromkeys(line.partition(b":")[0] for line in lines.replace(b"\n", b"\r").split(b"\r"))
-    values = {b"host": b"x", b"content-length": b"0", b"connection": b"keep-alive"}
-    fields = b"".join(b"%b: %b\r\n" % (name, values.get(name.lower(), b"a")) for name in names if name)
-    method = b"POST" if first.startswith(b"POST") else b"GET"
-    return b"%b /sibling HTTP/1.1\r\n%b\r\n" % (method, fields)
+    """A good request with the names of fields of `raw`, as far as they may be names, in their order."""
+    method = b"POST" if raw.startswith(b"POST") else b"GET"
+    return b"%b /sibling HTTP/1.1\r\n%b" % (method, _alike(raw, {b"host": b"x", b"content-length": b"0"}))
+
+
+def answer_sibling(raw: bytes) -> bytes:
+    """The same of an answer, with its body."""
+    fields = _alike(raw, {b"content-length": b"0", b"transfer-encoding": b"chunked"})
+    return b"HTTP/1.1 200 OK\r\n" + fields + (b"0\r\n\r\n" if b"chunked" in fields else b"")
+
+
+def _alike(raw: bytes, values: dict[bytes, bytes]) -> bytes:
+    lines = raw.partition(b"\r\n\r\n")[0].replace(b"\n", b"\r").split(b"\r")[1:]
+    names = dict.fromkeys(line.partition(b":")[0] for line in lines)
+    values = {b"connection": b"keep-alive", **values}
+    return (
+        b"".join(b"%b: %b\r\n" % (name, values.get(name.lower(), b"a")) for name in names if name) + b"\r\n"
+    )

@@ -6,14 +6,20 @@ from itertools import count
 import body_cases
 import head_cases
 import pytest
-from cases import Case, Either, Refuse, get, post, sibling
-from harness import turn
+import response_cases
+from cases import Case, Either, Refuse, answer_sibling, get, post, sibling
+from harness import Wire, reply, turn
 from rig import Rig, policy, sidecar
+from test_response_framing import run
+from verdicts import bytes_of, judge
+from verdicts import cases as probes
 
 from proxy.core.policy import Identity, Limits
 from proxy.dataplane import plane
 from proxy.dataplane.patterns import Pattern
 from proxy.dataplane.request_head import RequestHead, RequestReader
+from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
+from proxy.errors import Refusal
 
 GET = get(b"Accept: a")
 
@@ -29,12 +35,23 @@ class Watched(RequestReader):
         return found
 
 
+class WatchedAnswers(ResponseReader):
+    fitted: list[bool]
+
+    def again(self, head: bytes, pattern: Pattern) -> ResponseHead | None:
+        found = super().again(head, pattern)
+        self.fitted.append(found is not None)
+        return found
+
+
 @pytest.fixture(autouse=True)
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Each order has a pattern from its first head on. Gives which of them fitted, in order."""
     Watched.fitted = []
-    eager = partial(Watched, often=1, clock=partial(next, count(1.0, 10.0)))
-    monkeypatch.setattr(plane, "RequestReader", eager)
+    WatchedAnswers.fitted = []
+    clock = partial(next, count(1.0, 10.0))
+    monkeypatch.setattr(plane, "RequestReader", partial(Watched, often=1, clock=clock))
+    monkeypatch.setattr(plane, "ResponseReader", partial(WatchedAnswers, often=1, clock=clock))
     return Watched.fitted
 
 
@@ -69,6 +86,46 @@ async def told(rig: Rig, case: Case) -> None:
 async def test_a_case_behind_its_sibling(case: Case) -> None:
     async with sidecar() as rig:
         await told(rig, case)
+
+
+@pytest.mark.parametrize("case", probes(), ids=lambda case: case["id"])
+async def test_a_probe_behind_its_sibling(case: dict[str, str]) -> None:
+    raw = bytes_of(case)
+    good = sibling(raw)
+    try:
+        RequestReader(Limits(), ()).read(good)
+    except Refusal:
+        good = get()
+    assert (await judge(case, good)).passes(case["expected"])
+
+
+# An answer without a byte on a connection that served before is asked for again: another matter.
+ANSWERS = [case for case in response_cases.CASES if case.raw]
+
+
+@pytest.mark.parametrize("case", ANSWERS, ids=lambda case: case.id)
+async def test_an_answer_behind_its_sibling(case: response_cases.Case) -> None:
+    before = answer_sibling(case.raw)
+    try:
+        kept = ResponseReader().read(before.partition(b"\r\n\r\n")[0] + b"\r\n\r\n").keeps
+    except Malformed:
+        kept = False
+    await run(case, len(case.raw), before if kept and b"\r\nContent-Length" in before else reply(b""))
+
+
+async def test_answers_with_ids_of_their_own_are_read_by_the_pattern() -> None:
+    async def script(wire: Wire) -> None:
+        for number in range(4):
+            await wire.request()
+            wire.send(reply(b"x" * number, b"X-Id: %d" % number, b"Connection: keep-alive"))
+
+    async with sidecar(script) as rig:
+        wire = await rig.client()
+        for number in range(4):
+            wire.send(GET)
+            answer = await wire.response()
+            assert (answer.body, answer.get("x-id")) == (b"x" * number, b"%d" % number)
+        assert WatchedAnswers.fitted == [True, True, True]
 
 
 async def test_the_next_head_and_the_next_client_are_read_by_the_pattern(fitted: list[bool]) -> None:

@@ -15,8 +15,11 @@ async def clean(wire: Wire) -> None:
         wire.send(reply(b"" if request.method == b"HEAD" else CLEAN))
 
 
-def scripted(case: Case, size: int) -> Script:
+def scripted(case: Case, size: int, before: bytes) -> Script:
     async def script(wire: Wire) -> None:
+        if before:
+            await wire.request()
+            wire.send(before)
         await wire.request()
         await wire.pieces(case.raw, size)
         if case.end == "reset":
@@ -41,9 +44,13 @@ async def broke(wire: Wire, case: Case, expected: Broken) -> None:
     assert b"fusebox" in (answer.get("proxy-status") or b"").lower()
 
 
-async def run(case: Case, size: int) -> None:
-    async with sidecar(scripted(case, size), clean) as rig:
+async def run(case: Case, size: int, before: bytes = b"") -> None:
+    """With `before`, the upstream has answered that on the same connection."""
+    async with sidecar(scripted(case, size, before), clean) as rig:
         wire = await rig.client()
+        if before:
+            wire.send(b"GET /before HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await wire.response()).status == 200
         wire.send(case.method + b" /p HTTP/1.1\r\nHost: x\r\n\r\n")
         verdict = case.verdict
         if isinstance(verdict, Either):
@@ -57,7 +64,7 @@ async def run(case: Case, size: int) -> None:
         else:
             assert (answer.status, answer.body) == (verdict.status, verdict.body)
             assert not {"set-cookie", "content-length"} & {name for name, _ in answer.trailers}
-        assert len(rig.upstream.requests) == 1, "an answer was asked for again"
+        assert len(rig.upstream.requests) == 1 + bool(before), "an answer was asked for again"
         if isinstance(verdict, Broken) or not verdict.reused:
             await until(lambda: rig.upstream.wires[0].eof, "the end of the upstream connection")
         await next_is_clean(rig)
