@@ -1,59 +1,71 @@
 """One ranking of what the sources offer (facts 2.1)."""
 
-from collections.abc import Mapping, Sequence
 from math import isinf
-from typing import Any
+from typing import NamedTuple
 
-from proxy.core.candidates import Candidate
+from proxy.core.candidates import Candidate, Candidates
 
-Ranked = tuple[float, str, str, Mapping[str, Any]]
-"""Minus the score (0…1), id, label and fields: sorts best first, then by id."""
+_NONE: Candidates = {}
 
 
-def blend(alpha: float, cf: Sequence[Candidate] | None, content: Sequence[Candidate] | None) -> list[Ranked]:
+class Ranking(NamedTuple):
+    """What sources offer, ranked by score; of equal scores the lower id comes first."""
+
+    scores: dict[str, float]  # 0…1, by id
+    one: Candidates
+    other: Candidates
+    labels: tuple[str, str, str]
+    """Of an item of `one` alone, of `other` alone, of both."""
+
+    def ids(self) -> list[str]:
+        """All, best first."""
+        ids = sorted(self.scores)
+        ids.sort(key=self.scores.__getitem__, reverse=True)  # stable: comparing tuples takes longer
+        return ids
+
+
+def blend(alpha: float, cf: Candidates | None, content: Candidates | None) -> Ranking:
     """One ranking of both sources: alpha · cf + (1 - alpha) · content, each normalised (facts 2.1).
 
     None stands for a source that is missing or broken; it and an empty one leave the other with
-    weight 1. An item of one source only gets nothing for the other, and that source's label. Of an
-    item of both, the richer fields are kept.
+    weight 1. An item of one source only gets nothing for the other, and that source's label.
     """
+    cf, content = cf or _NONE, content or _NONE
     cf_weight, content_weight = (alpha, 1.0 - alpha) if cf and content else (1.0, 1.0)
-    ranked: dict[str, Ranked] = {}
-    candidates, low, span = _levelled(content or ())
-    for key, score, fields in candidates:
-        ranked[key] = (low - score) / span * content_weight, key, "content", fields
-    candidates, low, span = _levelled(cf or ())
-    for key, score, fields in candidates:
-        minus = (low - score) / span * cf_weight
-        other = ranked.get(key)
-        if other is None:
-            ranked[key] = minus, key, "cf", fields
-        else:
-            richer = other[3] if len(other[3]) > len(fields) else fields
-            ranked[key] = minus + other[0], key, "hybrid", richer
-    return sorted(ranked.values())
+    scores: dict[str, float] = {}
+    candidates, low, span = _levelled(content)
+    for key, candidate in candidates.items():
+        scores[key] = (candidate.score - low) / span * content_weight
+    candidates, low, span = _levelled(cf)
+    for key, candidate in candidates.items():
+        score = (candidate.score - low) / span * cf_weight
+        scores[key] = score + scores[key] if key in scores else score
+    return Ranking(scores, cf, content, ("cf", "content", "hybrid"))
 
 
-def ranking(label: str, candidates: Sequence[Candidate] | None) -> list[Ranked]:
+def ranking(label: str, candidates: Candidates | None) -> Ranking:
     """One source alone, normalised as in a blend, every item under `label`."""
-    candidates, low, span = _levelled(candidates or ())
-    return sorted(((low - score) / span, key, label, fields) for key, score, fields in candidates)
+    one, low, span = _levelled(candidates or _NONE)
+    scores = {key: (candidate.score - low) / span for key, candidate in one.items()}
+    return Ranking(scores, candidates or _NONE, _NONE, (label, "", ""))
 
 
-def _levelled(candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], float, float]:
+def _levelled(candidates: Candidates) -> tuple[Candidates, float, float]:
     """The candidates, their lowest score and the span above it, which is never 0 or infinite (facts 2.1).
 
-    Scores that do not differ become 1 above a lowest of 0; those too far apart for a double are halved.
+    Scores that do not differ come to 1; those too far apart for a double are halved.
     """
-    low = high = candidates[0][1] if candidates else 0.0
-    for _, score, _ in candidates:  # a third of what a list for min and max takes
+    low = high = next(iter(candidates.values())).score if candidates else 0.0
+    for candidate in candidates.values():  # a third of what a list for min and max takes
+        score = candidate.score
         if score < low:
             low = score
         elif score > high:
             high = score
     span = high - low
     if not span:
-        return [(key, 1.0, fields) for key, _, fields in candidates], 0.0, 1.0
+        return (candidates, 0.0, low) if low else (candidates, -1.0, 1.0)
     if isinf(span):
-        return [(key, score / 2, fields) for key, score, fields in candidates], low / 2, high / 2 - low / 2
+        halved = {key: Candidate(key, it.score / 2) for key, it in candidates.items()}
+        return halved, low / 2, high / 2 - low / 2
     return candidates, low, span

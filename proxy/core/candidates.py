@@ -1,17 +1,34 @@
 """What a source answers: candidates, believed as far as their contract goes (contract, Recommend route)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import orjson
+from msgspec import DecodeError, Meta, Raw, Struct
+from msgspec.json import Decoder
 
 from proxy.core.audit_settings import STRICT
 
 MAX_CANDIDATES = 10_000
 
-Candidate = tuple[str, float, Mapping[str, Any]]
-"""Id, score as the source gave it, and the fields of the item under the names of the contract."""
+UNSAID = Raw(b"null")
+"""In place of what a source did not say."""
+
+
+class Candidate(Struct, frozen=True, gc=False):
+    """An item as a source gave it, under the names of the contract."""
+
+    id: str
+    score: float
+    title: str | None = None  # None: there is none, or something else
+    year: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
+    genres: Raw = UNSAID  # JSON of whatever kind, which `names` reads: few are ever shown
+    providers: Raw = UNSAID
+
+
+Candidates: TypeAlias = dict[str, Candidate]
+"""By id, in the order in which the source gave them."""
 
 _Path = tuple[str, ...]
 
@@ -76,13 +93,46 @@ class Shape:
         return found
 
 
-def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]:
-    """The candidates of a source's answer `{"items": [{"id", "score", …}, …]}`, without repeated ids.
+def parse_candidates(body: bytes, shape: Shape | None = None) -> Candidates:
+    """The candidates of a source's answer `{"items": [{"id", "score", …}, …]}`; of repeated ids the first.
 
     Raises `ContractBroken` for anything else, also for an empty list beside an `error` (facts 1,
     pitfall), and for a list that mostly repeats itself. An empty list alone is an answer: nothing to
     recommend.
     """
+    found = _quick(body) if shape is None else None
+    return _careful(body, shape) if found is None else found
+
+
+def names(value: Raw) -> Sequence[str] | None:
+    """The list of texts that this is; None: it is something else."""
+    try:
+        return None if value is UNSAID else _texts(value)
+    except DecodeError:
+        return None
+
+
+class _Answer(Struct, gc=False):
+    items: list[Candidate]
+
+
+_answer = Decoder(_Answer).decode
+_texts = Decoder(list[str]).decode
+
+
+def _quick(body: bytes) -> Candidates | None:
+    """What `_careful` makes of it, for half the price; None: something about it needs that care."""
+    try:
+        if not body.isascii():
+            body.decode()  # texts that are skipped are not looked into
+        items = _answer(body).items
+    except (DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    found = {item.id: item for item in items}
+    return found if found and len(found) == len(items) <= MAX_CANDIDATES and "" not in found else None
+
+
+def _careful(body: bytes, shape: Shape | None) -> Candidates:
     try:
         document = orjson.loads(body)  # refuses NaN, Infinity, depth, and what is too large for a double
     except orjson.JSONDecodeError as error:
@@ -99,7 +149,7 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
         raise ContractBroken(f"more than {MAX_CANDIDATES} items")
     if not items and said:
         raise ContractBroken("an error with an empty list")
-    candidates: dict[str, Candidate] = {}
+    candidates: Candidates = {}
     try:
         for item in items:
             key, score = item["id"], item["score"]
@@ -111,13 +161,33 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> list[Candidate]
                     raise ContractBroken("a score that is no number")
                 score = float(score)
             if key not in candidates:
-                candidates[key] = key, score, item
+                candidates[key] = _candidate(key, score, item)
     except (KeyError, TypeError) as error:
         named = _names(shape)
         raise ContractBroken(f"an item without {named.id} or {named.score}") from error
     if len(items) > 2 * len(candidates):
         raise ContractBroken("more repeated ids than items")
-    return list(candidates.values())
+    return candidates
+
+
+def _candidate(key: str, score: float, item: Mapping[str, Any]) -> Candidate:
+    title, year = item.get("title"), item.get("year")
+    return Candidate(
+        key,
+        score,
+        title if type(title) is str else None,
+        year if type(year) is int else None,
+        _raw(item.get("genres")),
+        _raw(item.get("providers")),
+    )
+
+
+def _raw(value: Any) -> Raw:
+    """The value as it would have been sent, if it is what `names` reads."""
+    return Raw(orjson.dumps(value)) if type(value) is list and _TEXT.issuperset(map(type, value)) else UNSAID
+
+
+_TEXT = frozenset((str,))
 
 
 def _names(shape: Shape | None) -> Fields:

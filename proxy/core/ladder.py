@@ -5,22 +5,18 @@ filters on year, then on genres. An item that is known to be with none of the wa
 rung. What is still missing is popularity's (**D**).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from proxy.core.asks import Ask
-from proxy.core.blending import Ranked
+from proxy.core.blending import Ranking
+from proxy.core.candidates import Candidate, names
 from proxy.core.policy import Film
-from proxy.core.popularity import NO_FILTERS, Filters
+from proxy.core.popularity import NO_FILTERS, Filters, Item
 from proxy.core.toggles import Level
-
-Item = dict[str, Any]
-"""An item of the answer (contract, Recommend route)."""
 
 KEPT, YEAR, GENRES, PROVIDERS = range(4)
 """How far filters have to be relaxed to let an item pass: not at all, by year, by genres too, or further."""
-
-_TEXT = frozenset((str,))
 
 
 class Offered(NamedTuple):
@@ -48,42 +44,37 @@ LADDER = (
 """From the top down; an id that occurs again counts where it stands first."""
 
 
-def sift(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+def sift(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
     """What of `ranked` can be shown, by how far the filters have to be relaxed for it.
 
-    Filters hold by what the item says of itself, or else the catalogue; providers that neither knows
-    are no reason to leave an item out. One whose title, year or genres neither of the two knows is.
+    Title, year and genres are what the first source that offers the item says, or else the second one, or
+    else the catalogue: who knows all three. An item of which nobody does is left out. Filters hold by
+    these; providers that none of them knows are no reason to leave an item out.
     """
     items: list[Item] = []
     k, filters = ask.k, ask.filters
     pruned: tuple[list[Item], ...] = () if filters is NO_FILTERS else ([], [])
+    scores, one, other, (of_one, of_other, of_both) = ranked
     rank = 1
-    for minus, key, source, fields in ranked:
-        try:
-            title, year, genres = fields["title"], fields["year"], fields["genres"]
-            "".join(genres)  # a TypeError unless all are text
-            complete = type(title) is str and type(year) is int and type(genres) is list
-        except (KeyError, TypeError):
-            complete = False
-        if not complete:
-            film = catalogue.get(key)
-            if film is None:
+    for key in ranked.ids():
+        if key in one:
+            candidate = one[key]
+            source = of_both if key in other else of_one
+        else:
+            candidate = other[key]
+            source = of_other
+        title, year, genres = candidate.title, candidate.year, names(candidate.genres)
+        if title is None or year is None or genres is None:
+            known = _known(other.get(key), catalogue.get(key))
+            if known is None:
                 continue
-            title, year, genres = film.title, film.year, film.genres
-        item = {
-            "rank": rank,
-            "id": key,
-            "score": 0.0 - minus,  # not -0.0
-            "source": source,
-            "title": title,
-            "year": year,
-            "genres": genres,
-        }
+            title, year, genres = known
+        item = Item(rank, key, scores[key] + 0.0, source, title, year, genres)  # not -0.0
         if filters is not NO_FILTERS:
-            relaxed = _relaxed(filters, year, genres, fields, catalogue.get(key))
+            relaxed = _relaxed(filters, item, (one.get(key), other.get(key)), catalogue.get(key))
             if relaxed:
                 if relaxed < PROVIDERS and len(pruned[relaxed - 1]) < k:
-                    item["source"] = "pruned"
+                    item.source = "pruned"
                     pruned[relaxed - 1].append(item)
                 continue
         items.append(item)
@@ -103,39 +94,42 @@ def climb(k: int, rounds: Sequence[Offered], ceiling: Level) -> tuple[list[Item]
     level = ceiling
     if len(items) == k:
         return items, level
-    taken = {item["id"] for item in items}
+    taken = {item.id for item in items}
     for rung in LADDER[1:]:
         if rung.round >= len(rounds):
             continue
-        above = items[-1]["score"] if items else 1.0
+        above = items[-1].score if items else 1.0
         for item in rounds[rung.round][rung.relaxed]:
             if len(items) == k:
                 return items, level
-            if item["id"] in taken:
+            if item.id in taken:
                 continue
-            taken.add(item["id"])
+            taken.add(item.id)
             items.append(item)
-            item["rank"] = len(items)
-            item["score"] *= above
+            item.rank = len(items)
+            item.score *= above
             level = max(level, rung.level)
     return items, level
 
 
-def _relaxed(
-    filters: Filters, year: int, genres: Sequence[str], fields: Mapping[str, Any], film: Film | None
-) -> int:
+def _known(candidate: Candidate | None, film: Film | None) -> tuple[str, int, Sequence[str]] | None:
+    """Title, year and genres from the first of these who knows them all."""
+    if candidate is not None:
+        title, year, genres = candidate.title, candidate.year, names(candidate.genres)
+        if title is not None and year is not None and genres is not None:
+            return title, year, genres
+    return None if film is None else (film.title, film.year, film.genres)
+
+
+def _relaxed(filters: Filters, item: Item, candidates: Iterable[Candidate | None], film: Film | None) -> int:
     wanted_genres, wanted_providers, year_min, year_max = filters
     if wanted_providers:
-        names = fields.get("providers")
-        providers = names if _is_names(names) else None if film is None else film.providers
+        said = (names(it.providers) for it in candidates if it is not None)
+        providers = next((it for it in said if it is not None), None if film is None else film.providers)
         if providers is not None and wanted_providers.isdisjoint(map(str.casefold, providers)):
             return PROVIDERS
-    if wanted_genres and wanted_genres.isdisjoint(map(str.casefold, genres)):
+    if wanted_genres and wanted_genres.isdisjoint(map(str.casefold, item.genres)):
         return GENRES
-    if (year_min is not None and year < year_min) or (year_max is not None and year > year_max):
+    if (year_min is not None and item.year < year_min) or (year_max is not None and item.year > year_max):
         return YEAR
     return KEPT
-
-
-def _is_names(value: Any) -> TypeGuard[list[str]]:
-    return type(value) is list and _TEXT.issuperset(map(type, value))

@@ -8,12 +8,12 @@ one of them is never shown, which of a thousand happens once in several thousand
 
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, get_args
 
 from proxy.core.asks import Ask
-from proxy.core.blending import Ranked
+from proxy.core.blending import Ranking
 from proxy.core.decision import KILLED, NOTHING_LAID, POPULARITY, Decision, Laid, ServingMode
 from proxy.core.experiment import CONTROL
 from proxy.core.popularity import Filters, Popularity, digest
@@ -55,10 +55,11 @@ class Page(NamedTuple):
     key: bytes  # signs; empty: there is no further page
     room: int  # characters that the next cursor may have
 
-    def unseen(self, ranked: Iterable[Ranked]) -> list[Ranked]:
+    def unseen(self, ranked: Ranking) -> Ranking:
         """What may be shown."""
         seen = frozenset(self.shown)
-        return [it for it in ranked if digest(it[1]) not in seen]
+        scores = {key: score for key, score in ranked.scores.items() if digest(key) not in seen}
+        return ranked._replace(scores=scores)
 
     def seen_of(self, popularity: Popularity) -> list[str]:
         """The ids in the list that may not be."""

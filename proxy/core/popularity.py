@@ -14,6 +14,7 @@ from operator import or_
 from typing import NamedTuple
 
 from mmh3 import mmh3_32_uintdigest
+from msgspec import Struct
 
 from proxy.core.policy import Film
 
@@ -106,17 +107,21 @@ def digest(key: str) -> int:
     return mmh3_32_uintdigest(key.encode(errors="surrogatepass"))
 
 
-def popular_item(rank: int, film: Film) -> dict[str, object]:
-    """A film of the list as an item of the answer (contract, Recommend route)."""
-    return {
-        "rank": rank,
-        "id": film.id,
-        "score": film.score,
-        "source": "popularity",
-        "title": film.title,
-        "year": film.year,
-        "genres": film.genres,
-    }
+class Item(Struct, gc=False):
+    """An item of the answer (contract, Recommend route)."""
+
+    rank: int
+    id: str
+    score: float
+    source: str
+    title: str
+    year: int
+    genres: Sequence[str]
+
+
+def popular_item(rank: int, film: Film) -> Item:
+    """A film of the list as an item of the answer."""
+    return Item(rank, film.id, film.score, "popularity", film.title, film.year, film.genres)
 
 
 def _by_name(named: Iterable[tuple[str, int]]) -> dict[str, int]:

@@ -5,18 +5,20 @@ fewer); what they left open is filled from the popularity list, and said so.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Encoder
 
 from proxy.core.asks import Ask
-from proxy.core.blending import Ranked, blend, ranking
-from proxy.core.candidates import Candidate
+from proxy.core.blending import Ranking, blend, ranking
+from proxy.core.candidates import Candidates
 from proxy.core.decision import Decision
 from proxy.core.experiment import CONTROL
 from proxy.core.ladder import Offered, climb, sift
 from proxy.core.policy import Film
-from proxy.core.popularity import NO_FILTERS, Popularity, popular_item
+from proxy.core.popularity import NO_FILTERS, Item, Popularity, popular_item
 
 MAX_RENDERED = 256
 """Popular answers of different length that are kept rendered."""
@@ -39,10 +41,10 @@ class Answer(NamedTuple):
 
 def first_round(
     decision: Decision,
-    items: Mapping[str, Sequence[Candidate] | None],
+    items: Mapping[str, Candidates | None],
     ask: Ask,
     catalogue: Mapping[str, Film],
-) -> tuple[list[Ranked], Offered]:
+) -> tuple[Ranking, Offered]:
     """What the sources offer, by kind, as one ranking, and what of it can be shown.
 
     Of control that is only what passes all filters: the ladder below is the recommender's (facts 2.8).
@@ -54,12 +56,12 @@ def first_round(
     return ranked, Offered(_sifted(ranked, ask, catalogue).kept)
 
 
-def second_round(neighbours: Sequence[Candidate] | None, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+def second_round(neighbours: Candidates | None, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
     """What the content source offers when asked for neighbours."""
     return _sifted(ranking("content", neighbours), ask, catalogue)
 
 
-def _sifted(ranked: Sequence[Ranked], ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
+def _sifted(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
     return sift(ranked if ask.page is None else ask.page.unseen(ranked), ask, catalogue)
 
 
@@ -83,39 +85,62 @@ def compose(
     items, level = climb(k, rounds, decision.level)
     covered = len(items)
     if covered < k:
-        exclude = [item["id"] for item in items]
+        exclude = [item.id for item in items]
         if ask.page is not None:
             exclude += ask.page.seen_of(popularity)
         films = popularity.top(k - covered, ask.filters, exclude)
         items += [popular_item(rank, film) for rank, film in enumerate(films, covered + 1)]
-    source = items[0]["source"] if items else ""
+    source = items[0].source if items else ""
     if covered < k:
         level = "D"
     degraded = failed or covered < k
-    document: dict[str, Any] = {
-        "request_id": request_id,
-        "user_id": ask.user_id,
-        "k": k,
-        "items": items,
-        "metadata": {
-            "k_requested": k,
-            "k_returned": len(items),
-            "coverage": covered / k,
-            "arm": decision.arm,
-            "bucket": bucket,
-            "exposed": decision.exposed,
-            "policy": decision.policy,
-            "alpha": decision.alpha,
-            "level": level,
-            "toggles_version": toggles_version,
-            "degraded": degraded,
-            "cache": cache,
-        },
-    }
+    after: str | UnsetType | None = UNSET
     if ask.page is not None:  # a page that is not full is the last one
-        after = ask.page.next([item["id"] for item in items]) if len(items) == k else None
-        document["metadata"]["next"] = after
-    return Answer(orjson.dumps(document), level, source, covered, len(items), degraded)
+        after = ask.page.next([item.id for item in items]) if len(items) == k else None
+    metadata = _Metadata(
+        k,
+        len(items),
+        covered / k,
+        decision.arm,
+        bucket,
+        decision.exposed,
+        decision.policy,
+        decision.alpha,
+        level,
+        toggles_version,
+        degraded,
+        cache,
+        after,
+    )
+    body = _encode(_Document(request_id, ask.user_id, k, items, metadata))
+    return Answer(body, level, source, covered, len(items), degraded)
+
+
+class _Metadata(Struct, gc=False):
+    k_requested: int
+    k_returned: int
+    coverage: float
+    arm: str
+    bucket: int
+    exposed: bool
+    policy: str
+    alpha: float
+    level: str
+    toggles_version: int
+    degraded: bool
+    cache: str
+    next: str | UnsetType | None
+
+
+class _Document(Struct, gc=False):
+    request_id: str
+    user_id: str
+    k: int
+    items: list[Item]
+    metadata: _Metadata
+
+
+_encode = Encoder().encode
 
 
 class PopularAnswers:

@@ -99,7 +99,7 @@ class FaultyFetch(Fetch):
         """Over without the source being asked."""
         self.outcome = INJECTED
         if empty:
-            self.items = []
+            self.items = {}
         else:
             self._failed(now)
         self._end(now)

@@ -4,7 +4,7 @@ import logging
 from typing import Literal, Protocol, TypeAlias
 
 from proxy.core.cache import Entry, Lifetime
-from proxy.core.candidates import Candidate, parse_candidates
+from proxy.core.candidates import Candidates, parse_candidates
 from proxy.dataplane import rewrite
 from proxy.dataplane.binding import NEIGHBOURS, Bound
 from proxy.dataplane.call import OVER
@@ -50,7 +50,7 @@ class Fetch:
     Once it is `over` the fields hold, and of client and call nothing is held any more.
     """
 
-    items: list[Candidate] | None = None
+    items: Candidates | None = None
     failed = False
     """The source, asked or not because its breaker is open, did not answer as it should (facts 2.20)."""
     by_decision = False
@@ -140,7 +140,7 @@ class Fetch:
         self.items = parse_candidates(entry.body, self.shape)
         self.cache = result
 
-    def told(self, items: list[Candidate] | None, now: float) -> None:
+    def told(self, items: Candidates | None, now: float) -> None:
         """The call is over: with these candidates, or None."""
         if self.over:
             return

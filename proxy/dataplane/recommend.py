@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
 from proxy.core.asks import Ask, neighbours_query, parse_ask, plain_k
-from proxy.core.blending import Ranked
 from proxy.core.recommend import Answer, compose, first_round, second_round
 from proxy.dataplane import answers, rewrite
 from proxy.dataplane.binding import NEIGHBOURS, NO_STORE, Bound, decided
@@ -116,10 +115,10 @@ class Recommend:
                 ranked, offered = first_round(bound.decision, items, ask, catalogue)
                 self._rounds.append(offered)
                 pool = bound.expansion
-                asks = bool(ranked) or bound.asks  # of the cache alone nothing is asked without seeds
+                asks = bool(ranked.scores) or bound.asks  # of the cache alone nothing is asked without seeds
                 if in_time and pool is not None and asks and self._expands(pool):
                     if not self._client.plane.killed:
-                        self._ask_neighbours(pool, ranked, now)
+                        self._ask_neighbours(pool, ranked.ids(), now)
                         return
                     prevented = True  # popularity has the rest by decision (facts 2.18)
             else:
@@ -155,8 +154,8 @@ class Recommend:
             and bool(pool.neighbours_path)  # a reload may have taken it away
         )
 
-    def _ask_neighbours(self, pool: Pool, ranked: Sequence[Ranked], now: float) -> None:
-        query = neighbours_query(self._ask, [key for _, key, _, _ in ranked])
+    def _ask_neighbours(self, pool: Pool, seeds: Sequence[str], now: float) -> None:
+        query = neighbours_query(self._ask, seeds)
         asking = Fetch if self._bound.faults is None else FaultyFetch
         fetch = asking(self, NEIGHBOURS, pool, b"%b?%b" % (pool.neighbours_path, query), self._bound)
         self._fetches.append(fetch)

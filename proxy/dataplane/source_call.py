@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
-from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
+from proxy.core.candidates import Candidates, ContractBroken, parse_candidates
 from proxy.dataplane.call import Call
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import ResponseHead
@@ -98,7 +98,7 @@ class SourceCall(Call):
     def _conclude(self, head: ResponseHead, body: bytes, now: float) -> None:
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
         status = head.status if head.is_json() or head.status != 200 else 0
-        items: list[Candidate] | None = None
+        items: Candidates | None = None
         broken = ""
         if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
             try:
@@ -120,7 +120,7 @@ class SourceCall(Call):
     def on_failed(self, failure: Failure, detail: str) -> None:
         self._end(None, monotonic())
 
-    def _end(self, items: list[Candidate] | None, now: float) -> None:
+    def _end(self, items: Candidates | None, now: float) -> None:
         calls = self._memory.calls
         if calls.get(self.key) is self:  # nobody can join any more
             del calls[self.key]
@@ -129,7 +129,7 @@ class SourceCall(Call):
         else:
             self._tell([self._first, *self._others], items)
 
-    def _tell(self, fetches: "list[Fetch]", items: list[Candidate] | None) -> None:
+    def _tell(self, fetches: "list[Fetch]", items: Candidates | None) -> None:
         """A few at a time: each makes an answer of it."""
         if len(fetches) > _AT_ONCE:
             asyncio.get_running_loop().call_soon(self._tell, fetches[_AT_ONCE:], items)

@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 
 from proxy.core.asks import Ask
-from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
+from proxy.core.candidates import Candidates, ContractBroken, names, parse_candidates
 from proxy.core.decision import Decision
 from proxy.core.popularity import Popularity
 from proxy.core.recommend import Answer, compose, first_round, second_round
 
-Items = list[Candidate] | None
+Items = Candidates | None
 
 LABELS = {"hybrid", "cf", "content", "control", "pruned", "popularity"}
 
@@ -124,15 +124,15 @@ def _keeps_filters(item: dict[str, Any], ask: Ask, said: Mapping[str, Items], po
     if source == "popularity":
         assert item["id"] in popularity.catalogue
         return
-    rows = [fields for items in said.values() for key, _, fields in items or () if key == item["id"]]
+    found = [items[item["id"]] for items in said.values() if items and item["id"] in items]
     known = popularity.catalogue.get(item["id"])
     if filters.providers:
         allowed = []
-        for fields in rows:
-            names = fields.get("providers")
-            if type(names) is not list or not all(type(name) is str for name in names):
-                names = None if known is None else known.providers
-            allowed.append(names is None or bool({name.casefold() for name in names} & filters.providers))
+        for candidate in found:
+            on = names(candidate.providers)
+            if on is None and known is not None:
+                on = known.providers
+            allowed.append(on is None or bool({name.casefold() for name in on} & filters.providers))
         assert any(allowed), "with none of the wanted providers"
     year_fits = (filters.year_min is None or item["year"] >= filters.year_min) and (
         filters.year_max is None or item["year"] <= filters.year_max

@@ -2,49 +2,48 @@
 
 import pytest
 
-from proxy.core.blending import blend
-from proxy.core.candidates import Candidate
+from proxy.core.blending import Ranking, blend, ranking
+from proxy.core.candidates import Candidate, Candidates
 
 
-def candidates(**scores: float) -> list[Candidate]:
-    return [(key, score, {"id": key, "score": score}) for key, score in scores.items()]
+def candidates(**scores: float) -> Candidates:
+    return {key: Candidate(key, score) for key, score in scores.items()}
+
+
+def ranked(found: Ranking) -> list[tuple[float, str]]:
+    return [(found.scores[key], key) for key in found.ids()]
 
 
 class TestBlend:
     def test_alpha_is_the_weight_of_cf(self):
-        ranked = blend(0.6, candidates(a=10, b=5, c=0), candidates(b=3, d=2, a=1))
-        assert [(key, label) for _, key, label, _ in ranked] == [
-            ("b", "hybrid"),
-            ("a", "hybrid"),
-            ("d", "content"),
-            ("c", "cf"),
-        ]
-        assert [-minus for minus, *_ in ranked] == pytest.approx([0.6 * 0.5 + 0.4, 0.6, 0.4 * 0.5, 0.0])
+        found = blend(0.6, candidates(a=10, b=5, c=0), candidates(b=3, d=2, a=1))
+        assert found.ids() == ["b", "a", "d", "c"]
+        assert [found.scores[key] for key in "badc"] == pytest.approx([0.6 * 0.5 + 0.4, 0.6, 0.4 * 0.5, 0.0])
 
-    @pytest.mark.parametrize("missing", [None, []])
+    def test_what_each_source_said_is_known(self):
+        cf, content = candidates(a=1, b=2), candidates(b=3)
+        assert blend(0.6, cf, content)[1:] == (cf, content, ("cf", "content", "hybrid"))
+        assert blend(0.6, None, content)[1:3] == ({}, content)
+        assert ranking("control", cf)[1:] == (cf, {}, ("control", "", ""))
+
+    @pytest.mark.parametrize("missing", [None, {}])
     def test_a_source_alone_has_the_whole_weight(self, missing):
-        assert [row[:3] for row in blend(0.6, candidates(a=1, b=3), missing)] == [
-            (-1.0, "b", "cf"),
-            (0.0, "a", "cf"),
-        ]
-        assert [row[:3] for row in blend(0.6, missing, candidates(a=1, b=3))] == [
-            (-1.0, "b", "content"),
-            (0.0, "a", "content"),
-        ]
-        assert blend(0.6, missing, missing) == []
+        assert ranked(blend(0.6, candidates(a=1, b=3), missing)) == [(1.0, "b"), (0.0, "a")]
+        assert ranked(blend(0.6, missing, candidates(a=1, b=3))) == [(1.0, "b"), (0.0, "a")]
+        assert ranked(ranking("control", candidates(a=1, b=3))) == [(1.0, "b"), (0.0, "a")]
+        assert ranked(blend(0.6, missing, missing)) == ranked(ranking("control", missing)) == []
 
-    def test_scores_that_do_not_differ_are_all_one(self):
-        assert [row[:2] for row in blend(0.5, candidates(b=7, a=7), None)] == [(-1.0, "a"), (-1.0, "b")]
-        assert [row[:2] for row in blend(0.5, candidates(a=-3), candidates(b=9))] == [
-            (-0.5, "a"),
-            (-0.5, "b"),
-        ]
+    @pytest.mark.parametrize("score", [7.0, -3.0, 0.0, -0.0, 5e-324, 1.7e308])
+    def test_scores_that_do_not_differ_are_all_one(self, score):
+        alike = candidates(b=score, a=score)
+        assert ranked(blend(0.5, alike, None)) == ranked(ranking("x", alike)) == [(1.0, "a"), (1.0, "b")]
+        assert ranked(blend(0.5, candidates(a=score), candidates(b=9))) == [(0.5, "a"), (0.5, "b")]
+
+    def test_of_equal_scores_the_lower_id_comes_first(self):
+        assert blend(0.5, candidates(d=1, b=0, c=1), candidates(a=1, e=0)).ids() == ["a", "c", "d", "b", "e"]
 
     def test_scores_near_the_ends_of_doubles_are_no_trouble(self):
-        ranked = blend(0.5, candidates(a=1.7e308, b=-1.7e308, c=0.0), None)
-        assert [-minus for minus, *_ in ranked] == pytest.approx([1.0, 0.5, 0.0])
-
-    def test_of_an_item_of_both_the_richer_fields_are_kept(self):
-        rich = {"id": "a", "score": 1, "title": "A"}
-        for cf, content in (({"id": "a"}, rich), (rich, {"id": "a"})):
-            assert blend(0.5, [("a", 1, cf)], [("a", 1, content)])[0][3] is rich
+        far = candidates(a=1.7e308, b=-1.7e308, c=0.0)
+        for found in (blend(0.5, far, None), ranking("x", far)):
+            assert found.ids() == ["a", "c", "b"]
+            assert [found.scores[key] for key in "acb"] == pytest.approx([1.0, 0.5, 0.0])

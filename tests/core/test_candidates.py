@@ -2,10 +2,12 @@
 
 import orjson
 import pytest
+from msgspec import Raw
 
 from proxy.core.candidates import (
     MAX_CANDIDATES,
     Candidate,
+    Candidates,
     ContractBroken,
     Fields,
     Shape,
@@ -13,17 +15,24 @@ from proxy.core.candidates import (
 )
 
 
+def scores(found: Candidates) -> list[tuple[str, float]]:
+    return [(key, it.score) for key, it in found.items()]
+
+
 class TestCandidates:
-    def test_items_keep_all_their_fields(self):
-        body = b'{"items":[{"id":"a","score":0.5,"title":"A"},{"id":"b","score":1}],"more":true}'
-        assert parse_candidates(body) == [
-            ("a", 0.5, {"id": "a", "score": 0.5, "title": "A"}),
-            ("b", 1.0, {"id": "b", "score": 1}),
-        ]
+    def test_items_keep_what_can_be_shown(self):
+        body = (
+            b'{"items":[{"id":"a","score":0.5,"title":"A","year":1999,"genres":["War"],"providers":["hbo"]},'
+            b'{"id":"b","score":1,"poster":"no"}],"more":true}'
+        )
+        assert parse_candidates(body) == {
+            "a": Candidate("a", 0.5, "A", 1999, Raw(b'["War"]'), Raw(b'["hbo"]')),
+            "b": Candidate("b", 1.0),
+        }
 
     def test_of_repeated_ids_the_first_counts(self):
         body = b'{"items":[{"id":"a","score":1},{"id":"b","score":2},{"id":"a","score":3}]}'
-        assert [(key, score) for key, score, _ in parse_candidates(body)] == [("a", 1.0), ("b", 2.0)]
+        assert scores(parse_candidates(body)) == [("a", 1.0), ("b", 2.0)]
 
     @pytest.mark.parametrize(
         ("ids", "usable"), [("aab", True), ("abab", True), ("aaa", False), ("ababa", False)]
@@ -31,23 +40,23 @@ class TestCandidates:
     def test_who_mostly_repeats_itself_is_broken(self, ids, usable):
         body = orjson.dumps({"items": [{"id": key, "score": 1} for key in ids]})
         if usable:
-            assert [key for key, _, _ in parse_candidates(body)] == sorted(set(ids))
+            assert list(parse_candidates(body)) == sorted(set(ids))
         else:
             with pytest.raises(ContractBroken, match="repeated"):
                 parse_candidates(body)
 
     @pytest.mark.parametrize("error", [b'"model not loaded"', b"true", b"500", b'{"code":7}', b"[1]"])
     def test_no_items_are_an_answer_but_not_beside_an_error(self, error):
-        assert parse_candidates(b'{"items":[]}') == []
+        assert parse_candidates(b'{"items":[]}') == {}
         with pytest.raises(ContractBroken, match="error"):
             parse_candidates(b'{"items":[],"error":%b}' % error)
 
     @pytest.mark.parametrize("error", [b"null", b"false", b'""', b"0", b"[]", b"{}"])
     def test_an_error_that_is_none_is_none(self, error):
-        assert parse_candidates(b'{"items":[],"error":%b}' % error) == []
+        assert parse_candidates(b'{"items":[],"error":%b}' % error) == {}
 
     def test_an_error_beside_items_takes_nothing_away(self):
-        assert parse_candidates(b'{"items":[{"id":"a","score":1}],"error":"slow"}')[0][0] == "a"
+        assert parse_candidates(b'{"items":[{"id":"a","score":1}],"error":"slow"}').keys() == {"a"}
 
     @pytest.mark.parametrize(
         "body",
@@ -92,7 +101,7 @@ class TestCandidates:
 class TestShapes:
     """Answers that call things by other names (`[upstreams.NAME.fields]`)."""
 
-    def read(self, document: object, **named: object) -> list[Candidate]:
+    def read(self, document: object, **named: object) -> Candidates:
         return parse_candidates(orjson.dumps(document), Shape.of(Fields(**named)))
 
     def test_the_contracts_own_names_need_no_shape(self):
@@ -108,30 +117,21 @@ class TestShapes:
             {"data": {"results": [{"movie": movie, "rank_score": 3, "released": 1999, "tags": ["War"]}]}},
             **named,
         )
-        shown = {
-            "id": "m1",
-            "score": 3,
-            "title": "One",
-            "year": 1999,
-            "genres": ["War"],
-            "providers": ["hbo"],
-        }
-        assert found == [("m1", 3.0, shown)]
+        assert found == {"m1": Candidate("m1", 3.0, "One", 1999, Raw(b'["War"]'), Raw(b'["hbo"]'))}
 
     def test_what_an_item_does_not_have_is_left_to_the_catalogue(self):
-        assert self.read({"items": [{"id": "a", "score": 1, "title": "A"}]}, title="name") == [
-            ("a", 1.0, {"id": "a", "score": 1})
-        ]
+        found = self.read({"items": [{"id": "a", "score": 1, "title": "A"}]}, title="name")
+        assert found == {"a": Candidate("a", 1.0)}
 
     def test_the_answer_may_be_the_list_itself(self):
-        assert self.read([{"id": "a", "score": 1}], items="")[0][0] == "a"
-        assert self.read([], items="") == []
+        assert self.read([{"id": "a", "score": 1}], items="").keys() == {"a"}
+        assert self.read([], items="") == {}
         with pytest.raises(ContractBroken, match="no list"):
             self.read({"items": []}, items="")
 
     def test_numbers_are_ids_only_where_that_is_said(self):
         items = {"items": [{"id": 318, "score": 1}, {"id": "318", "score": 2}, {"id": 0, "score": 3}]}
-        assert [row[:2] for row in self.read(items, number_ids=True)] == [("318", 1.0), ("0", 3.0)]
+        assert scores(self.read(items, number_ids=True)) == [("318", 1.0), ("0", 3.0)]
         with pytest.raises(ContractBroken, match="no text but a number, which number_ids = true would take"):
             self.read(items, title="name")
 
@@ -150,7 +150,7 @@ class TestShapes:
     def test_an_error_is_looked_for_where_it_stands(self):
         with pytest.raises(ContractBroken, match="error"):
             self.read({"items": [], "status": {"failure": "no model"}}, error="status.failure")
-        assert self.read({"items": [], "error": "not theirs"}, error="status.failure") == []
+        assert self.read({"items": [], "error": "not theirs"}, error="status.failure") == {}
 
     @pytest.mark.parametrize(
         "document",

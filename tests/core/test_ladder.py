@@ -1,6 +1,7 @@
 """The ladder, rung by rung (facts 1): what comes before what, under which label, at which level."""
 
 import pytest
+from saying import said
 
 from proxy.core.asks import Ask
 from proxy.core.blending import ranking
@@ -21,17 +22,15 @@ def asked(k, filters=WAR_90S_HBO):
 
 def offered(ask, label, **films):
     """One round: films best first."""
-    candidates = [
-        (key, -n, {"id": key, "title": key, **fields}) for n, (key, fields) in enumerate(films.items())
-    ]
-    return sift(ranking(label, candidates), ask, Popularity(()).catalogue)
+    rows = [(key, -n, {"title": key, **fields}) for n, (key, fields) in enumerate(films.items())]
+    return sift(ranking(label, said(rows)), ask, Popularity(()).catalogue)
 
 
 def answered(ask, first, second=None, ceiling="A"):
     rounds = [offered(ask, "cf", **first)] + ([] if second is None else [offered(ask, "content", **second)])
     items, level = climb(ask.k, rounds, ceiling)
-    assert [item["rank"] for item in items] == list(range(1, len(items) + 1))
-    return [(item["id"], item["source"]) for item in items], level
+    assert [item.rank for item in items] == list(range(1, len(items) + 1))
+    return [(item.id, item.source) for item in items], level
 
 
 EVERY_RUNG_FIRST = {"oc1": OLD_COMEDY, "x1": ELSEWHERE, "o1": OLD, "c1": COMEDY, "a": FITS}
@@ -112,6 +111,6 @@ def test_scores_never_rise_and_keep_their_order_within_a_rung():
     ask = asked(9)
     rounds = [offered(ask, "cf", o1=OLD, a=FITS, c1=COMEDY), offered(ask, "content", b=FITS, o2=OLD, b2=FITS)]
     items, _ = climb(9, rounds, "A")
-    assert [(item["id"], item["score"]) for item in items] == [
+    assert [(item.id, item.score) for item in items] == [
         ("a", 0.5), ("b", 0.5), ("b2", 0.0), ("o1", 0.0), ("o2", 0.0), ("c1", 0.0),
     ]  # fmt: skip

@@ -1,10 +1,13 @@
 """Answers are full, and say what they are made of."""
 
+from collections.abc import Sequence
+
 import orjson
 import pytest
+from saying import Row, said
 
 from proxy.core.asks import Ask, parse_ask
-from proxy.core.blending import Ranked
+from proxy.core.blending import blend
 from proxy.core.decision import KILLED, Decision
 from proxy.core.ladder import sift
 from proxy.core.policy import Film
@@ -34,16 +37,15 @@ DECISION = Decision(
 )
 
 
-def shown(key: str, score: float = 0.5, **fields: object) -> Ranked:
-    known = {"id": key, "title": f"Film {key}", "year": 2000, "genres": ["Drama"]}
-    return (-score, key, "cf", known | fields)
+def shown(key: str, score: float = 0.5, **fields: object) -> Row:
+    return key, score, {"title": f"Film {key}", "year": 2000, "genres": ["Drama"]} | fields
 
 
-def composed(asked: Ask, *ranked: Ranked, failed: bool = False) -> Answer:
+def composed(asked: Ask, *cf: Row, content: Sequence[Row] = (), failed: bool = False) -> Answer:
     return compose(
         request_id="r1",
         ask=asked,
-        rounds=[sift(ranked, asked, LIST.catalogue)],
+        rounds=[sift(blend(0.5, said(cf), said(content)), asked, LIST.catalogue)],
         popularity=LIST,
         failed=failed,
         bucket=1234,
@@ -69,7 +71,7 @@ class TestCompose:
                 {
                     "rank": 1,
                     "id": "x",
-                    "score": 0.75,
+                    "score": 1.0,
                     "source": "cf",
                     "title": "Film x",
                     "year": 2000,
@@ -78,7 +80,7 @@ class TestCompose:
                 {
                     "rank": 2,
                     "id": "y",
-                    "score": 0.25,
+                    "score": 0.0,
                     "source": "cf",
                     "title": "Film y",
                     "year": 2000,
@@ -141,10 +143,28 @@ class TestCompose:
         assert answer[1:] == ("D", "", 0, 0, True)
 
     def test_the_catalogue_completes_items(self):
-        answer = composed(ask(b"k=1"), (-0.5, "p3", "content", {"id": "p3", "title": None}))
+        answer = composed(ask(b"k=1"), content=[("p3", 0.5, {"title": None, "year": 5})])
         item = orjson.loads(answer.body)["items"][0]
         assert (item["title"], item["year"], item["genres"]) == ("Popular 3", 1993, ["Drama"])
-        assert (item["source"], item["score"]) == ("content", 0.5)
+        assert (item["source"], item["score"]) == ("content", 1.0)
+
+    @pytest.mark.parametrize(
+        ("cf", "content", "title"),
+        [
+            ({}, {}, "of cf"),
+            ({"year": None}, {}, "of content"),
+            ({"genres": [1]}, {"poster": "no"}, "of content"),
+            ({"title": 5, "poster": "no"}, {}, "of content"),
+            ({}, {"title": None}, "of cf"),
+            ({"year": "1999"}, {"genres": "War"}, "Popular 3"),
+        ],
+    )
+    def test_of_an_item_of_both_the_first_whole_description_is_shown(self, cf, content, title):
+        """cf's, content's, or else the catalogue's."""
+        cf = shown("p3", **{"title": "of cf"} | cf)
+        content = shown("p3", **{"title": "of content"} | content)
+        item = orjson.loads(composed(ask(b"k=1"), cf, content=[content]).body)["items"][0]
+        assert (item["title"], item["source"]) == (title, "hybrid")
 
     @pytest.mark.parametrize(
         "fields",
@@ -184,10 +204,23 @@ class TestCompose:
         assert (ids(answer) == ["x"]) is (source != "popularity")
         assert answer.level == {"cf": "A", "pruned": "C", "popularity": "D"}[source]
 
+    @pytest.mark.parametrize(
+        ("cf", "content", "fits"),
+        [
+            (["hulu"], ["hbo"], False),
+            (["hbo"], ["hulu"], True),
+            (None, ["hbo"], True),
+            ("hbo", ["hulu"], False),
+        ],
+    )
+    def test_of_an_item_of_both_the_providers_are_those_of_the_first_who_names_some(self, cf, content, fits):
+        rows = shown("x", providers=cf), shown("x", providers=content)
+        assert composed(ask(b"k=1&providers=hbo"), rows[0], content=rows[1:]).covered == fits
+
     def test_filters_hold_by_the_catalogue_where_the_item_does_not_say(self):
         assert ids(composed(ask(b"k=1&providers=netflix"), shown("p9"))) == ["p9"]
         assert composed(ask(b"k=1&providers=hbo"), shown("p9")).covered == 0
-        assert composed(ask(b"k=1&year_min=2010"), (-1.0, "p3", "cf", {"id": "p3"})).source == "pruned"
+        assert composed(ask(b"k=1&year_min=2010"), ("p3", 1.0, {})).source == "pruned"
 
     def test_filling_keeps_the_filters_first(self):
         answer = composed(ask(b"k=4&genres=drama&year_min=2015"), shown("x"))

@@ -1,12 +1,15 @@
 """What holds for every answer, whatever the sources and the user say."""
 
+from itertools import pairwise
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+from saying import said
 
 from proxy.core.asks import PROVIDERS, Ask, parse_ask
 from proxy.core.blending import blend, ranking
-from proxy.core.candidates import Candidate, ContractBroken, parse_candidates
+from proxy.core.candidates import ContractBroken, names, parse_candidates
 from proxy.core.decision import Decision
 from proxy.core.ladder import sift
 from proxy.core.policy import Film
@@ -54,7 +57,8 @@ fields = st.fixed_dictionaries(
         "providers": st.lists(st.sampled_from(PROVIDERS), max_size=2) | st.just("netflix"),
     },
 )
-sources = st.none() | st.lists(st.tuples(IDS, scores, fields), max_size=20, unique_by=lambda item: item[0])
+rows = st.lists(st.tuples(IDS, scores, fields), max_size=20, unique_by=lambda item: item[0])
+sources = st.none() | rows.map(said)
 alphas = st.floats(0, 1)
 decisions = st.builds(
     Decision,
@@ -114,26 +118,16 @@ def climbed(ask, popularity, rounds):
     def meets(wanted, names):
         return not wanted or any(name.casefold() in wanted for name in names)
 
-    def needs(key, fields):
-        known = popularity.catalogue.get(key)
-        own = all(
-            [
-                isinstance(fields.get("title"), str),
-                type(fields.get("year")) is int,
-                isinstance(fields.get("genres"), list)
-                and all(isinstance(it, str) for it in fields["genres"]),
-            ]
-        )
-        if not own and known is None:
+    def needs(key, found):
+        film = popularity.catalogue.get(key)
+        tellers = [(it.title, it.year, names(it.genres)) for it in found]
+        tellers += [] if film is None else [(film.title, film.year, list(film.genres))]
+        whole = [it for it in tellers if None not in it]
+        if not whole:
             return 9, None
-        title, year, genres = (
-            (fields["title"], fields["year"], fields["genres"])
-            if own
-            else (known.title, known.year, list(known.genres))
-        )
-        providers = fields.get("providers")
-        if not isinstance(providers, list):
-            providers = None if known is None else known.providers
+        title, year, genres = whole[0]
+        providers = [names(it.providers) for it in found] + ([] if film is None else [film.providers])
+        providers = next((it for it in providers if it is not None), None)
         shown = {"id": key, "title": title, "year": year, "genres": genres}
         if providers is not None and not meets(ask.filters.providers, providers):
             return 9, None
@@ -144,37 +138,32 @@ def climbed(ask, popularity, rounds):
     items = []
     for turn, relaxed in ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)):
         above = items[-1]["score"] if items else 1.0
-        for minus, key, source, fields in rounds[turn]:
-            need, shown = needs(key, fields)
+        scores, one, other, (of_one, of_other, of_both) = rounds[turn]
+        for key in rounds[turn].ids():
+            need, shown = needs(key, [it[key] for it in (one, other) if key in it])
             if need == relaxed and len(items) < ask.k and key not in {item["id"] for item in items}:
+                source = of_other if key not in one else of_both if key in other else of_one
                 label = "pruned" if relaxed else source
-                items.append({"rank": len(items) + 1, "score": -minus * above, "source": label} | shown)
+                items.append({"rank": len(items) + 1, "score": scores[key] * above, "source": label} | shown)
     return items
 
 
 @given(sources, sources, alphas)
 def test_a_blend_ranks_every_item_once_with_scores_from_0_to_1(cf, content, alpha):
     ranked = blend(alpha, cf, content)
-    ids = [key for _, key, _, _ in ranked]
-    assert sorted(ids) == sorted({key for source in (cf, content) for key, _, _ in source or ()})
-    assert all(0 <= -minus <= 1 for minus, *_ in ranked)
-    assert [row[:2] for row in ranked] == sorted(row[:2] for row in ranked)
+    assert sorted(ranked.ids()) == sorted({*(cf or ()), *(content or ())})
+    assert all(0 <= score <= 1 for score in ranked.scores.values())
+    assert ranked.ids() == sorted(ranked.scores, key=lambda key: (-ranked.scores[key], key))
 
 
 @given(sources, alphas)
 def test_a_source_that_is_gone_leaves_the_other_s_order(source, alpha):
     ranked = blend(alpha, source, None)
-    by_score = {key: score for key, score, _ in source or ()}
-    order = [by_score[key] for _, key, _, _ in ranked]
+    ids = ranked.ids()
     # scores closer than a double can tell after stretching may tie
     assert all(
-        a >= b or -x == -y
-        for (a, x), (b, y) in zip(pairs(order, ranked), pairs(order, ranked)[1:], strict=False)
+        source[a].score >= source[b].score or ranked.scores[a] == ranked.scores[b] for a, b in pairwise(ids)
     )
-
-
-def pairs(order: list[float], ranked: list[tuple[float, str, str, object]]) -> list[tuple[float, float]]:
-    return [(score, row[0]) for score, row in zip(order, ranked, strict=True)]
 
 
 @given(
@@ -267,7 +256,8 @@ json = st.recursive(
 @given(st.binary(max_size=20) | json.map(orjson.dumps))
 def test_candidates_are_read_or_the_contract_is_broken_and_nothing_else(body):
     try:
-        found: list[Candidate] = parse_candidates(body)
+        found = parse_candidates(body)
     except ContractBroken:
         return
-    assert all(type(key) is str and key and type(score) is float for key, score, _ in found)
+    assert all(type(key) is str and key == it.id and type(it.score) is float for key, it in found.items())
+    assert "" not in found
