@@ -7,6 +7,7 @@ a forward whose clients send their fields in ever other orders, `own-answers` on
 answer an id and a length of its own.
 """
 
+import inspect
 import os
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def functions(mode: str, chosen: Namespace) -> Iterator[tuple[str, float, float]
 
         return inside
 
+    inspect.currentframe().f_trace_opcodes = True  # Python 3.12 looks for one when tracing begins
     sys.settrace(enter)
     try:
         serving.walk(steps)

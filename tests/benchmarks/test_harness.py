@@ -14,22 +14,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SCRIPTS = [
-    "actions",
-    "all",
-    "audit",
-    "bodies",
-    "breaker",
-    "cache",
-    "connections",
-    "decide",
-    "decision_quality",
-    "fallback",
-    "instructions",
-    "peers",
-    "recommend",
-    "toggles",
-]
+SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if "script(main)" in path.read_text())
 
 kernel_counts = pytest.mark.skipif(
     not Path("/proc/self/schedstat").exists(), reason="this kernel does not count in /proc"
@@ -208,7 +193,7 @@ def test_missing_programs_are_named_with_the_way_to_get_them(tmp_path):
     assert not (tmp_path / "x.json").exists()
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "all"])
 def test_every_script_explains_itself(name):
     """--help exits 0 and every script that has targets can check them."""
     run = subprocess.run(
@@ -217,3 +202,12 @@ def test_every_script_explains_itself(name):
     )  # fmt: skip
     assert run.returncode == 0
     assert "--check" in run.stdout
+
+
+def test_every_script_is_run_by_all_and_told(load):
+    """One that is added is measured with the others, tried by --quick, and its question is in the docs."""
+    everything = load("all")
+    told = (BENCHMARKS.parent / "docs" / "benchmarks.md").read_text()
+    assert len(SCRIPTS) > 12
+    assert set(SCRIPTS) == set(everything.SCRIPTS) == set(everything.QUICK)
+    assert [name for name in SCRIPTS if f"| `{name}.py` |" not in told] == []

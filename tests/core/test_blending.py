@@ -48,6 +48,20 @@ class TestBlend:
     def test_of_equal_scores_the_lower_id_comes_first(self):
         assert blend(0.5, candidates(d=1, b=0, c=1), candidates(a=1, e=0)).ids() == ["a", "c", "d", "b", "e"]
 
+    @pytest.mark.parametrize("alpha", [1.0, 1e-300, 0.6])
+    def test_the_best_few_are_those_of_all(self, alpha):
+        """Also where a weight makes scores alike that are not."""
+        cf, content = candidates(x=1, y=0), candidates(e=5, d=4, c=3, b=2, a=1)
+        for one, other in ((cf, content), (content, cf)):
+            every = blend(alpha, one, other).ids()
+            assert [blend(alpha, one, other, most).ids()[:most] for most in range(1, 8)] == [
+                every[:most] for most in range(1, 8)
+            ]
+
+    def test_what_cannot_be_among_the_best_few_has_no_score(self):
+        cf, content = candidates(x=9, b=4, c=0), candidates(e=5, d=4, c=3, b=2, a=1)
+        assert blend(0.5, cf, content, 2).scores.keys() == {"x", "b", "c", "e", "d"}
+
     def test_scores_near_the_ends_of_doubles_are_no_trouble(self):
         far = candidates(a=1.7e308, b=-1.7e308, c=0.0)
         for found in (blend(0.5, far, None), ranking("x", far)):
