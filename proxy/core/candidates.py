@@ -158,7 +158,9 @@ def _quick(body: bytes) -> Candidates | None:
         items = _answer(body).items
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    found = {item.id: item for item in items}
+    found: dict[str, Candidate] = {}
+    for item in items:
+        found[item.id] = item
     if not found or not len(found) == len(items) <= MAX_CANDIDATES or "" in found:
         return None
     return Candidates(items, found, {}, body)

@@ -5,10 +5,9 @@ fewer); what they left open is filled from the popularity list, and said so.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import orjson
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 from msgspec.json import Encoder
 
 from proxy.core.asks import Ask
@@ -24,7 +23,7 @@ MAX_RENDERED = 256
 """Popular answers of different length that are kept rendered."""
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """A body in the contract's shape, and what counters and headers say about it."""
 
     body: bytes
@@ -168,7 +167,7 @@ class PopularAnswers:
         if ask.filters != NO_FILTERS or ask.page is not None:
             return self._composed(request_id.decode("ascii"), ask, bucket)
         body = self.body(ask.k, user, request_id, bucket)
-        return self._rendered[ask.k][0]._replace(body=body)
+        return structs.replace(self._rendered[ask.k][0], body=body)
 
     def body(self, k: int, user: bytes, request_id: bytes, bucket: int) -> bytes:
         """The body of the answer to who asks for `k` without filters, ids as in `answer`."""

@@ -97,16 +97,16 @@ class SourceCall(Call):
 
     def _conclude(self, head: ResponseHead, body: bytes, now: float) -> None:
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
-        status = head.status if head.is_json() or head.status != 200 else 0
+        status = head.status
         items: Candidates | None = None
         broken = ""
-        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
+        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES and head.is_json():
             try:
                 items = parse_candidates(body, self._shape)
             except ContractBroken as error:
                 broken = str(error)
         if items is not None or 400 <= status < 500:
-            self.concluded(status, now)
+            self.succeeded(status, now)
         else:
             self.concluded(status if status >= 500 else 0, now, broken or _strange(head))
         cache = self._memory.cache

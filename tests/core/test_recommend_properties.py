@@ -39,13 +39,14 @@ filters = st.builds(
     year_min=st.none() | YEARS,
     year_max=st.none() | YEARS,
 )
-asks = st.builds(
-    Ask,
-    user_id=st.text(max_size=5).filter(str.isprintable),
-    k=st.integers(1, 30),
-    filters=filters,
-    query=st.just(b""),
-)
+asks = st.fixed_dictionaries(
+    {
+        "user_id": st.text(max_size=5).filter(str.isprintable),
+        "k": st.integers(1, 30),
+        "filters": filters,
+        "query": st.just(b""),
+    }
+).map(lambda it: Ask(**it))
 scores = st.floats(allow_nan=False, allow_infinity=False)
 fields = st.fixed_dictionaries(
     {},

@@ -83,7 +83,7 @@ async def test_who_asks_the_same_before_it_comes_waits_for_it():
         other = Asker(rig)
         cf.go.set()
         await until(lambda: other.told, "the answer")
-        assert other.fetch.items
+        assert other.fetch.items.items
         assert (late.told, cf.heard) == (0, 1)
 
 
