@@ -12,7 +12,6 @@ from proxy.dataplane.fields import (
     USUAL_TOKENS,
     Sorter,
     Validator,
-    lines_of,
     list_members,
     spelled_as,
     without,
@@ -134,7 +133,7 @@ class ResponseReader:
         groups = found.groups()
         status = int(groups[1])
         chunked = b"transfer-encoding" in pattern.blank
-        if chunked and status in _BODILESS:
+        if chunked and (status in _BODILESS or pattern.length_at):
             return None
         out = ResponseHead()
         out.pattern = pattern
@@ -161,31 +160,17 @@ class ResponseReader:
             self._validator.read(head)
         except httptools.HttpParserError as error:
             raise Malformed(str(error)) from None
-        found = self._validator.fields
-        order = self._sorter.order(found)
-        once = len(found) == head.count(b"\n") - 2
         out = ResponseHead()
         out.json = out.no_store = None
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)
-        if once and not order.names.respelled:
-            out.fields = {name: found[spelled].rstrip(b" \t") for spelled, name in order.names.managed}
-        else:
-            out.fields = self._in_order(head[line.end() : -4], dict(order.names.managed))
+        count = head.count(b"\n") - 2
+        order, out.fields = self._sorter.read(self._validator.fields, count, head, line.end())
         self._lines(out, head, line.end(), order.names.cut)
         self._framing(out)
-        out.pattern = self._patterns.of(order) if once else None
+        out.pattern = self._patterns.of(order)
         return out
-
-    def _in_order(self, lines: bytes, managed: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """The managed fields when names come more than once: their order counts."""
-        fields: dict[bytes, bytes] = {}
-        for spelled, value in lines_of(lines):
-            name = managed.get(spelled)
-            if name is not None:
-                fields[name] = fields[name] + b", " + value if name in fields else value
-        return fields
 
     def _lines(self, out: ResponseHead, head: bytes, start: int, cut: tuple[bytes, ...]) -> None:
         """What goes on: `head` from `start` on without the fields to be cut, and what Connection names."""
