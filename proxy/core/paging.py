@@ -59,7 +59,7 @@ class Page(NamedTuple):
         """What may be shown."""
         seen = frozenset(self.shown)
         scores = {key: score for key, score in ranked.scores.items() if digest(key) not in seen}
-        return ranked._replace(scores=scores)
+        return Ranking(scores, ranked.one, ranked.other, ranked.labels)
 
     def seen_of(self, popularity: Popularity) -> list[str]:
         """The ids in the list that may not be."""

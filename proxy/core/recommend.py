@@ -50,7 +50,13 @@ def first_round(
     Of control that is only what passes all filters: the ladder below is the recommender's (facts 2.8).
     """
     if decision.exposed:
-        ranked = blend(decision.alpha, items.get("cf"), items.get("content"))
+        cf, content = items.get("cf"), items.get("content")
+        if ask.filters is NO_FILTERS and ask.page is None:
+            ranked = blend(decision.alpha, cf, content, ask.k)
+            offered = sift(ranked, ask, catalogue)
+            if len(offered.kept) == ask.k:
+                return ranked, offered
+        ranked = blend(decision.alpha, cf, content)
         return ranked, _sifted(ranked, ask, catalogue)
     ranked = ranking(CONTROL, items.get(CONTROL))
     return ranked, Offered(_sifted(ranked, ask, catalogue).kept)

@@ -111,7 +111,7 @@ class SourceCall(Call):
             self.concluded(status if status >= 500 else 0, now, broken or _strange(head))
         cache = self._memory.cache
         if cache is not None:
-            if items and not head.forbids_keeping():
+            if items is not None and items.items and not head.forbids_keeping():
                 cache.put(self.key, body, now)
             elif status in (404, 410):  # whoever that was, the source knows nobody there any more
                 cache.erase(self.key)

@@ -1,5 +1,7 @@
 """Patterns of answers fit less than is valid, and read what they fit as the general reading does."""
 
+from typing import get_type_hints
+
 import pytest
 from cases import answer_sibling
 from hypothesis import event, given, settings
@@ -7,10 +9,11 @@ from hypothesis import strategies as st
 from response_cases import CASES
 from test_response_head import GOOD, REFUSED, head
 
+from proxy.core.policy import Limits
 from proxy.dataplane.patterns import Pattern
 from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
 
-COMPARED = sorted(set(ResponseHead.__slots__) - {"pattern"})
+COMPARED = sorted(set(ResponseHead.__slots__) - {"pattern", "raw"})
 
 
 class Eager:
@@ -127,17 +130,24 @@ def test_special_cases_get_none(fields: tuple[bytes, ...]) -> None:
 def test_an_answer_that_is_new_each_time_is_read_by_pattern() -> None:
     """By that of the head before; where it does not fit, in the general way."""
     by = ResponseReader(clock=lambda: 1.0, often=2)
-    pattern = None
+    last = None
     seen = []
     for number in range(4):
         raw = head(b"X-Request-Id: %d" % number, b"Content-Length: %d" % number)
-        out = by.read(raw, pattern)
-        pattern = out.pattern
-        seen.append(pattern is not None)
-        assert parts(out) == parts(ResponseReader().read(raw))
-        assert by.read(raw, pattern) is out  # remembered all the same
+        last = by.read(raw, last)
+        seen.append(last.pattern is not None)
+        assert last.raw == raw
+        assert parts(last) == parts(ResponseReader().read(raw))
     assert seen == [False, True, True, True]
-    other = by.read(head(b"X-Other: 1"), pattern)
+    other = by.read(head(b"X-Other: 1"), last)
     assert (other.lines, other.pattern) == (b"X-Other: 1\r\n", None)
     with pytest.raises(Malformed):
-        by.read(head(b"X-Request-Id: 1", b"Content-Length: -1"), pattern)
+        by.read(head(b"X-Request-Id: 1", b"Content-Length: -1"), last)
+
+
+def test_only_a_head_that_no_limit_forbids_is_kept_as_it_came() -> None:
+    longest = head(b"X-A: " + b"a" * (1024 - len(head(b"X-A: "))))
+    assert ResponseReader().read(longest).raw == longest
+    assert ResponseReader().read(longest.replace(b"X-A", b"X-AB")).raw == b""
+    (least,) = get_type_hints(Limits, include_extras=True)["response_head_bytes"].__metadata__
+    assert least.ge >= 1024
