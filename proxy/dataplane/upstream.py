@@ -153,7 +153,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         consumer = self._consumer
         try:
-            self._received(RECEIVE[:nbytes].tobytes())
+            data = RECEIVE[:nbytes].tobytes()
+            if self._mode == _HEAD:
+                self._head(data)
+            else:
+                self._received(data)
         except Exception:  # noqa: BLE001 - a fault of ours: whoever waits for this answer must hear of it
             _log.exception("reading an answer failed")
             if self._consumer is not None:
