@@ -40,8 +40,9 @@ class SourceCall(Call):
         self.request = request
         self.priority = bound.priority
         self.first_byte = bound.source_lanes[fetch.kind]
-        if bound.decision.aside:
-            self.aside = bound.counters.upstream(pool.name)
+        self.aside = bound.counters.upstream(pool.name) if bound.decision.aside else None
+        self.first_byte_s = 0.0
+        self._lane = self._others = None
         self.key = fetch.key
         self._shape = fetch.shape
         self._memory = bound.memory
