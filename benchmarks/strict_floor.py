@@ -20,7 +20,7 @@ from proxy.core.policy import Limits
 from proxy.core.trust import TrustedProxies, direct
 from proxy.dataplane import rewrite
 from proxy.dataplane.request_head import RequestHead, RequestReader
-from proxy.dataplane.response_head import ResponseReader
+from proxy.dataplane.response_head import ResponseHead, ResponseReader
 
 _ids = count(1 << 120)
 _idle: "list[Upstream]" = []
@@ -41,17 +41,20 @@ class Client(_Side):
     peer = "127.0.0.1"
     hop_lines = rewrite.trust_lines(direct("127.0.0.1", tls=False))
     trusted = TrustedProxies(())
-    head: RequestHead
+    head: RequestHead | None = None
 
     def __init__(self, upstream: int) -> None:
         self.plane = self  # what `rewrite` asks of one
         self._upstream = upstream
 
     def data_received(self, data: bytes) -> None:
-        head = self.head = _requests.read(data)
+        pattern = self.head.pattern if self.head is not None else None
+        again = _requests.again(data, pattern) if pattern is not None else None
+        head = self.head = _requests.read(data) if again is None else again[0]
         head.made_id = not head.request_id
         if head.made_id:
             head.request_id = _new_id()
+        self.request_id = head.request_id
         head.identify(_new_id)
         request = rewrite.request(head, self, b"upstream") + b"\r\n"
         if _idle:
@@ -67,19 +70,24 @@ class Client(_Side):
 
 class Upstream(_Side):
     client: Client
+    last: ResponseHead | None = None
 
     def ask(self, client: Client, request: bytes) -> None:
         self.client = client
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        lines, end, body = data.partition(b"\r\n\r\n")
-        head = _responses.read(lines + end)
+        last = self.last
+        if last is not None and last.raw and data.startswith(last.raw):
+            head, body = last, data[len(last.raw) :]
+        else:
+            lines, end, body = data.partition(b"\r\n\r\n")
+            head = self.last = _responses.read(lines + end, last)
         if len(body) != head.content_length:
             raise NotImplementedError("an answer in pieces")
         client = self.client
         client.transport.write(
-            b"%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n\r\n%b" % (head.start, client.head.request_id, body)
+            b"%bVia: 1.1 fusebox\r\nX-Request-Id: %b\r\n\r\n%b" % (head.start, client.request_id, body)
         )
         _idle.append(self)
 

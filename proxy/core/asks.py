@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_from_bytes
+
+from msgspec import Struct
 
 from proxy.core.popularity import NO_FILTERS, Filters
 from proxy.core.routing import decoded
@@ -26,7 +28,7 @@ _NOT_OF_NEIGHBOURS = frozenset((b"genres", b"year_min", b"year_max", b"seeds"))
 _YEAR = re.compile(rb"[0-9]{1,4}").fullmatch
 
 
-class Ask(NamedTuple):
+class Ask(Struct, frozen=True, gc=False):
     """A checked request for recommendations."""
 
     user_id: str

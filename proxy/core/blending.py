@@ -1,14 +1,16 @@
 """One ranking of what the sources offer (facts 2.1)."""
 
-from math import isinf
-from typing import NamedTuple
+from math import inf, isinf
+from operator import attrgetter
 
-from proxy.core.candidates import Candidate, Candidates
+from msgspec import Struct, structs
 
-_NONE: Candidates = {}
+from proxy.core.candidates import MAX_CANDIDATES, NO_CANDIDATES, Candidate, Candidates
+
+_ALL = 2 * MAX_CANDIDATES
 
 
-class Ranking(NamedTuple):
+class Ranking(Struct, gc=False):
     """What sources offer, ranked by score; of equal scores the lower id comes first."""
 
     scores: dict[str, float]  # 0…1, by id
@@ -18,54 +20,80 @@ class Ranking(NamedTuple):
     """Of an item of `one` alone, of `other` alone, of both."""
 
     def ids(self) -> list[str]:
-        """All, best first."""
+        """All that have a score, best first."""
         ids = sorted(self.scores)
         ids.sort(key=self.scores.__getitem__, reverse=True)  # stable: comparing tuples takes longer
         return ids
 
 
-def blend(alpha: float, cf: Candidates | None, content: Candidates | None) -> Ranking:
+def blend(alpha: float, cf: Candidates | None, content: Candidates | None, most: int = _ALL) -> Ranking:
     """One ranking of both sources: alpha · cf + (1 - alpha) · content, each normalised (facts 2.1).
 
     None stands for a source that is missing or broken; it and an empty one leave the other with
-    weight 1. An item of one source only gets nothing for the other, and that source's label.
+    weight 1. An item of one source only gets nothing for the other, and that source's label. Who looks at
+    no more than the best `most` spares the effort for what cannot be among them: it gets no score.
     """
-    cf, content = cf or _NONE, content or _NONE
-    cf_weight, content_weight = (alpha, 1.0 - alpha) if cf and content else (1.0, 1.0)
+    cf, content = cf or NO_CANDIDATES, content or NO_CANDIDATES
+    cf_weight, content_weight = (alpha, 1.0 - alpha) if cf.items and content.items else (1.0, 1.0)
+    others = cf.by_id
     scores: dict[str, float] = {}
-    candidates, low, span = _levelled(content)
-    for key, candidate in candidates.items():
-        scores[key] = (candidate.score - low) / span * content_weight
-    candidates, low, span = _levelled(cf)
-    for key, candidate in candidates.items():
-        score = (candidate.score - low) / span * cf_weight
-        scores[key] = score + scores[key] if key in scores else score
+    candidates, low, span, least = _levelled(content.items, content_weight, most)
+    above = inf
+    for candidate in candidates:
+        key, score = candidate.id, candidate.score
+        if score > above:
+            return blend(alpha, cf, _in_order(content), most)
+        above = score
+        if score >= least or key in others:
+            scores[key] = (score - low) / span * content_weight
+    candidates, low, span, least = _levelled(cf.items, cf_weight, most)
+    above = inf
+    for candidate in candidates:
+        key, score = candidate.id, candidate.score
+        if score > above:
+            return blend(alpha, _in_order(cf), content, most)
+        above = score
+        if key in scores:
+            scores[key] += (score - low) / span * cf_weight
+        elif score >= least:
+            scores[key] = (score - low) / span * cf_weight
     return Ranking(scores, cf, content, ("cf", "content", "hybrid"))
 
 
 def ranking(label: str, candidates: Candidates | None) -> Ranking:
     """One source alone, normalised as in a blend, every item under `label`."""
-    one, low, span = _levelled(candidates or _NONE)
-    scores = {key: (candidate.score - low) / span for key, candidate in one.items()}
-    return Ranking(scores, candidates or _NONE, _NONE, (label, "", ""))
+    candidates = _in_order(candidates or NO_CANDIDATES)
+    items, low, span, _ = _levelled(candidates.items, 1.0, _ALL)
+    scores = {candidate.id: (candidate.score - low) / span for candidate in items}
+    return Ranking(scores, candidates, NO_CANDIDATES, (label, "", ""))
 
 
-def _levelled(candidates: Candidates) -> tuple[Candidates, float, float]:
-    """The candidates, their lowest score and the span above it, which is never 0 or infinite (facts 2.1).
+def _in_order(candidates: Candidates) -> Candidates:
+    """The same, best first, as most sources give them anyway."""
+    items = sorted(candidates.items, key=attrgetter("score"), reverse=True)
+    return structs.replace(candidates, items=items)
+
+
+def _levelled(
+    candidates: list[Candidate], weight: float, most: int
+) -> tuple[list[Candidate], float, float, float]:
+    """The candidates, which stand best first; their lowest score and the span above it, which is never 0 or
+    infinite (facts 2.1); and the score below which so many of them are better by more than doubles round.
 
     Scores that do not differ come to 1; those too far apart for a double are halved.
     """
-    low = high = next(iter(candidates.values())).score if candidates else 0.0
-    for candidate in candidates.values():  # a third of what a list for min and max takes
-        score = candidate.score
-        if score < low:
-            low = score
-        elif score > high:
-            high = score
+    if not candidates:
+        return candidates, 0.0, 1.0, inf
+    low, high = candidates[-1].score, candidates[0].score
     span = high - low
     if not span:
-        return (candidates, 0.0, low) if low else (candidates, -1.0, 1.0)
+        return (candidates, 0.0, low, -inf) if low else (candidates, -1.0, 1.0, -inf)
     if isinf(span):
-        halved = {key: Candidate(key, it.score / 2) for key, it in candidates.items()}
-        return halved, low / 2, high / 2 - low / 2
-    return candidates, low, span
+        halved = [Candidate(it.id, it.score / 2) for it in candidates]
+        return halved, low / 2, high / 2 - low / 2, -inf
+    if len(candidates) <= most or weight <= _ROUNDING:
+        return candidates, low, span, -inf
+    return candidates, low, span, candidates[most - 1].score - span * _ROUNDING
+
+
+_ROUNDING = 1e-6

@@ -1,8 +1,8 @@
 """What a source answers: candidates, believed as far as their contract goes (contract, Recommend route)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar
 
 import orjson
 from msgspec import DecodeError, Meta, Raw, Struct
@@ -24,11 +24,26 @@ class Candidate(Struct, frozen=True, gc=False):
     title: str | None = None  # None: there is none, or something else
     year: Annotated[int, Meta(ge=-(2**31), lt=2**31)] | None = None
     genres: Raw = UNSAID  # JSON of whatever kind, which `names` reads: few are ever shown
-    providers: Raw = UNSAID
 
 
-Candidates: TypeAlias = dict[str, Candidate]
-"""By id, in the order in which the source gave them."""
+class Candidates(Struct, gc=False):
+    """What a source answered."""
+
+    items: list[Candidate]
+    """In its order, each id once."""
+    by_id: dict[str, Candidate]
+    _providers: dict[str, Raw]
+    _unread: bytes = b""  # the answer, until somebody asks for providers
+
+    def providers(self, key: str) -> list[str] | None:
+        """Who shows that item; None: nothing is said of it."""
+        if self._unread:
+            self._providers = {it.id: it.providers for it in _elsewhere(self._unread).items}
+            self._unread = b""
+        return names(self._providers.get(key, UNSAID))
+
+
+NO_CANDIDATES = Candidates([], {}, {})
 
 _Path = tuple[str, ...]
 
@@ -104,11 +119,17 @@ def parse_candidates(body: bytes, shape: Shape | None = None) -> Candidates:
     return _careful(body, shape) if found is None else found
 
 
-def names(value: Raw) -> Sequence[str] | None:
+texts = Decoder(list[str]).decode
+"""The list of texts that JSON is. Raises `NoTexts` where it is something else."""
+
+NoTexts = DecodeError
+
+
+def names(value: Raw) -> list[str] | None:
     """The list of texts that this is; None: it is something else."""
     try:
-        return None if value is UNSAID else _texts(value)
-    except DecodeError:
+        return texts(value)
+    except NoTexts:
         return None
 
 
@@ -116,8 +137,17 @@ class _Answer(Struct, gc=False):
     items: list[Candidate]
 
 
+class _Shown(Struct, gc=False):
+    id: str
+    providers: Raw = UNSAID
+
+
+class _Elsewhere(Struct, gc=False):
+    items: list[_Shown]
+
+
 _answer = Decoder(_Answer).decode
-_texts = Decoder(list[str]).decode
+_elsewhere = Decoder(_Elsewhere).decode
 
 
 def _quick(body: bytes) -> Candidates | None:
@@ -128,8 +158,12 @@ def _quick(body: bytes) -> Candidates | None:
         items = _answer(body).items
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    found = {item.id: item for item in items}
-    return found if found and len(found) == len(items) <= MAX_CANDIDATES and "" not in found else None
+    found: dict[str, Candidate] = {}
+    for item in items:
+        found[item.id] = item
+    if not found or not len(found) == len(items) <= MAX_CANDIDATES or "" in found:
+        return None
+    return Candidates(items, found, {}, body)
 
 
 def _careful(body: bytes, shape: Shape | None) -> Candidates:
@@ -149,7 +183,8 @@ def _careful(body: bytes, shape: Shape | None) -> Candidates:
         raise ContractBroken(f"more than {MAX_CANDIDATES} items")
     if not items and said:
         raise ContractBroken("an error with an empty list")
-    candidates: Candidates = {}
+    candidates: dict[str, Candidate] = {}
+    providers: dict[str, Raw] = {}
     try:
         for item in items:
             key, score = item["id"], item["score"]
@@ -162,12 +197,13 @@ def _careful(body: bytes, shape: Shape | None) -> Candidates:
                 score = float(score)
             if key not in candidates:
                 candidates[key] = _candidate(key, score, item)
+                providers[key] = _raw(item.get("providers"))
     except (KeyError, TypeError) as error:
         named = _names(shape)
         raise ContractBroken(f"an item without {named.id} or {named.score}") from error
     if len(items) > 2 * len(candidates):
         raise ContractBroken("more repeated ids than items")
-    return candidates
+    return Candidates([*candidates.values()], candidates, providers)
 
 
 def _candidate(key: str, score: float, item: Mapping[str, Any]) -> Candidate:
@@ -178,7 +214,6 @@ def _candidate(key: str, score: float, item: Mapping[str, Any]) -> Candidate:
         title if type(title) is str else None,
         year if type(year) is int else None,
         _raw(item.get("genres")),
-        _raw(item.get("providers")),
     )
 
 

@@ -5,12 +5,14 @@ filters on year, then on genres. An item that is known to be with none of the wa
 rung. What is still missing is popularity's (**D**).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from proxy.core.asks import Ask
 from proxy.core.blending import Ranking
-from proxy.core.candidates import Candidate, names
+from proxy.core.candidates import Candidate, NoTexts, names, texts
 from proxy.core.policy import Film
 from proxy.core.popularity import NO_FILTERS, Filters, Item
 from proxy.core.toggles import Level
@@ -19,7 +21,7 @@ KEPT, YEAR, GENRES, PROVIDERS = range(4)
 """How far filters have to be relaxed to let an item pass: not at all, by year, by genres too, or further."""
 
 
-class Offered(NamedTuple):
+class Offered(Struct, gc=False):
     """What one round of asking offers that can be shown, best first, at most k of each."""
 
     kept: list[Item]
@@ -54,7 +56,8 @@ def sift(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
     items: list[Item] = []
     k, filters = ask.k, ask.filters
     pruned: tuple[list[Item], ...] = () if filters is NO_FILTERS else ([], [])
-    scores, one, other, (of_one, of_other, of_both) = ranked
+    scores, one, other = ranked.scores, ranked.one.by_id, ranked.other.by_id
+    of_one, of_other, of_both = ranked.labels
     rank = 1
     for key in ranked.ids():
         if key in one:
@@ -63,7 +66,12 @@ def sift(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
         else:
             candidate = other[key]
             source = of_other
-        title, year, genres = candidate.title, candidate.year, names(candidate.genres)
+        title, year = candidate.title, candidate.year
+        genres: Sequence[str] | None
+        try:
+            genres = texts(candidate.genres)
+        except NoTexts:
+            genres = None
         if title is None or year is None or genres is None:
             known = _known(other.get(key), catalogue.get(key))
             if known is None:
@@ -71,7 +79,7 @@ def sift(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
             title, year, genres = known
         item = Item(rank, key, scores[key] + 0.0, source, title, year, genres)  # not -0.0
         if filters is not NO_FILTERS:
-            relaxed = _relaxed(filters, item, (one.get(key), other.get(key)), catalogue.get(key))
+            relaxed = _relaxed(filters, item, ranked, catalogue.get(key))
             if relaxed:
                 if relaxed < PROVIDERS and len(pruned[relaxed - 1]) < k:
                     item.source = "pruned"
@@ -99,7 +107,8 @@ def climb(k: int, rounds: Sequence[Offered], ceiling: Level) -> tuple[list[Item]
         if rung.round >= len(rounds):
             continue
         above = items[-1].score if items else 1.0
-        for item in rounds[rung.round][rung.relaxed]:
+        offered = rounds[rung.round]
+        for item in (offered.kept, offered.year, offered.genres)[rung.relaxed]:
             if len(items) == k:
                 return items, level
             if item.id in taken:
@@ -121,12 +130,14 @@ def _known(candidate: Candidate | None, film: Film | None) -> tuple[str, int, Se
     return None if film is None else (film.title, film.year, film.genres)
 
 
-def _relaxed(filters: Filters, item: Item, candidates: Iterable[Candidate | None], film: Film | None) -> int:
+def _relaxed(filters: Filters, item: Item, ranked: Ranking, film: Film | None) -> int:
     wanted_genres, wanted_providers, year_min, year_max = filters
     if wanted_providers:
-        said = (names(it.providers) for it in candidates if it is not None)
-        providers = next((it for it in said if it is not None), None if film is None else film.providers)
-        if providers is not None and wanted_providers.isdisjoint(map(str.casefold, providers)):
+        providers = ranked.one.providers(item.id)
+        if providers is None:
+            providers = ranked.other.providers(item.id)
+        told = providers if providers is not None or film is None else film.providers
+        if told is not None and wanted_providers.isdisjoint(map(str.casefold, told)):
             return PROVIDERS
     if wanted_genres and wanted_genres.isdisjoint(map(str.casefold, item.genres)):
         return GENRES

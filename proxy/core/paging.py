@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import NamedTuple, get_args
 
+from msgspec import structs
+
 from proxy.core.asks import Ask
 from proxy.core.blending import Ranking
 from proxy.core.decision import KILLED, NOTHING_LAID, POPULARITY, Decision, Laid, ServingMode
@@ -59,7 +61,7 @@ class Page(NamedTuple):
         """What may be shown."""
         seen = frozenset(self.shown)
         scores = {key: score for key, score in ranked.scores.items() if digest(key) not in seen}
-        return ranked._replace(scores=scores)
+        return Ranking(scores, ranked.one, ranked.other, ranked.labels)
 
     def seen_of(self, popularity: Popularity) -> list[str]:
         """The ids in the list that may not be."""
@@ -128,7 +130,7 @@ def opened(cursor: bytes, asked: Asked, key: bytes, room: int, now: float) -> Pa
 def paged(ask: Ask, page: Page) -> Ask:
     """What is asked on that page: of the sources, so many more as were shown."""
     query = _K.sub(b"&k=%d" % (ask.k + len(page.shown)), ask.query, count=1)
-    return ask._replace(query=query, page=page)
+    return structs.replace(ask, query=query, page=page)
 
 
 def _read(payload: bytes) -> tuple[Begun, tuple[int, ...]]:

@@ -5,10 +5,9 @@ fewer); what they left open is filled from the popularity list, and said so.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import orjson
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 from msgspec.json import Encoder
 
 from proxy.core.asks import Ask
@@ -24,7 +23,7 @@ MAX_RENDERED = 256
 """Popular answers of different length that are kept rendered."""
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """A body in the contract's shape, and what counters and headers say about it."""
 
     body: bytes
@@ -50,7 +49,13 @@ def first_round(
     Of control that is only what passes all filters: the ladder below is the recommender's (facts 2.8).
     """
     if decision.exposed:
-        ranked = blend(decision.alpha, items.get("cf"), items.get("content"))
+        cf, content = items.get("cf"), items.get("content")
+        if ask.filters is NO_FILTERS and ask.page is None:
+            ranked = blend(decision.alpha, cf, content, ask.k)
+            offered = sift(ranked, ask, catalogue)
+            if len(offered.kept) == ask.k:
+                return ranked, offered
+        ranked = blend(decision.alpha, cf, content)
         return ranked, _sifted(ranked, ask, catalogue)
     ranked = ranking(CONTROL, items.get(CONTROL))
     return ranked, Offered(_sifted(ranked, ask, catalogue).kept)
@@ -162,7 +167,7 @@ class PopularAnswers:
         if ask.filters != NO_FILTERS or ask.page is not None:
             return self._composed(request_id.decode("ascii"), ask, bucket)
         body = self.body(ask.k, user, request_id, bucket)
-        return self._rendered[ask.k][0]._replace(body=body)
+        return structs.replace(self._rendered[ask.k][0], body=body)
 
     def body(self, k: int, user: bytes, request_id: bytes, bucket: int) -> bytes:
         """The body of the answer to who asks for `k` without filters, ids as in `answer`."""

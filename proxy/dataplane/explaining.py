@@ -37,7 +37,7 @@ def _told(fetch: Fetch) -> SourceTold:
         kind=fetch.kind,
         upstream=fetch.pool.name,
         outcome=fetch.outcome,
-        items=len(fetch.items or ()),
+        items=len(fetch.items.items) if fetch.items else 0,
         milliseconds=round(fetch.milliseconds, 1),
         cache=fetch.cache,
         breaker=f"held {breaker.forced}" if breaker.forced else breaker.state,

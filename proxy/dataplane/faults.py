@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol, cast
 
+from proxy.core.candidates import NO_CANDIDATES
 from proxy.core.rollback.drills import Drill, Fault
 from proxy.dataplane.binding import NEIGHBOURS, Bound
 from proxy.dataplane.fetch import Asker, Fetch
@@ -99,7 +100,7 @@ class FaultyFetch(Fetch):
         """Over without the source being asked."""
         self.outcome = INJECTED
         if empty:
-            self.items = {}
+            self.items = NO_CANDIDATES
         else:
             self._failed(now)
         self._end(now)

@@ -105,9 +105,33 @@ class Sorter:
         self._meanings: dict[tuple[bytes, ...], Names] = {}  # by the managed ones among them
         self._orders: dict[tuple[bytes, ...], Order] = {}
 
-    def order(self, fields: Iterable[bytes]) -> Order:
+    def read(
+        self, found: dict[bytes, bytes], count: int, head: bytes, start: int
+    ) -> tuple[Order, dict[bytes, bytes]]:
+        """The order of a head's names, and its managed fields by lower-case name.
+
+        `found` is what llhttp gave, with but one of those that share a name; there are `count` of them
+        in `head`, from `start` on.
+        """
+        if len(found) == count:
+            order = self._order(tuple(found))
+            if not order.names.respelled:
+                return order, {name: found[spelled].rstrip(b" \t") for spelled, name in order.names.managed}
+            lines = lines_of(head[start:-4])
+        else:
+            lines = lines_of(head[start:-4])
+            order = self._order(tuple([spelled for spelled, _ in lines]))
+        managed = dict(order.names.managed)
+        fields: dict[bytes, bytes] = {}
+        for spelled, value in lines:  # values of one name in a list, as they stood
+            name = managed.get(spelled)
+            if name is not None:
+                joint = b"; " if name == b"cookie" else b", "
+                fields[name] = fields[name] + joint + value if name in fields else value
+        return order, fields
+
+    def _order(self, order: tuple[bytes, ...]) -> Order:
         """Clients say the same fields in the same order again and again, so orders are remembered."""
-        order = tuple(fields)
         return self._orders.get(order) or self._learn(order)
 
     def _learn(self, order: tuple[bytes, ...]) -> Order:

@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from proxy.clock import monotonic
+from proxy.core.routing import DIGITS
 from proxy.dataplane import rewrite
 from proxy.dataplane.answers import milliseconds
 from proxy.dataplane.binding import Bound
@@ -161,7 +162,7 @@ class Forward(Call):
                     request.request_id,
                     b"\r\n",
                     bound.decision_start,
-                    b"%d" % request.bucket,
+                    DIGITS[request.bucket],
                     bound.decision_end,
                     b"Server-Timing: total;dur=",
                     milliseconds(now - request.started),

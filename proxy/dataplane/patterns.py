@@ -124,13 +124,14 @@ class Patterns:
         return order.pattern
 
     def _make(self, order: Order) -> None:
-        if not self._fits(order):
-            order.promising = False
-            return
         now = self._clock()
-        if now >= self._next:
+        if now < self._next:
+            return
+        if self._fits(order):
             self._next = now + _PAUSE_S
             order.pattern = Pattern(order, self._grammar, self._reader)
+        else:
+            order.promising = False
 
     def _fits(self, order: Order) -> bool:
         names = order.names

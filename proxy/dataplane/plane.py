@@ -290,7 +290,7 @@ class DataPlane:
             raise Refusal("bad_request", 405, "Method Not Allowed", allow=bound.allow)
         if bound.flag_off:
             raise Refusal("flag_off", 503, "Service Unavailable", f"{bound.route.flag} is switched off")
-        if max(head.content_length, received) > bound.max_body:
+        if head.content_length > bound.max_body or received > bound.max_body:
             raise bound.too_large()
 
     def own_lines(self, head: RequestHead) -> bytes:

@@ -70,8 +70,9 @@ class Recommend:
         self = cls(client, head, bound, ask)
         fetches = self._fetches
         asking = Fetch if bound.faults is None else FaultyFetch
+        query = b"?" + ask.query
         for kind, pool in bound.sources.items():
-            fetches.append(asking(self, kind, pool, b"%b?%b" % (pool.candidates_path, ask.query), bound))
+            fetches.append(asking(self, kind, pool, pool.candidates_path + query, bound))
         self._pending += len(fetches)
         if bound.deadline is not None:
             bound.deadline.set(self, now)
@@ -167,8 +168,10 @@ class Recommend:
         failed = False
         cache: CacheResult = "bypass"
         for fetch in self._fetches:
-            failed = failed or fetch.failed or fetch.cache == "stale"
-            cache = max(cache, fetch.cache)
+            failed = failed or fetch.failed
+            if fetch.cache != "bypass":
+                failed = failed or fetch.cache == "stale"
+                cache = max(cache, fetch.cache)
         return compose(
             request_id=self._head.request_id.decode("ascii"),
             ask=self._ask,
@@ -273,10 +276,11 @@ def _write(
     timings: bytes,
     fetches: Sequence[Fetch],
 ) -> None:
-    body, level, source, _, _, degraded = answer
+    level = answer.level
     bound.counters.levels[level] += 1
-    end = decided(bound.decision_tail, level, source)
-    _send(client, head, bound, body, end, NO_STORE if degraded else bound.lines, now, timings, fetches)
+    end = decided(bound.decision_tail, level, answer.source)
+    lines = NO_STORE if answer.degraded else bound.lines
+    _send(client, head, bound, answer.body, end, lines, now, timings, fetches)
 
 
 def _send(

@@ -24,7 +24,6 @@ from proxy.dataplane.fields import (
     Quiet,
     Sorter,
     Validator,
-    lines_of,
     list_members,
     spelled_as,
     without,
@@ -46,8 +45,8 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)(.*)", re.DOTALL)
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 _ID = rb"[A-Za-z0-9._:/+=@~-]{1,128}+"
 _TRACE = rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-_REQUEST_ID = re.compile(_ID)
-_TRACEPARENT = re.compile(_TRACE)
+_is_request_id = re.compile(_ID).fullmatch
+_is_traceparent = re.compile(_TRACE).fullmatch
 _TRACE_LINE = b"traceparent: 00-%b-%b-00\r\n"
 _BOTH_IDS = b"X-Request-Id: %b\r\n" + _TRACE_LINE
 # What patterns fit of a request line and a host: less than is valid, and all that is usual.
@@ -231,10 +230,9 @@ class RequestReader:
         out = RequestHead()
         out.method = method
         out.http11 = http11
-        found = self._validator.fields
-        order = self._sorter.order(found)
+        order, out.fields = self._sorter.read(self._validator.fields, count, rest, 10)
         names = order.names
-        self._fields(out, rest, found, names, count)
+        self._fields(out, rest, names)
         self._target(out, target)
         out.chunked = out.expects_continue = False
         out.content_length = 0
@@ -244,7 +242,7 @@ class RequestReader:
         bodiless = not out.content_length and not out.chunked
         if asked_upgrade and bodiless and http11 and b"upgrade" in out.connection:
             out.upgrade = out.fields.get(b"upgrade", b"").lower()
-        out.pattern = self.patterns.of(order) if count == len(found) else None
+        out.pattern = self.patterns.of(order)
         return out
 
     def _bad_line(self, head: bytes) -> Refusal:
@@ -260,27 +258,23 @@ class RequestReader:
             return Refusal("bad_request", 414, "URI Too Long", close=True)
         return Refusal("head_too_large", 431, "Request Header Fields Too Large", close=True)
 
-    def _fields(
-        self, out: RequestHead, head: bytes, found: dict[bytes, bytes], names: Names, count: int
-    ) -> None:
-        """`head` begins with the version of the request line; it holds `count` fields."""
+    def _fields(self, out: RequestHead, head: bytes, names: Names) -> None:
+        """`head` begins with the version of the request line."""
         if names.alias:
             raise bad_request(f"the field name {names.alias.decode()} could be read as one with dashes")
-        if count == len(found) and not names.respelled:
-            fields = {name: found[spelled].rstrip(b" \t") for spelled, name in names.managed}
-        else:
-            fields = self._in_order(head[10:-4], dict(names.managed))
+        fields = out.fields
         cut = names.cut
-        out.fields = fields
         out.claims = names.claims
-        out.request_id = request_id = fields.get(b"x-request-id", b"")
-        if b"x-request-id" in fields and not _REQUEST_ID.fullmatch(request_id):
-            out.request_id = b""
+        request_id = fields.get(b"x-request-id")
+        if request_id is not None and not _is_request_id(request_id):
+            request_id = None
             cut = (*cut, *spelled_as((b"x-request-id",), head))
-        out.traceparent = trace = fields.get(b"traceparent", b"")
-        if b"traceparent" in fields and not _TRACEPARENT.fullmatch(trace):
-            out.traceparent = b""
+        out.request_id = request_id or b""
+        trace = fields.get(b"traceparent")
+        if trace is not None and not _is_traceparent(trace):
+            trace = None
             cut = (*cut, *spelled_as((b"traceparent",), head))
+        out.traceparent = trace or b""
         connection = fields.get(b"connection")
         if connection is None:
             out.connection = NO_TOKENS
@@ -293,16 +287,6 @@ class RequestReader:
                     raise bad_request("too many options in the Connection field")
                 cut = (*cut, *spelled_as(tokens - HOP_BY_HOP - self._protected, head))
         out.lines = without(head, cut)[10:-2] if cut else head[10:-2]
-
-    def _in_order(self, lines: bytes, managed: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """The managed fields when names come more than once: their values in a list, as they stood."""
-        fields: dict[bytes, bytes] = {}
-        for spelled, value in lines_of(lines):
-            name = managed.get(spelled)
-            if name is not None:
-                joint = b"; " if name == b"cookie" else b", "
-                fields[name] = fields[name] + joint + value if name in fields else value
-        return fields
 
     def _target(self, out: RequestHead, target: bytes) -> None:
         if target[0] != 0x2F or out.method == b"CONNECT":  # "/"

@@ -12,7 +12,6 @@ from proxy.dataplane.fields import (
     USUAL_TOKENS,
     Sorter,
     Validator,
-    lines_of,
     list_members,
     spelled_as,
     without,
@@ -37,14 +36,12 @@ _GRAMMAR = Grammar(
     unfit=frozenset((b"proxy-connection", b"upgrade")),
 )
 
-_REMEMBERED = 512
-_FRUITLESS = 256
-_PAUSE = 16_384
-_MEMORABLE_BYTES = 4096
+_MEMORABLE_BYTES = 1024
+"""No limit of a head is below that, so one that is known was never too large."""
 
 
 class ResponseHead:
-    """One response head of an upstream."""
+    """One response head of an upstream. It may stand for the next one as well: nobody changes it."""
 
     __slots__ = (
         "chunked",
@@ -57,6 +54,7 @@ class ResponseHead:
         "lines",
         "no_store",
         "pattern",
+        "raw",
         "reason",
         "start",
         "status",
@@ -64,6 +62,7 @@ class ResponseHead:
 
     status: int
     reason: bytes
+    raw: bytes  # as it came, if it is worth looking whether it comes again
     http11: bool
     fields: dict[bytes, bytes]
     lines: bytes
@@ -98,32 +97,16 @@ class ResponseReader:
 
     def __init__(self, *, clock: Clock = monotonic, often: int = OFTEN) -> None:
         self._sorter = Sorter((b"content-length",), HOP_BY_HOP | {b"x-request-id"})
-        self._known: dict[bytes, ResponseHead] = {}
-        self._fruitless = 0
         self._validator = Validator(httptools.HttpResponseParser)
         self._patterns = Patterns(_GRAMMAR, self, clock, often)
 
-    def read(self, head: bytes, pattern: Pattern | None = None) -> ResponseHead:
-        """Raises `Malformed`. What it gives is shared: nobody changes it.
-
-        Under load the same head comes again and again (the date changes once a second), so heads
-        are remembered as long as that pays: after `_FRUITLESS` new ones in a row it is left alone
-        for `_PAUSE` heads. One that is new is tried with the `pattern`, that of the last one there.
-        """
-        known = self._known.get(head)
-        if known is not None:
-            self._fruitless = 0
-            return known
+    def read(self, head: bytes, last: ResponseHead | None = None) -> ResponseHead:
+        """Raises `Malformed`. `last` is what the same upstream said before: its pattern is tried first."""
+        pattern = last.pattern if last is not None else None
         out = self.again(head, pattern) if pattern is not None else None
         if out is None:
             out = self._read(head)
-        self._fruitless += 1
-        if self._fruitless <= _FRUITLESS and len(head) <= _MEMORABLE_BYTES:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[head] = out
-        elif self._fruitless > _FRUITLESS + _PAUSE:
-            self._fruitless = 0
+        out.raw = head if len(head) <= _MEMORABLE_BYTES else b""
         return out
 
     def again(self, head: bytes, pattern: Pattern) -> ResponseHead | None:
@@ -134,7 +117,7 @@ class ResponseReader:
         groups = found.groups()
         status = int(groups[1])
         chunked = b"transfer-encoding" in pattern.blank
-        if chunked and status in _BODILESS:
+        if chunked and (status in _BODILESS or pattern.length_at):
             return None
         out = ResponseHead()
         out.pattern = pattern
@@ -161,31 +144,17 @@ class ResponseReader:
             self._validator.read(head)
         except httptools.HttpParserError as error:
             raise Malformed(str(error)) from None
-        found = self._validator.fields
-        order = self._sorter.order(found)
-        once = len(found) == head.count(b"\n") - 2
         out = ResponseHead()
         out.json = out.no_store = None
         minor, status, out.reason = line.groups()
         out.http11 = minor == b"1"
         out.status = int(status)
-        if once and not order.names.respelled:
-            out.fields = {name: found[spelled].rstrip(b" \t") for spelled, name in order.names.managed}
-        else:
-            out.fields = self._in_order(head[line.end() : -4], dict(order.names.managed))
+        count = head.count(b"\n") - 2
+        order, out.fields = self._sorter.read(self._validator.fields, count, head, line.end())
         self._lines(out, head, line.end(), order.names.cut)
         self._framing(out)
-        out.pattern = self._patterns.of(order) if once else None
+        out.pattern = self._patterns.of(order)
         return out
-
-    def _in_order(self, lines: bytes, managed: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """The managed fields when names come more than once: their order counts."""
-        fields: dict[bytes, bytes] = {}
-        for spelled, value in lines_of(lines):
-            name = managed.get(spelled)
-            if name is not None:
-                fields[name] = fields[name] + b", " + value if name in fields else value
-        return fields
 
     def _lines(self, out: ResponseHead, head: bytes, start: int, cut: tuple[bytes, ...]) -> None:
         """What goes on: `head` from `start` on without the fields to be cut, and what Connection names."""

@@ -40,8 +40,9 @@ class SourceCall(Call):
         self.request = request
         self.priority = bound.priority
         self.first_byte = bound.source_lanes[fetch.kind]
-        if bound.decision.aside:
-            self.aside = bound.counters.upstream(pool.name)
+        self.aside = bound.counters.upstream(pool.name) if bound.decision.aside else None
+        self.first_byte_s = 0.0
+        self._lane = self._others = None
         self.key = fetch.key
         self._shape = fetch.shape
         self._memory = bound.memory
@@ -97,21 +98,21 @@ class SourceCall(Call):
 
     def _conclude(self, head: ResponseHead, body: bytes, now: float) -> None:
         """A whole answer counts as the upstream's failure when it is not what sources answer."""
-        status = head.status if head.is_json() or head.status != 200 else 0
+        status = head.status
         items: Candidates | None = None
         broken = ""
-        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES:
+        if status == 200 and len(body) <= _MAX_CANDIDATE_BYTES and head.is_json():
             try:
                 items = parse_candidates(body, self._shape)
             except ContractBroken as error:
                 broken = str(error)
         if items is not None or 400 <= status < 500:
-            self.concluded(status, now)
+            self.succeeded(status, now)
         else:
             self.concluded(status if status >= 500 else 0, now, broken or _strange(head))
         cache = self._memory.cache
         if cache is not None:
-            if items and not head.forbids_keeping():
+            if items is not None and items.items and not head.forbids_keeping():
                 cache.put(self.key, body, now)
             elif status in (404, 410):  # whoever that was, the source knows nobody there any more
                 cache.erase(self.key)

@@ -4,16 +4,13 @@ import asyncio
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from proxy.core.addresses import Address
 from proxy.core.policy import Limits
 from proxy.dataplane.chunked import FORBIDDEN_TRAILERS, BadChunk, ChunkedReader
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.response_head import Malformed, ResponseHead, ResponseReader
-
-if TYPE_CHECKING:
-    from proxy.dataplane.patterns import Pattern
 
 _log = logging.getLogger("fusebox.dataplane")
 
@@ -69,10 +66,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_home",
         "_interim",
         "_keeps",
+        "_last",
         "_left",
         "_mode",
         "_partial",
-        "_pattern",
         "_spare",
         "address",
         "idle_limit",
@@ -98,7 +95,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._consumer: Consumer | None = None
         self._mode = _IDLE
         self._partial = b""
-        self._pattern: Pattern | None = None  # that may fit the next head
+        self._last: ResponseHead | None = None  # the head of the last answer
         self._left = 0
         self._keeps = False
         self._interim = 0
@@ -156,7 +153,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         consumer = self._consumer
         try:
-            self._received(RECEIVE[:nbytes].tobytes())
+            data = RECEIVE[:nbytes].tobytes()
+            if self._mode == _HEAD:
+                self._head(data)
+            else:
+                self._received(data)
         except Exception:  # noqa: BLE001 - a fault of ours: whoever waits for this answer must hear of it
             _log.exception("reading an answer failed")
             if self._consumer is not None:
@@ -225,18 +226,23 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             data = self._partial + data
             self._partial = b""
         while True:
-            end = data.find(b"\r\n\r\n") + 4
-            if end == 3 or end > self._home.limits.response_head_bytes:
-                self._unfinished_head(data)
-                return
-            try:
-                head = self._home.reader.read(data[:end], self._pattern)
-            except Malformed as error:
-                self._fail(Failure.INVALID, str(error))
-                return
-            self._pattern = head.pattern
-            rest = data[end:]
+            last = self._last
+            if last is not None and last.raw and data.startswith(last.raw):  # the date changes once a second
+                head = last
+                rest = data[len(head.raw) :]
+            else:
+                end = data.find(b"\r\n\r\n") + 4
+                if end == 3 or end > self._home.limits.response_head_bytes:
+                    self._unfinished_head(data)
+                    return
+                try:
+                    head = self._home.reader.read(data[:end], last)
+                except Malformed as error:
+                    self._fail(Failure.INVALID, str(error))
+                    return
+                rest = data[end:]
             if head.status >= 200:
+                self._last = head
                 self._final(head, rest)
                 return
             consumer = self._consumer

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from proxy.core.asks import Ask
-from proxy.core.candidates import Candidates, ContractBroken, names, parse_candidates
+from proxy.core.candidates import Candidates, ContractBroken, parse_candidates
 from proxy.core.decision import Decision
 from proxy.core.popularity import Popularity
 from proxy.core.recommend import Answer, compose, first_round, second_round
@@ -124,12 +124,12 @@ def _keeps_filters(item: dict[str, Any], ask: Ask, said: Mapping[str, Items], po
     if source == "popularity":
         assert item["id"] in popularity.catalogue
         return
-    found = [items[item["id"]] for items in said.values() if items and item["id"] in items]
+    found = [items for items in said.values() if items is not None and item["id"] in items.by_id]
     known = popularity.catalogue.get(item["id"])
     if filters.providers:
         allowed = []
-        for candidate in found:
-            on = names(candidate.providers)
+        for items in found:
+            on = items.providers(item["id"])
             if on is None and known is not None:
                 on = known.providers
             allowed.append(on is None or bool({name.casefold() for name in on} & filters.providers))

@@ -3,15 +3,20 @@
 import pytest
 
 from proxy.core.blending import Ranking, blend, ranking
-from proxy.core.candidates import Candidate, Candidates
+from proxy.core.candidates import NO_CANDIDATES, Candidate, Candidates
 
 
 def candidates(**scores: float) -> Candidates:
-    return {key: Candidate(key, score) for key, score in scores.items()}
+    found = {key: Candidate(key, score) for key, score in scores.items()}
+    return Candidates([*found.values()], found, {})
 
 
 def ranked(found: Ranking) -> list[tuple[float, str]]:
     return [(found.scores[key], key) for key in found.ids()]
+
+
+def known(found: Ranking) -> tuple[Candidates, Candidates, tuple[str, str, str]]:
+    return found.one, found.other, found.labels
 
 
 class TestBlend:
@@ -21,12 +26,13 @@ class TestBlend:
         assert [found.scores[key] for key in "badc"] == pytest.approx([0.6 * 0.5 + 0.4, 0.6, 0.4 * 0.5, 0.0])
 
     def test_what_each_source_said_is_known(self):
-        cf, content = candidates(a=1, b=2), candidates(b=3)
-        assert blend(0.6, cf, content)[1:] == (cf, content, ("cf", "content", "hybrid"))
-        assert blend(0.6, None, content)[1:3] == ({}, content)
-        assert ranking("control", cf)[1:] == (cf, {}, ("control", "", ""))
+        cf, content = candidates(b=2, a=1), candidates(b=3)
+        none = NO_CANDIDATES
+        assert known(blend(0.6, cf, content)) == (cf, content, ("cf", "content", "hybrid"))
+        assert known(blend(0.6, None, content))[:2] == (none, content)
+        assert known(ranking("control", cf)) == (cf, none, ("control", "", ""))
 
-    @pytest.mark.parametrize("missing", [None, {}])
+    @pytest.mark.parametrize("missing", [None, NO_CANDIDATES])
     def test_a_source_alone_has_the_whole_weight(self, missing):
         assert ranked(blend(0.6, candidates(a=1, b=3), missing)) == [(1.0, "b"), (0.0, "a")]
         assert ranked(blend(0.6, missing, candidates(a=1, b=3))) == [(1.0, "b"), (0.0, "a")]
@@ -41,6 +47,20 @@ class TestBlend:
 
     def test_of_equal_scores_the_lower_id_comes_first(self):
         assert blend(0.5, candidates(d=1, b=0, c=1), candidates(a=1, e=0)).ids() == ["a", "c", "d", "b", "e"]
+
+    @pytest.mark.parametrize("alpha", [1.0, 1e-300, 0.6])
+    def test_the_best_few_are_those_of_all(self, alpha):
+        """Also where a weight makes scores alike that are not."""
+        cf, content = candidates(x=1, y=0), candidates(e=5, d=4, c=3, b=2, a=1)
+        for one, other in ((cf, content), (content, cf)):
+            every = blend(alpha, one, other).ids()
+            assert [blend(alpha, one, other, most).ids()[:most] for most in range(1, 8)] == [
+                every[:most] for most in range(1, 8)
+            ]
+
+    def test_what_cannot_be_among_the_best_few_has_no_score(self):
+        cf, content = candidates(x=9, b=4, c=0), candidates(e=5, d=4, c=3, b=2, a=1)
+        assert blend(0.5, cf, content, 2).scores.keys() == {"x", "b", "c", "e", "d"}
 
     def test_scores_near_the_ends_of_doubles_are_no_trouble(self):
         far = candidates(a=1.7e308, b=-1.7e308, c=0.0)

@@ -16,7 +16,7 @@ from proxy.core.candidates import (
 
 
 def scores(found: Candidates) -> list[tuple[str, float]]:
-    return [(key, it.score) for key, it in found.items()]
+    return [(key, it.score) for key, it in found.by_id.items()]
 
 
 class TestCandidates:
@@ -25,10 +25,12 @@ class TestCandidates:
             b'{"items":[{"id":"a","score":0.5,"title":"A","year":1999,"genres":["War"],"providers":["hbo"]},'
             b'{"id":"b","score":1,"poster":"no"}],"more":true}'
         )
-        assert parse_candidates(body) == {
-            "a": Candidate("a", 0.5, "A", 1999, Raw(b'["War"]'), Raw(b'["hbo"]')),
+        found = parse_candidates(body)
+        assert found.by_id == {
+            "a": Candidate("a", 0.5, "A", 1999, Raw(b'["War"]')),
             "b": Candidate("b", 1.0),
         }
+        assert [found.providers(key) for key in "abc"] == [["hbo"], None, None]
 
     def test_of_repeated_ids_the_first_counts(self):
         body = b'{"items":[{"id":"a","score":1},{"id":"b","score":2},{"id":"a","score":3}]}'
@@ -40,23 +42,23 @@ class TestCandidates:
     def test_who_mostly_repeats_itself_is_broken(self, ids, usable):
         body = orjson.dumps({"items": [{"id": key, "score": 1} for key in ids]})
         if usable:
-            assert list(parse_candidates(body)) == sorted(set(ids))
+            assert list(parse_candidates(body).by_id) == sorted(set(ids))
         else:
             with pytest.raises(ContractBroken, match="repeated"):
                 parse_candidates(body)
 
     @pytest.mark.parametrize("error", [b'"model not loaded"', b"true", b"500", b'{"code":7}', b"[1]"])
     def test_no_items_are_an_answer_but_not_beside_an_error(self, error):
-        assert parse_candidates(b'{"items":[]}') == {}
+        assert parse_candidates(b'{"items":[]}').by_id == {}
         with pytest.raises(ContractBroken, match="error"):
             parse_candidates(b'{"items":[],"error":%b}' % error)
 
     @pytest.mark.parametrize("error", [b"null", b"false", b'""', b"0", b"[]", b"{}"])
     def test_an_error_that_is_none_is_none(self, error):
-        assert parse_candidates(b'{"items":[],"error":%b}' % error) == {}
+        assert parse_candidates(b'{"items":[],"error":%b}' % error).by_id == {}
 
     def test_an_error_beside_items_takes_nothing_away(self):
-        assert parse_candidates(b'{"items":[{"id":"a","score":1}],"error":"slow"}').keys() == {"a"}
+        assert parse_candidates(b'{"items":[{"id":"a","score":1}],"error":"slow"}').by_id.keys() == {"a"}
 
     @pytest.mark.parametrize(
         "body",
@@ -117,15 +119,16 @@ class TestShapes:
             {"data": {"results": [{"movie": movie, "rank_score": 3, "released": 1999, "tags": ["War"]}]}},
             **named,
         )
-        assert found == {"m1": Candidate("m1", 3.0, "One", 1999, Raw(b'["War"]'), Raw(b'["hbo"]'))}
+        assert found.by_id == {"m1": Candidate("m1", 3.0, "One", 1999, Raw(b'["War"]'))}
+        assert found.providers("m1") == ["hbo"]
 
     def test_what_an_item_does_not_have_is_left_to_the_catalogue(self):
         found = self.read({"items": [{"id": "a", "score": 1, "title": "A"}]}, title="name")
-        assert found == {"a": Candidate("a", 1.0)}
+        assert found.by_id == {"a": Candidate("a", 1.0)}
 
     def test_the_answer_may_be_the_list_itself(self):
-        assert self.read([{"id": "a", "score": 1}], items="").keys() == {"a"}
-        assert self.read([], items="") == {}
+        assert self.read([{"id": "a", "score": 1}], items="").by_id.keys() == {"a"}
+        assert self.read([], items="").by_id == {}
         with pytest.raises(ContractBroken, match="no list"):
             self.read({"items": []}, items="")
 
@@ -150,7 +153,7 @@ class TestShapes:
     def test_an_error_is_looked_for_where_it_stands(self):
         with pytest.raises(ContractBroken, match="error"):
             self.read({"items": [], "status": {"failure": "no model"}}, error="status.failure")
-        assert self.read({"items": [], "error": "not theirs"}, error="status.failure") == {}
+        assert self.read({"items": [], "error": "not theirs"}, error="status.failure").by_id == {}
 
     @pytest.mark.parametrize(
         "document",

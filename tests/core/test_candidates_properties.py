@@ -37,8 +37,8 @@ def carefully(body):
 def meant(found):
     """All that is read of candidates, in their order."""
     return [
-        (key, it.id, repr(it.score), it.title, it.year, names(it.genres), names(it.providers))
-        for key, it in found.items()
+        (key, it.id, repr(it.score), it.title, it.year, names(it.genres), found.providers(key))
+        for key, it in found.by_id.items()
     ]
 
 
@@ -168,7 +168,7 @@ def test_what_is_odd_is_read_alike(body):
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"1" + b"0" * 400])
 def test_numbers_that_no_double_holds_break_the_contract_where_they_are_read(number):
     """An item's score. In what is passed over they are JSON like any other (RFC 8259 §6)."""
-    assert parse_candidates(ONE % (b',"x":%b' % number)).keys() == {"a"}
+    assert parse_candidates(ONE % (b',"x":%b' % number)).by_id.keys() == {"a"}
     for body in (b'{"items":[{"id":"a","score":%b}]}' % number, ONE % (b',"year":%b' % number)):
         with pytest.raises(ContractBroken):
             parse_candidates(body)

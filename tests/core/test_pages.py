@@ -5,6 +5,7 @@ from dataclasses import replace
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from test_recommend_properties import alphas, asks, catalogues, sources
 
 from proxy.core.decision import NOTHING_LAID, Decision
@@ -45,7 +46,7 @@ def turn(ask, popularity, sizes, offers, alpha):
     page = first(asked, DECISION, KEY, 8_000, NOW)
     pages = []
     for k, offered in zip(sizes, offers, strict=True):
-        ids, metadata = composed(paged(ask._replace(k=k), page), popularity, offered, alpha)
+        ids, metadata = composed(paged(structs.replace(ask, k=k), page), popularity, offered, alpha)
         pages.append(ids)
         assert (metadata["next"] is not None) == (len(ids) == k)
         if metadata["next"] is None:
@@ -69,7 +70,7 @@ def test_no_item_comes_twice_whatever_the_sources_say_meanwhile(ask, popularity,
 def test_without_changes_pages_are_one_long_answer_cut_in_pieces(ask, popularity, sizes, offered, alpha):
     pages = turn(ask, popularity, sizes, [offered] * len(sizes), alpha)
     shown = [key for page in pages for key in page]
-    whole, _ = composed(ask._replace(k=sum(sizes)), popularity, offered, alpha)
+    whole, _ = composed(structs.replace(ask, k=sum(sizes)), popularity, offered, alpha)
     assert shown == whole[: len(shown)]
     if len(pages) == len(sizes):
         assert shown == whole

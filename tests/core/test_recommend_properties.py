@@ -1,9 +1,10 @@
 """What holds for every answer, whatever the sources and the user say."""
 
 from itertools import pairwise
+from math import inf
 
 import orjson
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from saying import said
 
@@ -38,13 +39,14 @@ filters = st.builds(
     year_min=st.none() | YEARS,
     year_max=st.none() | YEARS,
 )
-asks = st.builds(
-    Ask,
-    user_id=st.text(max_size=5).filter(str.isprintable),
-    k=st.integers(1, 30),
-    filters=filters,
-    query=st.just(b""),
-)
+asks = st.fixed_dictionaries(
+    {
+        "user_id": st.text(max_size=5).filter(str.isprintable),
+        "k": st.integers(1, 30),
+        "filters": filters,
+        "query": st.just(b""),
+    }
+).map(lambda it: Ask(**it))
 scores = st.floats(allow_nan=False, allow_infinity=False)
 fields = st.fixed_dictionaries(
     {},
@@ -118,15 +120,16 @@ def climbed(ask, popularity, rounds):
     def meets(wanted, names):
         return not wanted or any(name.casefold() in wanted for name in names)
 
-    def needs(key, found):
+    def needs(key, offered):
         film = popularity.catalogue.get(key)
+        found = [it.by_id[key] for it in offered]
         tellers = [(it.title, it.year, names(it.genres)) for it in found]
         tellers += [] if film is None else [(film.title, film.year, list(film.genres))]
         whole = [it for it in tellers if None not in it]
         if not whole:
             return 9, None
         title, year, genres = whole[0]
-        providers = [names(it.providers) for it in found] + ([] if film is None else [film.providers])
+        providers = [it.providers(key) for it in offered] + ([] if film is None else [film.providers])
         providers = next((it for it in providers if it is not None), None)
         shown = {"id": key, "title": title, "year": year, "genres": genres}
         if providers is not None and not meets(ask.filters.providers, providers):
@@ -138,11 +141,12 @@ def climbed(ask, popularity, rounds):
     items = []
     for turn, relaxed in ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)):
         above = items[-1]["score"] if items else 1.0
-        scores, one, other, (of_one, of_other, of_both) = rounds[turn]
+        scores, one, other = rounds[turn].scores, rounds[turn].one, rounds[turn].other
+        of_one, of_other, of_both = rounds[turn].labels
         for key in rounds[turn].ids():
-            need, shown = needs(key, [it[key] for it in (one, other) if key in it])
+            need, shown = needs(key, [it for it in (one, other) if key in it.by_id])
             if need == relaxed and len(items) < ask.k and key not in {item["id"] for item in items}:
-                source = of_other if key not in one else of_both if key in other else of_one
+                source = of_other if key not in one.by_id else of_both if key in other.by_id else of_one
                 label = "pruned" if relaxed else source
                 items.append({"rank": len(items) + 1, "score": scores[key] * above, "source": label} | shown)
     return items
@@ -151,9 +155,34 @@ def climbed(ask, popularity, rounds):
 @given(sources, sources, alphas)
 def test_a_blend_ranks_every_item_once_with_scores_from_0_to_1(cf, content, alpha):
     ranked = blend(alpha, cf, content)
-    assert sorted(ranked.ids()) == sorted({*(cf or ()), *(content or ())})
+    assert sorted(ranked.ids()) == sorted(
+        {key for source in (cf, content) if source is not None for key in source.by_id}
+    )
     assert all(0 <= score <= 1 for score in ranked.scores.values())
     assert ranked.ids() == sorted(ranked.scores, key=lambda key: (-ranked.scores[key], key))
+
+
+@given(rows, rows, alphas)
+def test_a_blend_is_the_sum_of_both_levels_by_their_weights(cf, content, alpha):
+    """Facts 2.1 read plainly, whatever order sources give their items in."""
+
+    def levels(found):
+        low, high = min(score for _, score, _ in found), max(score for _, score, _ in found)
+        assume(0 < high - low < inf)
+        return {key: (score - low) / (high - low) for key, score, _ in found}
+
+    assume(cf and content)
+    ours, theirs = levels(cf), levels(content)
+    assert blend(alpha, said(cf), said(content)).scores == {
+        key: ours.get(key, 0.0) * alpha + theirs.get(key, 0.0) * (1 - alpha) for key in ours | theirs
+    }
+
+
+@given(sources, sources, alphas | st.sampled_from([0.0, 1.0, 1e-9]), st.integers(1, 12))
+def test_the_best_are_the_same_where_no_more_are_wanted(cf, content, alpha, most):
+    every, best = blend(alpha, cf, content), blend(alpha, cf, content, most)
+    assert best.ids()[:most] == every.ids()[:most]
+    assert best.scores.items() <= every.scores.items()
 
 
 @given(sources, alphas)
@@ -162,7 +191,8 @@ def test_a_source_that_is_gone_leaves_the_other_s_order(source, alpha):
     ids = ranked.ids()
     # scores closer than a double can tell after stretching may tie
     assert all(
-        source[a].score >= source[b].score or ranked.scores[a] == ranked.scores[b] for a, b in pairwise(ids)
+        source.by_id[a].score >= source.by_id[b].score or ranked.scores[a] == ranked.scores[b]
+        for a, b in pairwise(ids)
     )
 
 
@@ -259,5 +289,7 @@ def test_candidates_are_read_or_the_contract_is_broken_and_nothing_else(body):
         found = parse_candidates(body)
     except ContractBroken:
         return
-    assert all(type(key) is str and key == it.id and type(it.score) is float for key, it in found.items())
-    assert "" not in found
+    assert all(
+        type(key) is str and key == it.id and type(it.score) is float for key, it in found.by_id.items()
+    )
+    assert "" not in found.by_id

@@ -53,7 +53,7 @@ async def test_it_is_remembered_and_counts_once():
         assert rig.failures("cf") == (1, 0)
         assert rig.counters.cache["miss"] == 1
         again = Asker(rig)
-        assert (again.told, again.fetch.cache, len(again.fetch.items)) == (1, "hit", 20)
+        assert (again.told, again.fetch.cache, len(again.fetch.items.items)) == (1, "hit", 20)
         assert len(rig.cf.requests) == 1
 
 
@@ -83,7 +83,7 @@ async def test_who_asks_the_same_before_it_comes_waits_for_it():
         other = Asker(rig)
         cf.go.set()
         await until(lambda: other.told, "the answer")
-        assert other.fetch.items
+        assert other.fetch.items.items
         assert (late.told, cf.heard) == (0, 1)
 
 

@@ -71,6 +71,7 @@ USUAL = (
     head(b"X-Request-Id: a-1", b"traceparent: 00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"),
     head(b"X-Forwarded-For: 10.0.0.1, 10.0.0.2", b"X-Forwarded-Proto: https", b"X-A: b", b"X-Real-IP: ::1"),
     head(b"TE: trailers", b"Keep-Alive: timeout=5", b"X-A: \x80\xff", host=b"Host: a.b-c:58080"),
+    head(b"X-A: 1", b"X-A: 2", b"X-User-Id: 7", b"X-A: 3", b"Cookie: a", b"Cookie: b"),
     head(b"Accept: x", b"accept: y", b"!#$%&'*+-.^_`|~0: z", line=b'HEAD /%ff"<>\\^`{|}? HTTP/1.1'),
     b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nHost: a\r\nUpgrade-Insecure-Requests: 1\r\nTE: x\r\n\r\n",
 )
@@ -161,7 +162,7 @@ NOISE = st.sampled_from(
 
 @settings(max_examples=800, derandomize=True)
 @given(
-    st.lists(st.sampled_from(NAMES), max_size=6, unique=True),
+    st.lists(st.sampled_from(NAMES), max_size=6),
     st.integers(0, 6),
     LINES,
     st.lists(VALUES, min_size=7, max_size=7),
@@ -194,7 +195,7 @@ SPECIAL = {
     "long names": tuple(b"X-%d%b: a" % (n, b"a" * 60) for n in range(9)),
     "one long name": (b"X-%b: a" % (b"a" * 70),),
     "two spellings": (b"x-user-id: a", b"X-User-ID: b"),
-    "twice": (b"X-A: a", b"X-A: a"),
+    "twice": (b"x-user-id: a", b"x-user-id: a"),
     "many": tuple(b"X-%d: a" % n for n in range(60)),
 }
 

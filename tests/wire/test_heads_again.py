@@ -128,6 +128,43 @@ async def test_answers_with_ids_of_their_own_are_read_by_the_pattern() -> None:
         assert WatchedAnswers.fitted == [True, True, True]
 
 
+async def test_an_answer_whose_head_comes_again_byte_for_byte_is_not_read_again() -> None:
+    """Whole, in pieces, behind an interim one; and the next that differs is read for itself."""
+    again = reply(b"hello")
+    others = reply(b"world"), again, b"HTTP/1.1 103 Early Hints\r\n\r\n" + again, reply(b"hello!"), again
+
+    async def script(wire: Wire) -> None:
+        for answer in (again, *others):
+            await wire.request()
+            wire.send(answer)
+        await wire.request()
+        await wire.pieces(again)
+
+    async with sidecar(script) as rig:
+        wire = await rig.client()
+        for body in (b"hello", b"world", b"hello", b"hello", b"hello!", b"hello", b"hello"):
+            wire.send(GET)
+            assert (await wire.response()).body == body
+        assert [interim.status for interim in wire.interims] == [103]
+        assert WatchedAnswers.fitted == [False, True, True]  # 103, the longer one, the one behind it
+
+
+async def test_an_answer_behind_one_with_a_long_head_is_read_for_itself() -> None:
+    long = reply(b"long", b"X-A: " + b"a" * 2_000)
+
+    async def script(wire: Wire) -> None:
+        for answer in (long, reply(b"short"), long, long):
+            await wire.request()
+            wire.send(answer)
+
+    async with sidecar(script) as rig:
+        wire = await rig.client()
+        for body in (b"long", b"short", b"long", b"long"):
+            wire.send(GET)
+            answer = await wire.response()
+            assert (answer.body, answer.get("x-a") is None) == (body, body == b"short")
+
+
 async def test_the_next_head_and_the_next_client_are_read_by_the_pattern(fitted: list[bool]) -> None:
     async with sidecar() as rig:
         first, second = await rig.client(), await rig.client()

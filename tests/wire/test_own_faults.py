@@ -87,8 +87,8 @@ async def test_a_fault_is_a_problem_answer_and_gives_everything_back(
     owner: Any, name: str, *, reused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with sidecar(echo, upstream=UPSTREAM) as rig:
-        if reused:
-            assert (await rig.ask(GET)).status == 200
+        if reused:  # by another answer, since a head that comes again is not read
+            assert (await rig.ask(HALF + b"lo", b"POST")).status == 200
         happened = faulty_once(monkeypatch, owner, name)
         assert is_ours(await rig.ask(GET))
         assert happened()
