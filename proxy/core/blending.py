@@ -10,20 +10,20 @@ from proxy.core.candidates import MAX_CANDIDATES, NO_CANDIDATES, Candidate, Cand
 _ALL = 2 * MAX_CANDIDATES
 
 
-class Ranking(Struct, gc=False):
-    """What sources offer, ranked by score; of equal scores the lower id comes first."""
+Ranked = tuple[float, str, Candidate, str]
+"""Minus the score (0…1), id, what the first source says of it, and label: sorts best first, then by id."""
 
-    scores: dict[str, float]  # 0…1, by id
+
+class Ranking(Struct, gc=False):
+    """What sources offer."""
+
+    rows: list[Ranked]
+    """Best first."""
     one: Candidates
     other: Candidates
-    labels: tuple[str, str, str]
-    """Of an item of `one` alone, of `other` alone, of both."""
 
     def ids(self) -> list[str]:
-        """All that have a score, best first."""
-        ids = sorted(self.scores)
-        ids.sort(key=self.scores.__getitem__, reverse=True)  # stable: comparing tuples takes longer
-        return ids
+        return [key for _, key, _, _ in self.rows]
 
 
 def blend(alpha: float, cf: Candidates | None, content: Candidates | None, most: int = _ALL) -> Ranking:
@@ -31,41 +31,47 @@ def blend(alpha: float, cf: Candidates | None, content: Candidates | None, most:
 
     None stands for a source that is missing or broken; it and an empty one leave the other with
     weight 1. An item of one source only gets nothing for the other, and that source's label. Who looks at
-    no more than the best `most` spares the effort for what cannot be among them: it gets no score.
+    no more than the best `most` spares the effort for what cannot be among them: it is left out.
     """
     cf, content = cf or NO_CANDIDATES, content or NO_CANDIDATES
     cf_weight, content_weight = (alpha, 1.0 - alpha) if cf.items and content.items else (1.0, 1.0)
-    others = cf.by_id
-    scores: dict[str, float] = {}
-    candidates, low, span, least = _levelled(content.items, content_weight, most)
+    rows: list[Ranked] = []
+    ours, low, span, least = _levelled(cf.items, cf_weight, most)
+    theirs, their_low, their_span, their_least = _levelled(content.items, content_weight, most)
+    known = content.by_id if theirs is content.items else {it.id: it for it in theirs}
     above = inf
-    for candidate in candidates:
-        key, score = candidate.id, candidate.score
-        if score > above:
-            return blend(alpha, cf, _in_order(content), most)
-        above = score
-        if score >= least or key in others:
-            scores[key] = (score - low) / span * content_weight
-    candidates, low, span, least = _levelled(cf.items, cf_weight, most)
-    above = inf
-    for candidate in candidates:
+    for candidate in ours:
         key, score = candidate.id, candidate.score
         if score > above:
             return blend(alpha, _in_order(cf), content, most)
         above = score
-        if key in scores:
-            scores[key] += (score - low) / span * cf_weight
+        other = known.get(key)
+        if other is not None:
+            minus = (low - score) / span * cf_weight
+            minus += (their_low - other.score) / their_span * content_weight
+            rows.append((minus, key, candidate, "hybrid"))
         elif score >= least:
-            scores[key] = (score - low) / span * cf_weight
-    return Ranking(scores, cf, content, ("cf", "content", "hybrid"))
+            rows.append(((low - score) / span * cf_weight, key, candidate, "cf"))
+    known = cf.by_id
+    above = inf
+    for candidate in theirs:
+        key, score = candidate.id, candidate.score
+        if score > above:
+            return blend(alpha, cf, _in_order(content), most)
+        above = score
+        if score >= their_least and key not in known:
+            rows.append(((their_low - score) / their_span * content_weight, key, candidate, "content"))
+    rows.sort()
+    return Ranking(rows, cf, content)
 
 
 def ranking(label: str, candidates: Candidates | None) -> Ranking:
     """One source alone, normalised as in a blend, every item under `label`."""
     candidates = _in_order(candidates or NO_CANDIDATES)
     items, low, span, _ = _levelled(candidates.items, 1.0, _ALL)
-    scores = {candidate.id: (candidate.score - low) / span for candidate in items}
-    return Ranking(scores, candidates, NO_CANDIDATES, (label, "", ""))
+    rows = [((low - it.score) / span, it.id, it, label) for it in items]
+    rows.sort()
+    return Ranking(rows, candidates, NO_CANDIDATES)
 
 
 def _in_order(candidates: Candidates) -> Candidates:
@@ -89,7 +95,7 @@ def _levelled(
     if not span:
         return (candidates, 0.0, low, -inf) if low else (candidates, -1.0, 1.0, -inf)
     if isinf(span):
-        halved = [Candidate(it.id, it.score / 2) for it in candidates]
+        halved = [structs.replace(it, score=it.score / 2) for it in candidates]
         return halved, low / 2, high / 2 - low / 2, -inf
     if len(candidates) <= most or weight <= _ROUNDING:
         return candidates, low, span, -inf

@@ -56,16 +56,8 @@ def sift(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
     items: list[Item] = []
     k, filters = ask.k, ask.filters
     pruned: tuple[list[Item], ...] = () if filters is NO_FILTERS else ([], [])
-    scores, one, other = ranked.scores, ranked.one.by_id, ranked.other.by_id
-    of_one, of_other, of_both = ranked.labels
     rank = 1
-    for key in ranked.ids():
-        if key in one:
-            candidate = one[key]
-            source = of_both if key in other else of_one
-        else:
-            candidate = other[key]
-            source = of_other
+    for minus, key, candidate, source in ranked.rows:
         title, year = candidate.title, candidate.year
         genres: Sequence[str] | None
         try:
@@ -73,11 +65,11 @@ def sift(ranked: Ranking, ask: Ask, catalogue: Mapping[str, Film]) -> Offered:
         except NoTexts:
             genres = None
         if title is None or year is None or genres is None:
-            known = _known(other.get(key), catalogue.get(key))
+            known = _known(ranked.other.by_id.get(key), catalogue.get(key))
             if known is None:
                 continue
             title, year, genres = known
-        item = Item(rank, key, scores[key] + 0.0, source, title, year, genres)  # not -0.0
+        item = Item(rank, key, 0.0 - minus, source, title, year, genres)  # not -0.0
         if filters is not NO_FILTERS:
             relaxed = _relaxed(filters, item, ranked, catalogue.get(key))
             if relaxed:

@@ -60,8 +60,8 @@ class Page(NamedTuple):
     def unseen(self, ranked: Ranking) -> Ranking:
         """What may be shown."""
         seen = frozenset(self.shown)
-        scores = {key: score for key, score in ranked.scores.items() if digest(key) not in seen}
-        return Ranking(scores, ranked.one, ranked.other, ranked.labels)
+        rows = [row for row in ranked.rows if digest(row[1]) not in seen]
+        return Ranking(rows, ranked.one, ranked.other)
 
     def seen_of(self, popularity: Popularity) -> list[str]:
         """The ids in the list that may not be."""

@@ -116,7 +116,7 @@ class Recommend:
                 ranked, offered = first_round(bound.decision, items, ask, catalogue)
                 self._rounds.append(offered)
                 pool = bound.expansion
-                asks = bool(ranked.scores) or bound.asks  # of the cache alone nothing is asked without seeds
+                asks = bool(ranked.rows) or bound.asks  # of the cache alone nothing is asked without seeds
                 if in_time and pool is not None and asks and self._expands(pool):
                     if not self._client.plane.killed:
                         self._ask_neighbours(pool, ranked.ids(), now)

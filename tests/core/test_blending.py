@@ -7,30 +7,37 @@ from proxy.core.candidates import NO_CANDIDATES, Candidate, Candidates
 
 
 def candidates(**scores: float) -> Candidates:
-    found = {key: Candidate(key, score) for key, score in scores.items()}
+    """Each with its id for a title."""
+    found = {key: Candidate(key, score, key) for key, score in scores.items()}
     return Candidates([*found.values()], found, {})
 
 
 def ranked(found: Ranking) -> list[tuple[float, str]]:
-    return [(found.scores[key], key) for key in found.ids()]
+    return [(0.0 - minus, key) for minus, key, _, _ in found.rows]
 
 
-def known(found: Ranking) -> tuple[Candidates, Candidates, tuple[str, str, str]]:
-    return found.one, found.other, found.labels
+def scores(found: Ranking) -> list[float]:
+    return [0.0 - minus for minus, *_ in found.rows]
 
 
 class TestBlend:
     def test_alpha_is_the_weight_of_cf(self):
         found = blend(0.6, candidates(a=10, b=5, c=0), candidates(b=3, d=2, a=1))
-        assert found.ids() == ["b", "a", "d", "c"]
-        assert [found.scores[key] for key in "badc"] == pytest.approx([0.6 * 0.5 + 0.4, 0.6, 0.4 * 0.5, 0.0])
+        assert [(key, label) for _, key, _, label in found.rows] == [
+            ("b", "hybrid"),
+            ("a", "hybrid"),
+            ("d", "content"),
+            ("c", "cf"),
+        ]
+        assert scores(found) == pytest.approx([0.6 * 0.5 + 0.4, 0.6, 0.4 * 0.5, 0.0])
 
     def test_what_each_source_said_is_known(self):
         cf, content = candidates(b=2, a=1), candidates(b=3)
-        none = NO_CANDIDATES
-        assert known(blend(0.6, cf, content)) == (cf, content, ("cf", "content", "hybrid"))
-        assert known(blend(0.6, None, content))[:2] == (none, content)
-        assert known(ranking("control", cf)) == (cf, none, ("control", "", ""))
+        found = blend(0.6, cf, content)
+        assert (found.one, found.other) == (cf, content)
+        assert {key: said for _, key, said, _ in found.rows} == cf.by_id  # of b, what the first one says
+        assert blend(0.6, None, content).rows == [(-1.0, "b", content.by_id["b"], "content")]
+        assert ranking("control", content).rows == [(-1.0, "b", content.by_id["b"], "control")]
 
     @pytest.mark.parametrize("missing", [None, NO_CANDIDATES])
     def test_a_source_alone_has_the_whole_weight(self, missing):
@@ -58,12 +65,17 @@ class TestBlend:
                 every[:most] for most in range(1, 8)
             ]
 
-    def test_what_cannot_be_among_the_best_few_has_no_score(self):
+    def test_what_cannot_be_among_the_best_few_is_left_out(self):
         cf, content = candidates(x=9, b=4, c=0), candidates(e=5, d=4, c=3, b=2, a=1)
-        assert blend(0.5, cf, content, 2).scores.keys() == {"x", "b", "c", "e", "d"}
+        assert set(blend(0.5, cf, content, 2).ids()) == {"x", "b", "c", "e", "d"}
 
     def test_scores_near_the_ends_of_doubles_are_no_trouble(self):
         far = candidates(a=1.7e308, b=-1.7e308, c=0.0)
         for found in (blend(0.5, far, None), ranking("x", far)):
             assert found.ids() == ["a", "c", "b"]
-            assert [found.scores[key] for key in "acb"] == pytest.approx([1.0, 0.5, 0.0])
+            assert scores(found) == pytest.approx([1.0, 0.5, 0.0])
+            assert [said.title for _, _, said, _ in found.rows] == ["a", "c", "b"]
+        for one, other in ((far, candidates(c=1, d=0)), (candidates(c=1, d=0), far)):
+            found = blend(0.5, one, other)
+            assert found.ids() == ["c", "a", "b", "d"]
+            assert scores(found) == pytest.approx([0.75, 0.5, 0.0, 0.0])

@@ -141,14 +141,14 @@ def climbed(ask, popularity, rounds):
     items = []
     for turn, relaxed in ((0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2)):
         above = items[-1]["score"] if items else 1.0
-        scores, one, other = rounds[turn].scores, rounds[turn].one, rounds[turn].other
-        of_one, of_other, of_both = rounds[turn].labels
-        for key in rounds[turn].ids():
+        one, other = rounds[turn].one, rounds[turn].other
+        for minus, key, _, source in rounds[turn].rows:
             need, shown = needs(key, [it for it in (one, other) if key in it.by_id])
             if need == relaxed and len(items) < ask.k and key not in {item["id"] for item in items}:
-                source = of_other if key not in one.by_id else of_both if key in other.by_id else of_one
                 label = "pruned" if relaxed else source
-                items.append({"rank": len(items) + 1, "score": scores[key] * above, "source": label} | shown)
+                items.append(
+                    {"rank": len(items) + 1, "score": (0.0 - minus) * above, "source": label} | shown
+                )
     return items
 
 
@@ -158,8 +158,8 @@ def test_a_blend_ranks_every_item_once_with_scores_from_0_to_1(cf, content, alph
     assert sorted(ranked.ids()) == sorted(
         {key for source in (cf, content) if source is not None for key in source.by_id}
     )
-    assert all(0 <= score <= 1 for score in ranked.scores.values())
-    assert ranked.ids() == sorted(ranked.scores, key=lambda key: (-ranked.scores[key], key))
+    assert all(0 <= -minus <= 1 for minus, *_ in ranked.rows)
+    assert [row[:2] for row in ranked.rows] == sorted(row[:2] for row in ranked.rows)
 
 
 @given(rows, rows, alphas)
@@ -173,7 +173,7 @@ def test_a_blend_is_the_sum_of_both_levels_by_their_weights(cf, content, alpha):
 
     assume(cf and content)
     ours, theirs = levels(cf), levels(content)
-    assert blend(alpha, said(cf), said(content)).scores == {
+    assert {key: -minus for minus, key, _, _ in blend(alpha, said(cf), said(content)).rows} == {
         key: ours.get(key, 0.0) * alpha + theirs.get(key, 0.0) * (1 - alpha) for key in ours | theirs
     }
 
@@ -182,17 +182,16 @@ def test_a_blend_is_the_sum_of_both_levels_by_their_weights(cf, content, alpha):
 def test_the_best_are_the_same_where_no_more_are_wanted(cf, content, alpha, most):
     every, best = blend(alpha, cf, content), blend(alpha, cf, content, most)
     assert best.ids()[:most] == every.ids()[:most]
-    assert best.scores.items() <= every.scores.items()
+    assert {row[:2] for row in best.rows} <= {row[:2] for row in every.rows}
 
 
 @given(sources, alphas)
 def test_a_source_that_is_gone_leaves_the_other_s_order(source, alpha):
     ranked = blend(alpha, source, None)
-    ids = ranked.ids()
     # scores closer than a double can tell after stretching may tie
     assert all(
-        source.by_id[a].score >= source.by_id[b].score or ranked.scores[a] == ranked.scores[b]
-        for a, b in pairwise(ids)
+        source.by_id[a].score >= source.by_id[b].score or x == y
+        for (x, a, *_), (y, b, *_) in pairwise(ranked.rows)
     )
 
 
