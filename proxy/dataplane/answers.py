@@ -26,16 +26,23 @@ def milliseconds(seconds: float) -> bytes:
 class _Date:
     """The Date field, formatted once a second (RFC 9110 §6.6.1)."""
 
-    second = -1.0
-    line = b""
+    __slots__ = ("line", "second")
+
+    def __init__(self) -> None:
+        self.second = -1.0
+        self.line = b""
+
+
+_date = _Date()
 
 
 def date_line() -> bytes:
+    date = _date
     now = wall()
-    if not 0.0 <= now - _Date.second < 1.0:
-        _Date.second = second = floor(now)
-        _Date.line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
-    return _Date.line
+    if not 0.0 <= now - date.second < 1.0:
+        date.second = second = floor(now)
+        date.line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()
+    return date.line
 
 
 def head(status: int, length: int, content_type: bytes, lines: bytes) -> bytes:
