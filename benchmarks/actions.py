@@ -35,10 +35,11 @@ path = "/content/lists/{list}"
 action = "item.delete"
 path = "/content/items/{item}/delete"
 """
+RECORDED = LIMIT + OTHERS + FITS
 SUBJECTS = {
     "no rules": LIMIT,
     "no rule fits": LIMIT + OTHERS,
-    "recorded": LIMIT + OTHERS + FITS,
+    "recorded": RECORDED,
     "recorded, flushed": LIMIT + "spool_sync = true\n" + FITS,
 }
 

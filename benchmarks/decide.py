@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ RULES = (0, 3, 100, 10_000)
 FEW = 3  # one of each shape: what 10 000 are compared with
 ROUTE = Route(name="r", path="/r", kind="recommend", sources=Sources(cf="a", content="b", control="c"))
 COHORTS = tuple(COHORT_ALPHAS)
+BY_USER = '[identity]\nregion = ["header:x-user-id"]'
 SETS = ({"policy_mode": "content_only"}, {"exposure_percent": 50}, {"candidate_fallback_level": "D"})
 
 
@@ -45,6 +47,17 @@ def rules(number: int) -> tuple[Rule, ...]:
         lambda n: Scope(region=(f"region-{n}",), cohort=(COHORTS[n % 4],)),
     )
     return tuple(Rule(scope=scopes[n % 3](n), toggles=SETS[n % 3]) for n in range(number))
+
+
+def documented(listed: Sequence[Rule]) -> list[dict[str, object]]:
+    """As they stand in a toggles document."""
+    return [
+        {
+            "scope": {key: names for key, names in rule.scope._asdict().items() if names},
+            "toggles": rule.toggles,
+        }
+        for rule in listed
+    ]
 
 
 def asking(requests: int, regions: int) -> list[tuple[Who, bytes, int]]:
@@ -120,23 +133,18 @@ def measure(chosen: Namespace) -> tuple[list[list[str]], list[Finding]]:
 def under_load(chosen: Namespace) -> tuple[list[Sample], Finding]:
     """Blended requests of a running sidecar."""
     answers = {"/candidates/cf": candidates(0), "/candidates/content": candidates(CANDIDATES // 2)}
-    listed = [
-        {
-            "scope": {key: names for key, names in rule.scope._asdict().items() if names},
-            "toggles": rule.toggles,
-        }
-        for rule in rules(RULES[-1])
-    ]
     with (
         Lab(chosen.proxy_core, chosen.load_core) as lab,
         servers.nginx_answers(lab, answers) as upstream,
     ):
-        start = partial(
-            servers.fusebox, lab, upstream.port, sections='[identity]\nregion = ["header:x-user-id"]'
-        )
+        start = partial(servers.fusebox, lab, upstream.port, sections=BY_USER)
         target = "/recommendations?user_id={user}&k=10"
         subjects = [
-            Subject(name=f"blended, {RULES[-1]:,} rules", start=partial(start, rules=listed), target=target),
+            Subject(
+                name=f"blended, {RULES[-1]:,} rules",
+                start=partial(start, rules=documented(rules(RULES[-1]))),
+                target=target,
+            ),
             Subject(name="blended, 0 rules", start=start, target=target),
         ]
         samples = alternate(lab, subjects, pace(chosen))

@@ -8,25 +8,32 @@ and as many once more: valgrind's callgrind counts these (see `Counted`).
 import asyncio
 import os
 import random
+import shutil
 import sys
 import tempfile
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import actions
+import decide
 import servers
 from harness import Unusable
 from recommend import CANDIDATES, candidates
 
 from proxy.dataplane.client import ClientConnection
 from proxy.dataplane.plane import DataPlane
+from proxy.dataplane.recording import Recorder
 from proxy.runtime.process import settle_memory
 from proxy.settings import load
+from proxy.storage.spool import SpoolFile
 from proxy.telemetry.counters import Counters
 
 COUNTED = "PyNumber_MatrixMultiply"
@@ -49,15 +56,21 @@ class Mode:
     kill: bool = False
     reordered: bool = False  # each client says its fields in another order
     own_answers: bool = False  # each answer of an upstream has an id and a length of its own
+    sections: str = ""  # what else the settings say
+    rules: int = 0  # scoped ones, none of which fits
 
 
-def _forward(*, reordered: bool = False, own_answers: bool = False) -> Mode:
+def _forward(target: str = "/content/items/42", **more: Any) -> Mode:
+    return Mode(target=target, answers={"/content/": BODY}, must_say=b"\r\n\r\n" + BODY[:10].encode(), **more)
+
+
+def _blended(number: int = 0) -> Mode:
+    """Under so many scoped rules, of which none fits."""
     return Mode(
-        target="/content/items/42",
-        answers={"/content/": BODY},
-        must_say=b"\r\n\r\n" + BODY[:10].encode(),
-        reordered=reordered,
-        own_answers=own_answers,
+        target=RECOMMENDATIONS,
+        answers={"/candidates/cf": candidates(0), "/candidates/content": candidates(CANDIDATES // 2)},
+        must_say=b'"level":"A"',
+        rules=number,
     )
 
 
@@ -66,11 +79,9 @@ MODES = {
     "forward": _forward(),
     "orders": _forward(reordered=True),
     "own-answers": _forward(own_answers=True),
-    "blended": Mode(
-        target=RECOMMENDATIONS,
-        answers={"/candidates/cf": candidates(0), "/candidates/content": candidates(CANDIDATES // 2)},
-        must_say=b'"level":"A"',
-    ),
+    "recorded": _forward(actions.TARGET, sections=actions.RECORDED),
+    "blended": _blended(),
+    "rules": _blended(decide.RULES[-1]),
 }
 
 
@@ -154,13 +165,32 @@ class Serving:
         self._orders = orders
         self._numbers = count()
         with tempfile.TemporaryDirectory(prefix="fusebox-bench-") as made:
-            config = servers.settings(Path(made), 9, port=1, admin=2, kill=mode.kill)
-            policy = load(config, os.environ).policy()
+            config = servers.settings(
+                Path(made),
+                9,
+                port=1,
+                admin=2,
+                kill=mode.kill,
+                sections=mode.sections,
+                rules=decide.documented(decide.rules(mode.rules)),
+            )
+            settings = load(config, os.environ)
+        policy = settings.policy()
         lasting = {
             name: replace(upstream, idle_s=servers.IDLE_S, max_connection_age_s=0.0)
             for name, upstream in policy.upstreams.items()
         }
-        plane = DataPlane(replace(policy, upstreams=lasting), Counters(), on_transition=lambda _: None)
+        counters = Counters()
+        spool = tempfile.mkdtemp(prefix="fusebox-bench-")
+        weakref.finalize(self, shutil.rmtree, spool, ignore_errors=True)
+        plane = DataPlane(
+            replace(policy, upstreams=lasting),
+            counters,
+            on_transition=lambda _: None,
+            recorder=Recorder(
+                SpoolFile(Path(spool), limit=settings.audit.spool_bytes), counters, instance="bench"
+            ),
+        )
         self._client = ClientConnection(plane)
         self._client.connection_made(Transport())
         self._buffer = self._client.get_buffer(-1)  # one for all connections

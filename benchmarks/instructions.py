@@ -4,7 +4,8 @@ The data plane serves a client and upstreams that are dummies (`dummies.py`), ea
 and trace, while valgrind's callgrind counts. Other programs do not disturb a count: it comes out the same but
 for a tenth of a percent. It is not time: µs of the same walk, without valgrind, stand beside it. `orders` is
 a forward whose clients send their fields in ever other orders, `own-answers` one whose upstream gives each
-answer an id and a length of its own.
+answer an id and a length of its own, `recorded` one that is an action of a user, `rules` a blended
+request under 10,000 scoped rules of which none fits.
 """
 
 import inspect

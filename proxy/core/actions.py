@@ -2,20 +2,21 @@
 
 Rules are compiled once per policy and looked up by route, so a route without rules pays nothing. A rule
 is asked both for the path as it stands and for its normal form: writing a path in an odd way must not
-keep an action out of the log. A slash at the end makes no difference.
+keep an action out of the log. A slash at the end makes no difference. Paths in which nothing is odd, which
+most are, one pattern matches with all rules at once.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 import orjson
 
+from proxy.core.action_paths import PLAIN_REST, Captured, Template
 from proxy.core.audit import PRIVATE, Outcome
 from proxy.core.audit_settings import Action
-from proxy.core.identity import cookie, parameter
+from proxy.core.identity import cookie, finder
 from proxy.core.policy import Identity, Route
 from proxy.core.routing import readings
 
@@ -23,10 +24,10 @@ MAX_VALUE_BYTES = 256
 """What is recorded of one value; the rest is cut off."""
 
 _SOURCE = re.compile(r"(header|query|cookie|path|answer):([!#$%&'*+.^_`|~0-9A-Za-z-]+)")  # RFC 9110 5.6.2
-_CAPTURE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_LITERAL = re.compile(r"[\w!$&'()+,:=@~.-]+", re.ASCII)
 _STATUS = re.compile(r"[2-5]xx|[2-5][0-9][0-9]|101")
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f]")
+_PLAIN_TEXT = re.compile(rb"[ !#-\[\]-~]*+").fullmatch  # it stands in JSON as it is
+_GAP = "\0"  # in no name
 
 _TEXTS = ("actor", "subject", "target", "reason")
 _MAPPINGS = ("before", "after")
@@ -45,9 +46,9 @@ class Source(NamedTuple):
 
 
 Fields = Mapping[bytes, bytes]
-Seen = tuple[Fields, bytes, Fields, Fields]
+Seen = tuple[Fields, bytes, Captured, Fields]
 """What a rule reads: request headers by lower-case name (`cookie` lines joined by `; `), the query, what
-the path holds, fields of the upstream's answer."""
+the path holds under the names of the template, fields of the upstream's answer."""
 
 
 def source(spec: str) -> Source:
@@ -59,20 +60,32 @@ def source(spec: str) -> Source:
     return Source(kind, (name.lower() if kind in ("header", "answer") else name).encode())
 
 
-def _reader(it: Source) -> Callable[[Seen], bytes]:
-    """The value there, b"" without one."""
+def _reader(it: Source, captures: Sequence[bytes]) -> Callable[[Seen], bytes]:
+    """The value there, b"" without one; `captures` are the names of what a path holds."""
     name = it.name
     match it.kind:
         case "header":
             return lambda seen: seen[0].get(name, b"")
         case "query":
-            return lambda seen: parameter(name, seen[1]) if seen[1] else b""
+            find = finder(name)
+            return lambda seen: find(seen[1]) if seen[1] else b""
         case "cookie":
             return lambda seen: cookie(name, seen[0].get(b"cookie", b""))
+        case "path" if name in captures:
+            at = captures.index(name)
+            return lambda seen: seen[2][at]
         case "path":
-            return lambda seen: seen[2].get(name, b"")
+            return lambda _: b""
         case _:
             return lambda seen: seen[3].get(name, b"")
+
+
+def _first_of(readers: Sequence[Callable[[Seen], bytes]]) -> Callable[[Seen], bytes]:
+    first, *others = readers
+    if not others:
+        return first
+    second = _first_of(others)
+    return lambda seen: first(seen) or second(seen)
 
 
 def statuses(specs: Sequence[str]) -> frozenset[int]:
@@ -86,62 +99,18 @@ def statuses(specs: Sequence[str]) -> frozenset[int]:
     return frozenset(found)
 
 
-class Template:
-    """A path with `{name}` for single segments, perhaps with `/*` at its end for any rest.
-
-    ValueError says what is wrong with it.
-    """
-
-    __slots__ = ("_captures", "_fixed", "_length", "_literals", "_open", "_pick", "names")
-
-    def __init__(self, text: str) -> None:
-        if not text.startswith("/"):
-            raise ValueError("should begin with /")
-        segments = text[1:].split("/") if text != "/" else []
-        self._open = bool(segments) and segments[-1] == "*"
-        if self._open:
-            segments.pop()
-        self._fixed: dict[int, bytes] = {}
-        self._captures: list[tuple[int, bytes]] = []
-        for index, segment in enumerate(segments):
-            if capture := _CAPTURE.fullmatch(segment):
-                self._captures.append((index, capture[1].encode()))
-            elif _LITERAL.fullmatch(segment) and segment not in (".", ".."):
-                self._fixed[index] = segment.encode()
-            else:
-                raise ValueError("should be plain segments and {names}, with /* at the end at most")
-        self._length = len(segments)
-        self.names = [name.decode() for _, name in self._captures]
-        if len(set(self.names)) != len(self.names):
-            raise ValueError("holds one {name} twice")
-        # one comparison for all literal segments
-        self._pick: Callable[[Any], Any] = itemgetter(*self._fixed) if self._fixed else tuple
-        self._literals = self._pick(self._fixed)
-
-    def match(self, segments: Sequence[bytes]) -> dict[bytes, bytes] | None:
-        """What was captured from decoded segments; None when they are another path."""
-        length = len(segments)
-        if length != self._length and not (self._open and length > self._length):
-            return None
-        if self._fixed and self._pick(segments) != self._literals:
-            return None
-        return {name: segments[index] for index, name in self._captures}
-
-    def reaches(self, prefix: str) -> bool:
-        """Whether a path below this prefix of a route can match."""
-        wanted = [segment.encode() for segment in prefix.split("/") if segment]
-        if len(wanted) > self._length and not self._open:
-            return False
-        return all(self._fixed.get(index, segment) == segment for index, segment in enumerate(wanted))
-
-
 class Rule:
     """One `Action`, compiled. ValueError when it cannot be."""
 
     __slots__ = (
-        "_mappings",
+        "_end",
+        "_end_of_nobody",
+        "_end_with_code",
+        "_form",
+        "_needed",
+        "_places",
+        "_reads",
         "_statuses",
-        "_texts",
         "action",
         "counted",
         "header_names",
@@ -163,12 +132,7 @@ class Rule:
         self._statuses = statuses(settings.status)
         sources = {name: [source(spec) for spec in getattr(settings, name)] for name in (*_TEXTS, *_MAPPINGS)}
         sources["actor"] = sources["actor"] or [source(spec) for spec in identity.user]
-        self._texts = tuple((it, tuple(map(_reader, sources[it]))) for it in _TEXTS if sources[it])
-        self._mappings = tuple(
-            (field, tuple((it.name.decode(), _reader(it)) for it in sources[field]))
-            for field in _MAPPINGS
-            if sources[field]
-        )
+        self._read(sources)
         every = {it for listed in sources.values() for it in listed}
         self.reads_answer = any(it.kind == "answer" for it in every)
         self.header_names = frozenset(
@@ -184,41 +148,134 @@ class Rule:
         """Whether an answer is of the kind that is recorded; what is unknown always is."""
         return not self._statuses or status in self._statuses or outcome is Outcome.UNKNOWN
 
-    def written(self, values: dict[str, Any], seen: Seen) -> bytes:
+    def _read(self, sources: Mapping[str, Sequence[Source]]) -> None:
+        """Prepare what `written` mostly does: read, see that all is plain text, fill it in."""
+        captures = [name.encode() for name in self.template.names]
+        person = "actor" if self.subject_is_actor else "subject"
+        texts = [person, *(name for name in _TEXTS if name != person)]
+        readers = {name: [_reader(it, captures) for it in sources[name]] for name in sources}
+        reads = [(name, "", _first_of(readers[name])) for name in texts if readers[name]]
+        mapped = [
+            (name, it.name.decode(), read)
+            for name in _MAPPINGS
+            for it, read in zip(sources[name], readers[name], strict=True)
+        ]
+        self._needed = 1 + len(mapped)
+        reads[1:1] = mapped
+        self._reads = tuple(read for _, _, read in reads)
+        self._places = tuple((field, name) for field, name, _ in reads)
+        told = {"action": self.action, "sample": self.sample}
+        self._end_of_nobody = _end(told)
+        self._end = _end(told | {"private": PRIVATE})
+        self._end_with_code = _end(told | {"private": _BUT_REASON})
+        # The whole of it with gaps, where a person is known and something stands under each name; a text may
+        # be empty as well as missing.
+        members: dict[str, Any] = {"subject": _GAP} if self.subject_is_actor else {}
+        for field, name in self._places:
+            if name:
+                members.setdefault(field, {})[name] = _GAP
+            else:
+                members[field] = _GAP
+        said_twice = len(set(self._places)) < len(self._places)
+        self._form = _form(members, self._end) if readers[person] and not said_twice else []
+
+    def written(self, said: str, seen: Seen, code: str = "") -> bytes:
         """The entry as it waits in the spool (`core.audit.parse` reads it).
 
-        `values` holds the fields that the caller knows. A `reason` among them is the code (contract,
-        Codes) why there is no answer of the upstream's; it stands before the user's reason.
+        `said` are the members that the caller knows, in JSON. `code` (contract, Codes) is why there is no
+        answer of the upstream's; it stands before the user's reason.
         """
-        code = values.pop("reason", "")
-        values["action"] = self.action
-        values["sample"] = self.sample
-        for field, readers in self._texts:
-            for read in readers:
-                if value := read(seen):
-                    values[field] = safe(value)
-                    break
-        for field, named in self._mappings:
-            if found := {name: safe(value) for name, read in named if (value := read(seen))}:
-                values[field] = found
-        if self.subject_is_actor and "actor" in values:
-            values["subject"] = values["actor"]
-        private: Sequence[str] = PRIVATE
-        if code and "reason" in values:
-            values["reason"] = f"{code}: {values['reason']}"
+        values = [read(seen) for read in self._reads]
+        text = b"".join(values)
+        plain = len(text) <= MAX_VALUE_BYTES and _PLAIN_TEXT(text)
+        if not plain or code or not self._form or not all(values[: self._needed]):
+            return self._escaped(said, values, code)
+        values.append(said.encode())
+        form = self._form.copy()
+        form[1::2] = (values[0], *values) if self.subject_is_actor else values
+        return b"".join(form)
+
+    def _escaped(self, said: str, values: Sequence[bytes], code: str) -> bytes:
+        """… whatever is missing, and whatever the values hold."""
+        told: dict[str, Any] = {}
+        for (field, name), value in zip(self._places, values, strict=True):
+            if value and name:
+                told.setdefault(field, {})[name] = safe(value)
+            elif value:
+                told[field] = safe(value)
+        if self.subject_is_actor and "actor" in told:
+            told["subject"] = told["actor"]
+        end = self._end if "subject" in told else self._end_of_nobody
+        if code and "reason" in told:
+            told["reason"] = f"{code}: {told['reason']}"
         elif code:  # alone it is nobody's secret, and tells much to whoever searches
-            values["reason"] = code
-            private = _BUT_REASON
-        if "subject" in values:
-            values["private"] = private
-        return orjson.dumps(values)
+            told["reason"] = code
+            end = self._end_with_code if "subject" in told else end
+        members = orjson.dumps(told)[1:-1] + b"," if told else b""
+        return b"{%b%b%b" % (members, said.encode(), end)
 
 
-class Match(NamedTuple):
-    """A rule that a request fits, with what its path holds."""
+def _form(members: Mapping[str, Any], end: bytes) -> list[bytes]:
+    """An entry in pieces, with places for values and, before the `end`, for what the caller says."""
+    between = orjson.dumps(members)[:-1].split(orjson.dumps(_GAP)[1:-1])
+    form = [b""] * (2 * len(between) + 1)
+    form[::2] = [*between[:-1], between[-1] + b",", end]
+    return form
 
-    rule: Rule
-    captured: Mapping[bytes, bytes]
+
+def _end(members: Mapping[str, Any]) -> bytes:
+    return b"," + orjson.dumps(members)[1:]
+
+
+Match: TypeAlias = tuple[Rule, Captured]
+"""A rule that a request fits, with what its path holds."""
+
+
+class _Listed:
+    """Rules in the order of the settings, asked for a path."""
+
+    __slots__ = ("_by_group", "_plain", "_rules")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = rules
+        # The first that fits is known by the empty group at its end.
+        each = b"".join(rb"%b()|" % rule.template.plainly for rule in rules)
+        self._plain = re.compile(rb"/(?:%b%b)" % (each, PLAIN_REST)).match
+        self._by_group: dict[int, tuple[Rule, int, Sequence[Rule]]] = {}
+        group = 0
+        for at, rule in enumerate(rules):
+            first = group
+            group += len(rule.template.names) + 1
+            # Those that may fit as well: mostly none, and then nobody is asked any more.
+            later = [it for it in rules[at + 1 :] if it.template.meets(rule.template)]
+            self._by_group[group] = rule, first, later
+
+    def match(self, path: bytes) -> Sequence[Match]:
+        plain = self._plain(path)
+        if plain is None:
+            return self.match_odd(path)
+        group = plain.lastindex
+        if group is None:
+            return ()
+        rule, first, later = self._by_group[group]
+        found = (rule, plain.groups()[first : group - 1])
+        if not later:
+            return (found,)
+        segments = _segments(path)
+        others = [(it, captured) for it in later if (captured := it.template.match(segments)) is not None]
+        return [found, *others]
+
+    def match_odd(self, path: bytes) -> Sequence[Match]:
+        """The same for any path, in all ways to read it."""
+        ways = [_segments(reading) for reading in readings(path)]
+        found: list[Match] = []
+        for rule in self._rules:
+            for segments in ways:
+                captured = rule.template.match(segments)
+                if captured is not None:
+                    found.append((rule, captured))
+                    break
+        return found
 
 
 class RouteRules:
@@ -227,27 +284,16 @@ class RouteRules:
     __slots__ = ("_any", "_by_method")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        self._any = tuple(rule for rule in rules if not rule.methods)
+        self._any = _Listed([rule for rule in rules if not rule.methods]).match
         methods = {method for rule in rules for method in rule.methods}
         self._by_method = {
-            method: tuple(rule for rule in rules if not rule.methods or method in rule.methods)
+            method: _Listed([rule for rule in rules if not rule.methods or method in rule.methods]).match
             for method in methods
         }
 
     def match(self, method: bytes, path: bytes) -> Sequence[Match]:
         """Those that a request fits; the first of them whose status fits the answer records it."""
-        rules = self._by_method.get(method, self._any)
-        if not rules:
-            return ()
-        ways = [_segments(reading) for reading in readings(path)]
-        found = []
-        for rule in rules:
-            for segments in ways:
-                captured = rule.template.match(segments)
-                if captured is not None:
-                    found.append(Match(rule, captured))
-                    break
-        return found
+        return self._by_method.get(method, self._any)(path)
 
 
 class ActionRules:
@@ -282,5 +328,5 @@ def _segments(path: bytes) -> list[bytes]:
 
 def safe(value: bytes) -> str:
     """Text of at most `MAX_VALUE_BYTES` bytes of the wire; what is no UTF-8 or a control is replaced."""
-    text = value[:MAX_VALUE_BYTES].decode(errors="replace")
+    text = value[:MAX_VALUE_BYTES].decode("utf-8", "replace")
     return text if text.isprintable() else _UNSAFE.sub("\ufffd", text)

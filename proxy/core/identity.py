@@ -5,8 +5,8 @@ control characters is treated as absent, so that it can go into headers, logs an
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from proxy.core.policy import Identity
 from proxy.core.routing import decoded, parameters
@@ -37,7 +37,7 @@ class IdentityReader:
 
     def __init__(self, identity: Identity) -> None:
         self._user = _sources(identity.user)
-        kind, name = self._user[0] if self._user else ("", b"")
+        kind, name, _ = self._user[0] if self._user else ("", b"", None)
         self._user_field = name if kind == "header" else b""  # looked at first
         self._region = _sources(identity.region)
         self._cohort = _sources(identity.cohort)
@@ -45,7 +45,7 @@ class IdentityReader:
         self.header_names = frozenset(
             b"cookie" if kind == "cookie" else name
             for sources in (self._user, self._region, self._cohort, self._client)
-            for kind, name in sources
+            for kind, name, _ in sources
             if kind != "query"
         )
         """The request headers that have to be given to `read`, in lower case."""
@@ -63,6 +63,11 @@ class IdentityReader:
 
     def who(self, user: bytes, headers: Mapping[bytes, bytes], query: bytes) -> Who:
         """As `read`, where the user is known already."""
+        names = self.segment_fields
+        if names is not None:
+            region, cohort, client = names
+            find = headers.get
+            return Who(user, _sound(find(region)), _sound(find(cohort)), _sound(find(client)))
         return Who(
             user,
             _first(self._region, headers, query),
@@ -73,28 +78,33 @@ class IdentityReader:
     def user(self, headers: Mapping[bytes, bytes], query: bytes) -> bytes:
         """The user alone: all that a request without scoped rules needs."""
         value = headers.get(self._user_field)
-        if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value):
-            return value
+        if value and len(value) <= MAX_VALUE_BYTES and value.decode("latin-1").isprintable():
+            return value  # most are; of those that are not, not all are refused
         return _first(self._user, headers, query)
 
 
-def _sources(specs: Sequence[str]) -> tuple[tuple[str, bytes], ...]:
+_Source: TypeAlias = tuple[str, bytes, Callable[[bytes], bytes]]
+
+
+def _sources(specs: Sequence[str]) -> tuple[_Source, ...]:
     sources = []
     for spec in specs:
         found = _SPEC.fullmatch(spec)
         if found is None:
             raise ValueError(f"{spec!r} is not header:NAME, query:NAME or cookie:NAME")
-        kind, name = found.groups()
-        sources.append((kind, (name.lower() if kind == "header" else name).encode()))
+        kind, name = found[1], found[2].encode()
+        if kind == "header":
+            name = name.lower()
+        sources.append((kind, name, finder(name)))
     return tuple(sources)
 
 
-def _first(sources: tuple[tuple[str, bytes], ...], headers: Mapping[bytes, bytes], query: bytes) -> bytes:
-    for kind, name in sources:
+def _first(sources: tuple[_Source, ...], headers: Mapping[bytes, bytes], query: bytes) -> bytes:
+    for kind, name, find in sources:
         if kind == "header":
             value = headers.get(name)
         elif kind == "query":
-            value = parameter(name, query) if query else None
+            value = find(query) if query else None
         else:
             value = cookie(name, headers.get(b"cookie", b""))
         if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value):
@@ -102,16 +112,25 @@ def _first(sources: tuple[tuple[str, bytes], ...], headers: Mapping[bytes, bytes
     return b""
 
 
-def parameter(name: bytes, query: bytes) -> bytes:
-    """The first value of a query parameter, decoded; b"" without one."""
-    if _PERCENT not in query:  # then names stand as they are
-        at = (b"&" + query).find(b"&%b=" % name)
-        if at < 0:
-            return b""
-        value = query[at + len(name) + 1 :].partition(b"&")[0]
-        if value:
-            return decoded(value)
-    return next((value for key, value in parameters(query) if key == name and value), b"")
+def _sound(value: bytes | None) -> bytes:
+    return value if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value) else b""
+
+
+def finder(name: bytes) -> Callable[[bytes], bytes]:
+    """Gives the first value of this parameter in a query, decoded; b"" without one."""
+    start = b"&" + name + b"="
+
+    def find(query: bytes) -> bytes:
+        if _PERCENT not in query:  # then names stand as they are
+            _, known, rest = (b"&" + query).partition(start)
+            if not known:
+                return b""
+            value = rest.partition(b"&")[0]
+            if value:
+                return decoded(value)
+        return next((value for key, value in parameters(query) if key == name and value), b"")
+
+    return find
 
 
 def cookie(name: bytes, cookies: bytes) -> bytes:

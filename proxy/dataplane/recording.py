@@ -7,13 +7,15 @@ of it, whoever writes the first byte of its final answer, or finds that nobody w
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from proxy.clock import Clock, monotonic, rfc3339, wall
-from proxy.core.actions import Fields, Match, RouteRules, Rule
-from proxy.core.audit import Outcome
+from proxy.core.actions import Fields, Match, RouteRules
+from proxy.core.audit import Outcome, canonical
 from proxy.core.events import EffectEvent
+from proxy.core.trust import direct
 from proxy.dataplane.fields import lines_of
 from proxy.dataplane.rewrite import client_of
 from proxy.errors import Fault, Refusal
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from proxy.dataplane.response_head import ResponseHead
 
 _NOTHING: Fields = {}
+_SAID: Mapping[Outcome, str] = {outcome: outcome.value for outcome in Outcome}  # `value` itself is slow
 
 _log = logging.getLogger("fusebox.audit")
 
@@ -49,7 +52,7 @@ class Recorder:
     ) -> None:
         self._spool = spool
         self._counters = counters
-        self._instance = instance
+        self._instance = canonical({"instance": instance})[1:-1].decode()
         self._sync = sync
         self._rng = rng
         self._wall = wall
@@ -70,8 +73,9 @@ class Recorder:
         counted = True
         for rule, _ in found:
             if draw < rule.sample:
-                size = max(size, rule.size)
                 counted = counted and rule.counted
+                if rule.size > size:  # noqa: PLR1730 - on the way of every action
+                    size = rule.size
         if not size:
             return
         if not self._spool.room(size):
@@ -93,15 +97,37 @@ class Recorder:
     def keep(
         self, pending: "Pending", outcome: Outcome, status: int, code: str, answer: "ResponseHead | None"
     ) -> None:
-        """Write the entry, give back the room."""
+        """Settle it: write the entry, give back the room."""
+        head = pending.head
+        head.action = None
+        pending.call = None
         self._pending.discard(pending)
-        match = pending.recorded_by(status, outcome)
-        if match is None:
+        # The first rule that fits the answer, too, if chance was not against it.
+        for match in pending.found:
+            if match[0].takes(status, outcome):
+                break
+        else:
             self._give_back(pending)
             return
         rule, captured = match
+        if pending.draw >= rule.sample:
+            self._give_back(pending)
+            return
+        said = _SAID[outcome]
         try:
-            data = self._written(pending, rule, captured, outcome, status, code, answer)
+            fields = _NOTHING
+            if answer is not None and rule.reads_answer:
+                fields = {name.lower(): value for name, value in reversed(lines_of(answer.lines))}
+            # Each of these is plain text: nothing in it needs an escape.
+            client = pending.client
+            address = client_of(head, client).address if head.claims else _address(client.peer)
+            data = rule.written(
+                f'"outcome":"{said}","at":"{rfc3339(self._wall())}",'
+                f'"address":"{address}",'
+                f'"request_id":"{head.request_id.decode()}","status":{status},{self._instance}',
+                (head.fields, head.query, captured, fields),
+                code,
+            )
             reserved, pending.reserved = pending.reserved, 0
             self._spool.add(data, reserved=reserved, sync=self._sync)
         except StoreError as error:
@@ -112,39 +138,13 @@ class Recorder:
             self._give_back(pending)
             _log.exception("an action %s could not be recorded", rule.action)
         else:
-            self._counters.actions[rule.action, outcome.value] += 1
+            self._counters.actions[rule.action, said] += 1
             if self._events is not None:
-                self._events.add(_effect(pending.head, rule.action, outcome, status, code))
+                self._events.add(_effect(head, rule.action, said, status, code))
 
     def _give_back(self, pending: "Pending") -> None:
         if pending.reserved:
             self._spool.release(pending.reserved)
-
-    def _written(
-        self,
-        pending: "Pending",
-        rule: Rule,
-        captured: Fields,
-        outcome: Outcome,
-        status: int,
-        code: str,
-        answer: "ResponseHead | None",
-    ) -> bytes:
-        head = pending.head
-        fields = _NOTHING
-        if answer is not None and rule.reads_answer:
-            fields = {name.lower(): value for name, value in reversed(lines_of(answer.lines))}
-        values = {
-            "outcome": outcome.value,
-            "at": rfc3339(self._wall()),
-            "address": client_of(head, pending.client).address,
-            "request_id": head.request_id.decode("latin-1"),
-            "instance": self._instance,
-            "status": status,
-        }
-        if code:
-            values["reason"] = code
-        return rule.written(values, (head.fields, head.query, captured, fields))
 
     def _in_trouble(self, why: str) -> None:
         """Said once, until it is over."""
@@ -156,7 +156,7 @@ class Recorder:
 class Pending:
     """An action under way. It settles once; `head.action` is None from then on."""
 
-    __slots__ = ("_draw", "_found", "_recorder", "call", "client", "head", "reserved")
+    __slots__ = ("_recorder", "call", "client", "draw", "found", "head", "reserved")
 
     def __init__(
         self,
@@ -168,8 +168,8 @@ class Pending:
         reserved: int,
     ) -> None:
         self._recorder = recorder
-        self._found = found
-        self._draw = draw
+        self.found = found
+        self.draw = draw
         self.client = client
         self.head = head
         self.reserved = reserved
@@ -179,7 +179,7 @@ class Pending:
         """The upstream's final answer is about to go to the client."""
         status = answer.status
         outcome = Outcome.DONE if status < 400 else Outcome.REFUSED if status < 500 else Outcome.FAILED
-        self._settle(outcome, status, "", answer)
+        self._recorder.keep(self, outcome, status, "", answer)
 
     def refused(self, refusal: Refusal) -> None:
         """The sidecar is about to answer by itself."""
@@ -189,33 +189,27 @@ class Pending:
             outcome = Outcome.REFUSED  # by decision: nothing was tried
         else:
             outcome = Outcome.FAILED
-        self._settle(outcome, refusal.status, refusal.code, None)
+        self._recorder.keep(self, outcome, refusal.status, refusal.code, None)
 
     def gone(self) -> None:
         """Nobody waits for the answer any more."""
-        self._settle(Outcome.UNKNOWN if self._sent else Outcome.FAILED, 499, "aborted", None)
-
-    def recorded_by(self, status: int, outcome: Outcome) -> Match | None:
-        """The first rule that fits the answer, too; None when there is none, or its chance was against it."""
-        for match in self._found:
-            if match.rule.takes(status, outcome):
-                return match if self._draw < match.rule.sample else None
-        return None
+        self._recorder.keep(self, Outcome.UNKNOWN if self._sent else Outcome.FAILED, 499, "aborted", None)
 
     @property
     def _sent(self) -> bool:
         """Whether any of the request went upstream."""
         return self.call is not None and self.call.sent_at > 0.0
 
-    def _settle(self, outcome: Outcome, status: int, code: str, answer: "ResponseHead | None") -> None:
-        self.head.action = None
-        self._recorder.keep(self, outcome, status, code, answer)
-        self.call = None
+
+@lru_cache(maxsize=4096)
+def _address(peer: str) -> str:
+    """Of one that says nothing of earlier hops."""
+    return direct(peer, tls=False).address
 
 
-def _effect(head: "RequestHead", action: str, outcome: Outcome, status: int, code: str) -> EffectEvent:
+def _effect(head: "RequestHead", action: str, outcome: str, status: int, code: str) -> EffectEvent:
     route = head.bound.name if head.bound is not None else "none"
-    return ("effect", monotonic(), head.request_id, head.user, route, action, outcome.value, status, code)
+    return ("effect", monotonic(), head.request_id, head.user, route, action, outcome, status, code)
 
 
 def _full() -> Refusal:

@@ -6,7 +6,8 @@ from dataclasses import fields
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from proxy.core.actions import Template, source, statuses
+from proxy.core.action_paths import Template
+from proxy.core.actions import source, statuses
 from proxy.core.audit_settings import Action, Audit
 from proxy.core.policy import Route
 from proxy.settings.checks import METHOD

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import NoReturn
 from zlib import crc32
 
 from proxy.clock import Clock, monotonic, wall
@@ -23,6 +24,7 @@ from proxy.ports.records import Spool, SpoolBatch
 from proxy.ports.records import SpoolReader as SpoolReaderPort
 
 FRAME = struct.Struct("<II")
+_HEAD = FRAME.size
 MAX_ENTRY_BYTES = 1024 * 1024
 SUFFIX = ".spool"
 
@@ -67,7 +69,7 @@ class SpoolFile:
 
     def room(self, size: int) -> bool:
         """Reserve `size` bytes for one entry, given back by `add` or `release`; False: full."""
-        need = FRAME.size + size
+        need = _HEAD + size
         if self._end + self._reserved + need > self._capacity:
             try:
                 self._renew(need)
@@ -79,23 +81,28 @@ class SpoolFile:
         return True
 
     def release(self, size: int) -> None:
-        self._reserved -= FRAME.size + size
+        self._reserved -= _HEAD + size
 
     def add(self, entry: bytes, *, reserved: int = 0, sync: bool = False) -> None:
         """Kept against the death of this process on return, with `sync` against that of the machine too.
 
         `reserved` bytes of room are given back, whatever comes. StoreError when it cannot be kept.
         """
+        length = len(entry)
+        need = _HEAD + length
         if reserved:
-            self._reserved -= FRAME.size + reserved
-        if not 0 < len(entry) <= MAX_ENTRY_BYTES:
-            raise StoreError(f"{self._directory}: an entry of {len(entry)} bytes cannot be kept")
-        frame = FRAME.pack(len(entry), crc32(entry)) + entry
-        need = len(frame)
+            self._reserved -= _HEAD + reserved
+        if not 0 < length <= MAX_ENTRY_BYTES:
+            raise StoreError(f"{self._directory}: an entry of {length} bytes cannot be kept")
         try:
-            if self._end + self._reserved + need > self._capacity or self._is_gone():
+            if self._end + self._reserved + need > self._capacity or (
+                self._monotonic() >= self._look_at and self._is_gone()
+            ):
                 self._renew(need)
-            self._write(frame)
+            taken = os.pwrite(self._handle, FRAME.pack(length, crc32(entry)) + entry, self._end)
+            if taken != need:
+                _too_few(taken, need)
+            self._end += need
             if sync:
                 self._sync()
         except OSError as error:
@@ -115,21 +122,12 @@ class SpoolFile:
                 self._path.unlink(missing_ok=True)
         os.close(handle)  # and with it goes the lock
 
-    def _write(self, frame: bytes) -> None:
-        written = os.pwrite(self._handle, frame, self._end)
-        if written != len(frame):
-            raise OSError(f"only {written} of {len(frame)} bytes were taken")
-        self._end += written
-
     def _is_gone(self) -> bool:
         """Somebody deleted the file that is written; only finished ones are the reader's to delete.
 
-        Looked at a few times a second: what was in it is gone in any case.
+        Looked at when `_look_at` has come, a few times a second: what was in it is gone in any case.
         """
-        now = self._monotonic()
-        if now < self._look_at:
-            return False
-        self._look_at = now + _LOOK_S
+        self._look_at = self._monotonic() + _LOOK_S
         return os.fstat(self._handle).st_nlink == 0
 
     def _sync(self) -> None:
@@ -220,6 +218,10 @@ class SpoolReader:
     def remove(self, name: str) -> None:
         """Delete it; nothing when it is gone already."""
         (self._directory / name).unlink(missing_ok=True)
+
+
+def _too_few(taken: int, need: int) -> NoReturn:
+    raise OSError(f"only {taken} of {need} bytes were taken")
 
 
 def _sizes(directory: Path) -> Iterator[tuple[str, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 INSTRUCTIONS = Path(__file__).parents[2] / "benchmarks" / "instructions.py"
-MODES = ["killed", "forward", "orders", "own-answers", "blended"]
+MODES = ["killed", "forward", "orders", "own-answers", "recorded", "blended", "rules"]
 
 COUNTING = """
 class Counted:
@@ -49,6 +49,14 @@ def test_another_answer_than_meant_is_told(dummies, name):
     """Figures of a walk that served something else would be worthless."""
     with pytest.raises(dummies.Unusable, match=r"not the answer that was meant: b'HTTP/1\.1 200"):
         dummies.warm(replace(dummies.MODES[name], must_say=b"something else"), 1, 1)
+
+
+def test_what_is_to_be_recorded_is(dummies):
+    """One entry for each request, in a spool that goes with whoever was served."""
+    serving = dummies.warm(dummies.MODES["recorded"], 3, 1)
+    counted = serving._client.plane.counters.actions
+    assert counted == {("user.item.read", "done"): 1 + 2 * 3}
+    assert not dummies.warm(dummies.MODES["forward"], 3, 1)._client.plane.counters.actions
 
 
 def test_no_answer_is_told(dummies):
