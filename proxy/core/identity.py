@@ -78,8 +78,8 @@ class IdentityReader:
     def user(self, headers: Mapping[bytes, bytes], query: bytes) -> bytes:
         """The user alone: all that a request without scoped rules needs."""
         value = headers.get(self._user_field)
-        if value and len(value) <= MAX_VALUE_BYTES and not _CONTROL(value):
-            return value
+        if value and len(value) <= MAX_VALUE_BYTES and value.decode("latin-1").isprintable():
+            return value  # most are; of those that are not, not all are refused
         return _first(self._user, headers, query)
 
 

@@ -25,7 +25,8 @@ SALT = b"exposure"
 
 _SLASH, _PERCENT, _PLUS = b"/%+"  # numbers: `b"%" in text` costs ten times as much as `0x25 in text`
 # What most paths are: nothing in them can be read twice, and they are not searched for what could.
-_PLAIN = rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?"
+_PLAIN = rb"[A-Za-z0-9._~/-]*+"
+_EMPTY_OR_DOT = rb"(?!.*/[/.])"
 # Everything the normal form could change, and what is never right. Escapes that are left out are
 # data in every reading: space, reserved characters other than / ; \ %, and all of non-ASCII.
 _SUSPECT = re.compile(
@@ -55,9 +56,12 @@ class RouteTable:
         self._entries = tuple((path, route, 0 if path.endswith(b"/") else len(path)) for path, route in paths)
 
         # The same as one pattern, the route known by its group, for paths in which there is nothing odd.
-        self._routes = (None, *(route for _, route, _ in self._entries))
-        prefixes = (re.escape(path) + (rb"(?=/|\Z)" if end else b"") for path, _, end in self._entries)
-        self._plain = re.compile(rb"(?=%b\Z)(?:(%b))" % (_PLAIN, b")|(".join(prefixes))).match
+        plain = [entry for entry in self._entries if re.fullmatch(_EMPTY_OR_DOT + _PLAIN, entry[0])]
+        self._routes = (None, *(route for _, route, _ in plain))
+        prefixes = b"|".join(
+            b"(%b)" % re.escape(path) + (rb"(?=/|\Z)" if end else b"") for path, _, end in plain
+        )
+        self._plain = re.compile(b"%b(?:%b)%b" % (_EMPTY_OR_DOT, prefixes, _PLAIN)).fullmatch
 
         # Asked by their very path, plain routes (recommend routes, above all) need no second look.
         self._exact = {path: self.match(path) for path, _, _ in self._entries if not _SUSPECT(path)}
@@ -78,9 +82,10 @@ class RouteTable:
         exact = self._exact.get(path)
         if exact is not None:
             return exact
-        plain = self._plain(path)
-        if plain is not None:
-            return self._routes[plain.lastindex or 0]
+        plain = self._plain
+        found = plain(path)
+        if found is not None:
+            return self._routes[found.lastindex or 0]
         if not _SUSPECT(path):
             return self.match(path)
         return self._resolve_odd(path)

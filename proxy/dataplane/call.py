@@ -42,8 +42,8 @@ class Call:
     priority: int
     first_byte: Lane  # of the deadline from sent to first byte of the answer
 
-    # Defaults stand on the class: a call that goes well touches few of them. (So no __slots__;
-    # CPython keeps the attributes of such an object inline as well.)
+    # Defaults stand on the class: a call that goes well touches few of them, and those the subclass sets.
+    # (So no __slots__; CPython keeps the attributes of such an object inline as well.)
     idempotent = True
     bodiless = False  # HEAD
     whole = True  # `request` is all of it; false when a body is streamed behind it

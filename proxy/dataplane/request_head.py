@@ -179,7 +179,8 @@ class RequestReader:
 
         None where the `pattern`, one of this reader's, does not fit: then `read` has to say what it is.
         """
-        found = pattern.match(data)
+        match = pattern.match
+        found = match(data)
         if found is None:
             return None
         groups = found.groups()
