@@ -89,8 +89,8 @@ class Decider:
 
     def decide(self, who: Who, key: bytes, exposure: int, laid: Laid = NOTHING_LAID) -> Decision:
         """For a request of `who` in the bucket `exposure`; `key` made the bucket: the user or request id."""
-        region, cohort, client = who.region, who.cohort, who.client
-        if not cohort and not who.user:
+        user, region, cohort, client = who
+        if not cohort and not user:
             cohort = _COLD
         scopes = self._scopes
         at = _EVERYBODY
@@ -102,17 +102,18 @@ class Decider:
             table = self._tables.get(at) or self._table(at)
         else:
             table = self._laid.get((at, laid)) or self._laid_table(at, laid)
-        if exposure >= table.exposed:
-            return table.control
+        exposed, control, in_control, bounds, arms, new = table
+        if exposure >= exposed:
+            return control
         held = self._held
-        if held and who.user and not laid.exposes and held.holds(exposure, at[:2], (region, cohort, client)):
-            return table.held
-        if not table.bounds:
-            choices = table.arms[0]
-        elif table.new is not None and who.user and who.user not in self._seen:
-            choices = table.new
+        if held and user and not laid.exposes and held.holds(exposure, at[:2], (region, cohort, client)):
+            return in_control
+        if not bounds:
+            choices = arms[0]
+        elif new is not None and user and user not in self._seen:
+            choices = new
         else:
-            choices = table.arms[bisect_right(table.bounds, bucket(key, self._salt))]
+            choices = arms[bisect_right(bounds, bucket(key, self._salt))]
         return choices.get(cohort) or choices[b""]
 
     def place(self, who: Who, exposure: int) -> At:

@@ -75,7 +75,7 @@ class TestBlend:
             assert found.ids() == ["a", "c", "b"]
             assert scores(found) == pytest.approx([1.0, 0.5, 0.0])
             assert [said.title for _, _, said, _ in found.rows] == ["a", "c", "b"]
-        for one, other in ((far, candidates(c=1, d=0)), (candidates(c=1, d=0), far)):
+        for one, other in ((far, candidates(a=1, d=0)), (candidates(a=1, d=0), far)):
             found = blend(0.5, one, other)
-            assert found.ids() == ["c", "a", "b", "d"]
-            assert scores(found) == pytest.approx([0.75, 0.5, 0.0, 0.0])
+            assert found.ids() == ["a", "c", "b", "d"]
+            assert scores(found) == pytest.approx([1.0, 0.25, 0.0, 0.0])
