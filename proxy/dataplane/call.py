@@ -164,7 +164,7 @@ class Call:
             self.phase = SENT
             if self._lane is None:
                 self._lane = lane = self.first_byte
-                lane.set(self, now)
+                lane.entries[self] = now + lane.seconds  # not in it yet
             elif not self.one_deadline:
                 self._arm(self.first_byte, now)
             connection.take(self, self.request)
@@ -225,7 +225,7 @@ class Call:
         self.phase = OVER
         self._connection = None
         if self._lane is not None:
-            self._lane.clear(self)
+            self._lane.entries.pop(self, None)
             self._lane = None
         if status < 500:
             cell.outcomes["success"] += 1

@@ -23,26 +23,27 @@ class Timed(Protocol):
 class Lane:
     """All deadlines of one duration, in seconds."""
 
-    __slots__ = ("_entries", "seconds")
+    __slots__ = ("entries", "seconds")
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._entries: dict[Timed, float] = {}
+        self.entries: dict[Timed, float] = {}
+        """When each runs out of time, in that order; calls of upstreams come and go here themselves."""
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def set(self, who: Timed, now: float) -> None:
         """Start or restart the time of `who`."""
-        self._entries.pop(who, None)
-        self._entries[who] = now + self.seconds
+        self.entries.pop(who, None)
+        self.entries[who] = now + self.seconds
 
     def clear(self, who: Timed) -> None:
-        self._entries.pop(who, None)
+        self.entries.pop(who, None)
 
     def expire(self, now: float) -> None:
         """Tell everybody whose time is over, oldest first; each is cleared before it is told."""
-        entries = self._entries
+        entries = self.entries
         while entries:
             who = next(iter(entries))
             if entries[who] > now:
