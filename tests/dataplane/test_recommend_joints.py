@@ -60,10 +60,10 @@ async def test_a_call_repeated_on_a_new_connection_keeps_its_deadline():
         wire.send(GET % (4, b"", b""))
         await rig.cf.until_requests(2)
         await until(lambda: len(lane) == 1, "the other source")
-        before = dict(lane._entries)
+        before = dict(lane.entries)
         go.set()
         await rig.cf.until_requests(3)
-        assert lane._entries == before
+        assert lane.entries == before
         assert rig.outcomes("cf") == {"success": 1}
 
 

@@ -231,7 +231,7 @@ async def test_a_storm(seed: int, tmp_path: Path) -> None:
         await until(lambda: not rig.counters.connections, "the last client")
         assert storm.answered <= counted(rig.counters) <= storm.sent
         await until(lambda: not living(), f"{living()} things that should be gone")
-        busy = {at: list(lane._entries) for at, lane in rig.plane.ticker._lanes.items() if lane}
+        busy = {at: list(lane.entries) for at, lane in rig.plane.ticker._lanes.items() if lane}
         assert not busy
         for one in rig.plane.breakers.values():
             assert not one._waiting
