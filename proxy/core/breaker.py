@@ -48,7 +48,6 @@ RAMP_START = 0.1
 
 _CALLS, _FAILED, _SLOW = range(3)  # columns of the window
 _UNCOUNTED = -1  # no slot of the window
-_GOOD = Outcome.SUCCESS
 _BAD = Outcome.FAILURE
 _NEUTRAL = Outcome.NEUTRAL
 
@@ -184,25 +183,18 @@ class Breaker:
 
     def done(self, token: int, outcome: Outcome, now: float) -> None:
         """The call is over. Unknown tokens and second calls change nothing."""
-        window = self._window
         started = self._waiting.pop(token, None)
-        late = False
-        if started is None:
-            slot = self._settled.pop(token, None)
-            if slot is None:
-                if self._trial is not None:
-                    self._probe_done(self._trial, token, outcome, now)
-                return
-        elif (late := now - started > self._slow_s) or outcome is not _GOOD:
-            slot = _UNCOUNTED
-        else:  # what calls mostly come to
-            self._consecutive = 0
-            window.add(_CALLS, now)
-            if window.sums[_FAILED] or window.sums[_SLOW]:
-                self._judge(now)
+        if started is not None:
+            slot, late = _UNCOUNTED, now - started > self._slow_s
+        elif token in self._settled:
+            slot, late = self._settled.pop(token), False
+        else:
+            if self._trial is not None:
+                self._probe_done(self._trial, token, outcome, now)
             return
         if outcome is _NEUTRAL:
             return
+        window = self._window
         failed = outcome is _BAD
         self._consecutive = self._consecutive + 1 if failed else 0
         if slot == _UNCOUNTED or (failed and not window.amend(slot, _FAILED, now)):
