@@ -5,7 +5,7 @@ from proxy.dataplane.emitting import Emitting
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.request_head import RequestHead
 from proxy.errors import Fault, Refusal
-from proxy.telemetry.counters import Counters, bucket_of
+from proxy.telemetry.counters import Counters
 
 
 class Accounting:
@@ -23,11 +23,8 @@ class Accounting:
         """Count an answered request; log a sample, and all that went wrong."""
         bound = head.bound
         seconds = now - head.started
-        if bound is not None:  # as `Cell.count`, without a call
-            cell = bound.cell
-            cell.status[status // 100] += 1
-            cell.buckets[bucket_of(seconds)] += 1
-            cell.seconds += seconds
+        if bound is not None:
+            bound.cell.count(status, seconds)
         if self._events is not None and (bound is None or not bound.recommends):
             self._events.request(head, now, status, failure.value.outcome if failure else "")
         if self.access.wants(status >= 500 or failure is not None):

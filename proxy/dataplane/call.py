@@ -217,10 +217,8 @@ class Call:
         """The answer is complete. 5xx is the upstream's failure all the same (facts 2.20)."""
         pool = self.pool
         cell = self.aside or pool.cell
-        if not self.first_byte_s:  # as `_clock_first_byte`, without the call: it ended with its first piece
-            self.first_byte_s = seconds = now - self.sent_at
-            cell.buckets[bucket_of(seconds)] += 1
-            cell.seconds += seconds
+        if not self.first_byte_s:  # it ended with its first piece
+            self._clock_first_byte(now)
         connection = self._connection
         self.phase = OVER
         self._connection = None

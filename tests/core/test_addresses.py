@@ -37,6 +37,20 @@ def test_a_single_address_is_picked_whatever_its_state():
     assert addresses.pick(1.0) is a
 
 
+def test_there_is_no_choice_only_while_one_address_is_known_and_well():
+    addresses, (a,) = make(A)
+    assert addresses.only is a
+    eject(addresses, a, 0.0)
+    assert addresses.only is None
+    addresses.succeeded(a)
+    assert addresses.only is a
+    addresses, (a, b) = make(A, B)
+    eject(addresses, a, 0.0)  # b is alone, but a is to get its trial
+    assert addresses.only is None
+    addresses.replace([B])
+    assert addresses.only is b
+
+
 def test_of_two_the_one_with_fewer_calls_in_flight_is_picked():
     addresses, (a, b) = make(A, B)
     a.inflight, b.inflight = 4, 3
@@ -175,8 +189,13 @@ def test_whatever_happens_a_known_address_is_picked_and_healthy_ones_come_first(
             every = [addresses._known.get(e, a) for e, a in zip(endpoints, every, strict=True)]
         known = list(addresses._known.values())
         due = [a for a in known if a.ejections and a.ejected_until <= now]
+        only = addresses.only
         picked = addresses.pick(now)
         assert picked in known
+        if only is not None:
+            assert picked is only
+        else:
+            assert len(known) > 1 or known[0].ejections
         if due:
             assert picked in due
             assert picked.probing

@@ -76,6 +76,12 @@ def test_204_has_no_length_and_others_do():
     assert parsed(answers.empty(200, b"X-A: b\r\n")).get("content-length") == b"0"
 
 
+@pytest.mark.parametrize("tenths", [0, 1, 9, 10, 999, 1000, 1001, 54_321])
+def test_durations_are_told_in_milliseconds_to_a_tenth(tenths):
+    assert answers.milliseconds(tenths / 10_000 + 0.000_04) == b"%.1f" % (tenths / 10)
+    assert answers.milliseconds(max(0.0, tenths / 10_000 - 0.000_04)) == b"%.1f" % (tenths / 10)
+
+
 def test_the_date_follows_the_clock(monkeypatch):
     """RFC 9110 §5.6.7; one line a second."""
     now = [784_111_777.2]

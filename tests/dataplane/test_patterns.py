@@ -2,6 +2,7 @@
 
 import gc
 import time
+from itertools import count
 
 import body_cases
 import head_cases
@@ -25,12 +26,7 @@ class Eager:
     """A reader that makes a pattern of whatever may have one, at once."""
 
     def __init__(self, **limits: int) -> None:
-        self.now = 0.0
-        self.reader = RequestReader(Limits(**limits), IDENTITY, clock=self.clock, often=1)
-
-    def clock(self) -> float:
-        self.now += 10.0
-        return self.now
+        self.reader = RequestReader(Limits(**limits), IDENTITY, clock=count(10.0, 10.0).__next__, often=1)
 
     def pattern(self, raw: bytes) -> Pattern | None:
         """That of heads like this one, if they may have one and this one is read at all."""

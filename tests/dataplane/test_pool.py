@@ -9,9 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.clock import monotonic
+from proxy.core.budget import TTL_S
 from proxy.core.policy import Priority
 from proxy.dataplane.failures import Failure
 from proxy.dataplane.pool import WRITE_REUSE_S
+
+
+def test_requests_pay_for_retries_for_ten_seconds_from_the_tick_after_them():
+    pool = pool_of("http://127.0.0.1:9", retry_budget=0.5, retry_floor_per_s=0.0)
+    pool.budget.made += 10
+    pool.tick(1000.0)
+    assert pool.budget.withdraw(1000.0 + TTL_S / 2)
+    assert not pool.budget.withdraw(1000.0 + TTL_S)
 
 
 async def test_a_connection_is_made_counted_and_used_again():
